@@ -1,0 +1,1 @@
+"""Mosaic stores, patch streaming, conversion and synthesis of electron-microscopy data."""

@@ -1,0 +1,29 @@
+"""The typed batches that travel from the loaders to the modules."""
+
+from typing import NotRequired, TypedDict
+
+from torch import Tensor
+
+IGNORE = 255
+"""Mask value of pixels that count in no loss and in no score."""
+
+
+class Batch(TypedDict):
+    """Patches and where each of them came from.
+
+    Attributes:
+        image: ``uint8 (B, C, [Z,] Y, X)``; after augmentation ``float32`` in grey levels 0–255.
+        mask: ``uint8 (B, [Z,] Y, X)`` with 0 background, 1 foreground, 255 ignore; absent where a sample
+            has no label.
+        mosaic: ``int64 (B,)``, position of the patch's mosaic in the loader's list of mosaics.
+        origin: ``int64 (B, D)``, first pixel of each patch in its mosaic in px; negative where the patch is padded.
+        pixel_size_nm: ``float32 (B, D)``.
+        index: ``int64 (B,)``, position of the patch in the global order of its epoch, whatever the rank or worker.
+    """
+
+    image: Tensor
+    mask: NotRequired[Tensor]
+    mosaic: Tensor
+    origin: Tensor
+    pixel_size_nm: Tensor
+    index: Tensor

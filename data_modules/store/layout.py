@@ -1,0 +1,126 @@
+"""Names, shapes and OME-Zarr 0.5 metadata of the store; no input or output in here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+OME_VERSION = "0.5"
+FORMAT = 1
+"""Version of what this project adds to OME-Zarr under the attribute ``emseg``."""
+
+Attributes = dict[str, Any]
+LabelKind = Literal["binary", "classes", "instances"]
+AXES: Mapping[int, tuple[str, ...]] = {2: ("y", "x"), 3: ("z", "y", "x")}
+
+# Random 1024² reads favour 512² chunks; 16 of them to a shard keep a 10k mosaic at 25 files (docs/decisions.md).
+CHUNK: Mapping[int, tuple[int, ...]] = {2: (512, 512), 3: (8, 256, 256)}
+SHARD: Mapping[int, tuple[int, ...]] = {2: (2048, 2048), 3: (32, 1024, 1024)}
+SMALLEST_LEVEL = 1024
+"""Pyramid levels are added until the longest side is at most this many px."""
+
+
+@dataclass(frozen=True)
+class LabelInfo:
+    """What the values of a label mean.
+
+    Attributes:
+        kind: ``binary`` (0, 1, ignore 255), ``classes`` (one value a class, ignore 255) or ``instances`` (ids, 0 = none).
+        classes: Names by value, for ``classes``.
+        ignore: Value that counts in no loss and no score; ``None`` for instances.
+    """
+
+    kind: LabelKind
+    classes: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def ignore(self) -> int | None:
+        """255 for binary and class labels, ``None`` for instances."""
+        return None if self.kind == "instances" else 255
+
+    def to_attributes(self) -> Attributes:
+        """JSON-ready form, the inverse of :meth:`from_attributes`."""
+        return {"kind": self.kind, "classes": {str(value): name for value, name in self.classes.items()}}
+
+    @classmethod
+    def from_attributes(cls, attributes: Attributes) -> "LabelInfo":
+        """Read what :meth:`to_attributes` wrote."""
+        names = attributes.get("classes", {})
+        return cls(attributes["kind"], {int(value): str(name) for value, name in names.items()})
+
+
+def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Shapes of the pyramid, full resolution first; only Y and X are halved.
+
+    >>> level_shapes((9958, 9959))
+    [(9958, 9959), (4979, 4980), (2490, 2490), (1245, 1245), (623, 623)]
+    """
+    shapes = [tuple(shape)]
+    while max(shapes[-1][-2:]) > SMALLEST_LEVEL:
+        *leading, y, x = shapes[-1]
+        shapes.append((*leading, (y + 1) // 2, (x + 1) // 2))
+    return shapes
+
+
+def chunk_and_shard(shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Chunk and shard of an array: the usual ones, cut down to whole chunks where the array is smaller.
+
+    >>> chunk_and_shard((700, 3000))
+    ((512, 512), (1024, 2048))
+    """
+    chunk = tuple(min(usual, side) for usual, side in zip(CHUNK[len(shape)], shape, strict=True))
+    shard = tuple(
+        min(usual // CHUNK[len(shape)][axis], -(-side // piece)) * piece
+        for axis, (usual, side, piece) in enumerate(zip(SHARD[len(shape)], shape, chunk, strict=True))
+    )
+    return chunk, shard
+
+
+def multiscales(name: str, levels: int, pixel_size_nm: Sequence[float], label: bool = False) -> Attributes:
+    """The ``multiscales`` entry of an image or label group.
+
+    Args:
+        name: Shown by viewers.
+        levels: Number of pyramid levels.
+        pixel_size_nm: Of full resolution, one value an axis.
+        label: Whether lower levels are by nearest neighbour instead of local means.
+    """
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in AXES[len(pixel_size_nm)]]
+    datasets = []
+    for level in range(levels):
+        *leading, y, x = (float(size) for size in pixel_size_nm)
+        scale = [*leading, y * 2**level, x * 2**level]
+        # Halving by local means moves the centre of the first pixel; nearest neighbour keeps it.
+        shift = 0.0 if label else (2**level - 1) / 2
+        translation = [*(0.0 for _ in leading), y * shift, x * shift]
+        transformations: list[Attributes] = [{"type": "scale", "scale": scale}]
+        if any(translation):
+            transformations.append({"type": "translation", "translation": translation})
+        datasets.append({"path": str(level), "coordinateTransformations": transformations})
+    return {"name": name, "axes": axes, "datasets": datasets, "type": "nearest" if label else "mean"}
+
+
+def image_attributes(name: str, levels: int, pixel_size_nm: Sequence[float], provenance: Attributes) -> Attributes:
+    """Attributes of an image group; ``provenance`` records where the pixels came from and what was done to them."""
+    return {
+        "ome": {"version": OME_VERSION, "multiscales": [multiscales(name, levels, pixel_size_nm)]},
+        "emseg": {"format": FORMAT, "provenance": provenance},
+    }
+
+
+def label_attributes(
+    name: str, levels: int, pixel_size_nm: Sequence[float], info: LabelInfo, provenance: Attributes
+) -> Attributes:
+    """Attributes of one label group."""
+    image_label: Attributes = {"version": OME_VERSION, "source": {"image": "../../"}}
+    if info.kind == "binary":
+        image_label["colors"] = [{"label-value": 1, "rgba": [255, 64, 64, 160]}]
+    elif info.kind == "classes":
+        image_label["properties"] = [{"label-value": value, "class": name} for value, name in info.classes.items()]
+    return {
+        "ome": {
+            "version": OME_VERSION,
+            "multiscales": [multiscales(name, levels, pixel_size_nm, label=True)],
+            "image-label": image_label,
+        },
+        "emseg": {"format": FORMAT, **info.to_attributes(), "provenance": provenance},
+    }

@@ -1,0 +1,1 @@
+"""Segmentation of huge electron-microscopy mosaics with PyTorch Lightning."""
