@@ -100,3 +100,93 @@ class Grid:
             for starts, length, tile, start in zip(self.starts, self.shape, self.tile, origin, strict=True)
         )
         return tuple(slice(*span) for span in spans)
+
+
+@dataclass(frozen=True)
+class RowSpan:
+    """Output rows of one mosaic that one process produces.
+
+    Attributes:
+        mosaic: Position of the mosaic in its list.
+        start: First row (index along the first axis).
+        stop: Row to end before.
+    """
+
+    mosaic: int
+    start: int
+    stop: int
+
+
+def share_rows(shapes: Sequence[Shape], align: Sequence[int], rank: int, world: int) -> list[RowSpan]:
+    """Rows of every mosaic that ``rank`` of ``world`` processes produces: a partition over the ranks.
+
+    Spans begin and end at multiples of ``align``, so that no two processes touch the same shard, and
+    a rank's rows follow each other, so that few tiles have to be computed twice.
+
+    Args:
+        shapes: Of the mosaics, in px.
+        align: Rows of a shard, one value a mosaic.
+        rank: Of this process.
+        world: Number of processes.
+
+    >>> share_rows([(5000, 100)], [2048], 1, 2)
+    [RowSpan(mosaic=0, start=2048, stop=5000)]
+    """
+    units = [
+        (RowSpan(mosaic, start, min(start + step, shape[0])), math.prod(shape[1:]))
+        for mosaic, (shape, step) in enumerate(zip(shapes, align, strict=True))
+        for start in range(0, shape[0], step)
+    ]
+    total = sum((span.stop - span.start) * width for span, width in units)
+    mine: list[RowSpan] = []
+    done = 0
+    for span, width in units:
+        work = (span.stop - span.start) * width
+        if (2 * done + work) * world // (2 * total) == rank:
+            if mine and mine[-1].mosaic == span.mosaic:
+                mine[-1] = RowSpan(span.mosaic, mine[-1].start, span.stop)
+            else:
+                mine.append(span)
+        done += work
+    return mine
+
+
+@dataclass(frozen=True)
+class TileRun:
+    """Neighbouring tiles of one row that are read and predicted together.
+
+    Attributes:
+        mosaic: Position of the mosaic in its list.
+        origins: First pixels of the tiles; they share all but the last coordinate.
+    """
+
+    mosaic: int
+    origins: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that predicting whole mosaics needs to know, as plain data.
+
+    Attributes:
+        grids: One grid a mosaic.
+        spans: Rows that this process produces, in order.
+        batch_size: Largest number of tiles in a run.
+    """
+
+    grids: tuple[Grid, ...]
+    spans: tuple[RowSpan, ...]
+    batch_size: int
+
+    def runs(self, span: RowSpan) -> Iterator[TileRun]:
+        """Tiles that contribute to a span, row by row from top to bottom.
+
+        A batch never holds tiles of two rows, so that its make-up does not depend on where a span begins:
+        ranks and resumed runs compute the same batches as one uninterrupted process.
+        """
+        grid = self.grids[span.mosaic]
+        for start, tiles in grid.rows():
+            if start < span.stop and start + grid.tile[0] > span.start:
+                for line in (list(group) for _, group in itertools.groupby(tiles, key=lambda origin: origin[:-1])):
+                    for first in range(0, len(line), self.batch_size):
+                        yield TileRun(span.mosaic, tuple(line[first : first + self.batch_size]))

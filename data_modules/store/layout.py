@@ -24,13 +24,14 @@ class LabelInfo:
     """What the values of a label mean.
 
     Attributes:
-        kind: ``binary`` (0, 1, ignore 255), ``classes`` (one value a class, ignore 255) or ``instances`` (ids, 0 = none).
+        kind: ``binary`` (0, 1, ignore 255), ``classes`` (a value a class, ignore 255) or ``instances`` (ids, 0 = none).
         classes: Names by value, for ``classes``.
-        ignore: Value that counts in no loss and no score; ``None`` for instances.
+        counts: Number of pixels by value, taken while writing; empty for instances and in foreign stores.
     """
 
     kind: LabelKind
     classes: Mapping[int, str] = field(default_factory=dict)
+    counts: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def ignore(self) -> int | None:
@@ -39,13 +40,20 @@ class LabelInfo:
 
     def to_attributes(self) -> Attributes:
         """JSON-ready form, the inverse of :meth:`from_attributes`."""
-        return {"kind": self.kind, "classes": {str(value): name for value, name in self.classes.items()}}
+        return {
+            "kind": self.kind,
+            "classes": {str(value): name for value, name in self.classes.items()},
+            "counts": {str(value): count for value, count in self.counts.items()},
+        }
 
     @classmethod
     def from_attributes(cls, attributes: Attributes) -> "LabelInfo":
         """Read what :meth:`to_attributes` wrote."""
-        names = attributes.get("classes", {})
-        return cls(attributes["kind"], {int(value): str(name) for value, name in names.items()})
+        return cls(
+            attributes["kind"],
+            {int(value): str(name) for value, name in attributes.get("classes", {}).items()},
+            {int(value): int(count) for value, count in attributes.get("counts", {}).items()},
+        )
 
 
 def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
@@ -73,6 +81,11 @@ def chunk_and_shard(shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, .
         for axis, (usual, side, piece) in enumerate(zip(SHARD[len(shape)], shape, chunk, strict=True))
     )
     return chunk, shard
+
+
+def shard_rows(shape: Sequence[int]) -> int:
+    """Rows of a shard, along the first axis, of an array of this shape."""
+    return chunk_and_shard(shape)[1][0]
 
 
 def multiscales(name: str, levels: int, pixel_size_nm: Sequence[float], label: bool = False) -> Attributes:

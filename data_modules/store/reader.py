@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorstore as ts
@@ -231,34 +231,3 @@ def _explain(array: ArrayRef, region: Sequence[slice], message: str) -> str:
         f"{array.what}: stored data {damage} in region [{where}] of {array.path}. "
         f"Run `emseg data verify STORE` for the full list and convert the sample again.\n  cause: {message}"
     )
-
-
-def read_padded(
-    array: ArrayRef, origin: Sequence[int], size: Sequence[int], fill: int | Literal["reflect"] = "reflect"
-) -> Pixels:
-    """Read a patch that may reach past the array's border.
-
-    Args:
-        array: From a :class:`Sample`.
-        origin: First pixel, possibly negative, in px.
-        size: Of the patch, in px.
-        fill: Value of the pixels outside, or ``reflect`` to mirror the inside.
-
-    Returns:
-        An array of shape ``size``.
-    """
-    inside = [
-        slice(max(0, first), min(side, first + extent))
-        for first, extent, side in zip(origin, size, array.shape, strict=True)
-    ]
-    pixels = read(array, inside)
-    pad = [
-        (part.start - first, first + extent - part.stop)
-        for part, first, extent in zip(inside, origin, size, strict=True)
-    ]
-    if not any(before or after for before, after in pad):
-        return pixels
-    if fill == "reflect":
-        # Symmetric padding of any width: numpy mirrors as often as needed.
-        return np.pad(pixels, pad, mode="symmetric")
-    return np.pad(pixels, pad, constant_values=fill)

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -59,6 +59,8 @@ class ArrayWriter:
         self._next = start
         self._stop = array.shape[0] if stop is None else stop
         self._pending: list[Band] = []
+        self.counts = np.zeros(256, np.int64)
+        """Number of pixels by value, for ``uint8`` arrays."""
 
     @property
     def rows_written(self) -> int:
@@ -88,6 +90,8 @@ class ArrayWriter:
         at_end = self._next + len(rows) == self._stop
         whole = len(rows) if at_end else len(rows) // self._height * self._height
         self._array[self._next : self._next + whole] = rows[:whole]
+        if rows.dtype == np.uint8:
+            self.counts += np.bincount(rows[:whole].ravel(), minlength=256)
         self._next += whole
         self._pending = [rows[whole:]] if whole < len(rows) else []
 
@@ -205,9 +209,9 @@ class SampleWriter:
             if pyramid.info is None:
                 attributes = layout.image_attributes(self._name, levels, self._pixel_size_nm, pyramid.provenance)
             else:
-                attributes = layout.label_attributes(
-                    str(key), levels, self._pixel_size_nm, pyramid.info, pyramid.provenance
-                )
+                counts = {int(value): int(pyramid.writer.counts[value]) for value in pyramid.writer.counts.nonzero()[0]}
+                info = replace(pyramid.info, counts=counts)
+                attributes = layout.label_attributes(str(key), levels, self._pixel_size_nm, info, pyramid.provenance)
             _ensure_group(pyramid.group, attributes)
         if labels:
             _ensure_group(self._root / "labels", {"ome": {"version": layout.OME_VERSION, "labels": labels}})

@@ -1,0 +1,260 @@
+"""The generic data module, which the others narrow down: patches for training, tiles and sweeps for evaluation."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from data_modules import checks
+from data_modules.batch import Batch
+from data_modules.dataset import PatchDataset, SweepDataset, TileDataset, spread_tiles
+from data_modules.errors import UserError
+from data_modules.grid import Grid, Shape, Sweep, share_rows
+from data_modules.samplers import EpochSampler, FixedPatches, PatchSampling, RandomPatches
+from data_modules.splits import Division, MosaicSplit, Split
+from data_modules.store import MosaicStore, MosaicView, shard_rows
+from data_modules.transforms import Augment
+
+
+class Mosaic(pl.LightningDataModule):
+    """Streams overlapping patches from a mosaic store.
+
+    Args:
+        store: Path of the store (`emseg data convert` makes one).
+        label: Name of the label to learn and to score.
+        foreground: Classes that count as foreground, by name or value, for labels of kind ``classes``.
+        patch_size: Side of a training patch in px, or one value an axis.
+        batch_size: Patches per step and process.
+        patches_per_epoch: Over all processes; a grid sampling and the patch split know their own number.
+        sampling: Where training patches lie.
+        split: How annotated mosaics are divided into training and validation.
+        augment: Augmentation on the device, or none.
+        test_split: Split of the store for ``test``.
+        predict_split: Split for ``predict``; labels are not needed.
+        tile_size: Side of an evaluation tile; the patch size by default.
+        overlap: Fraction that neighbouring evaluation tiles share, below 1.
+        eval_batch_size: Tiles per forward pass; the batch size by default.
+        val_tiles: Non-overlapping tiles of the cheap validation after every epoch; ``null`` for all.
+        full_validation_every: Epochs between whole-mosaic validations within ``fit`` (and after the last one);
+            0 for never.
+        num_workers: Loader processes; they are started with ``forkserver``.
+        allow_small: Whether mosaics smaller than a patch are padded in training instead of refused.
+        allow_empty: Whether training masks without foreground are accepted.
+        seed: Of patch positions and augmentation; the run's ``seed_everything`` by default.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        label: str = "membrane",
+        foreground: list[str | int] | None = None,
+        patch_size: int | list[int] = 1024,
+        batch_size: int = 4,
+        patches_per_epoch: int = 2000,
+        sampling: PatchSampling | None = None,
+        split: Split | None = None,
+        augment: Augment | None = None,
+        test_split: str = "test",
+        predict_split: str = "test",
+        tile_size: int | list[int] | None = None,
+        overlap: float = 0.5,
+        eval_batch_size: int | None = None,
+        val_tiles: int | None = 64,
+        full_validation_every: int = 10,
+        num_workers: int = 0,
+        allow_small: bool = False,
+        allow_empty: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        # A rank may have no mosaic rows to sweep; Lightning then must not refuse its empty loader.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        checks.fractions(overlap=overlap)
+        checks.positive(batch_size=batch_size, patches_per_epoch=patches_per_epoch, patch_size=patch_size)
+        self.store_path = Path(store)
+        self.label, self.foreground = label, foreground or []
+        self._patch_size, self._tile_size = patch_size, tile_size or patch_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.patches_per_epoch, self.sampling = patches_per_epoch, sampling or RandomPatches()
+        self.split, self.augment = split or MosaicSplit(), augment
+        self.test_split, self.predict_split = test_split, predict_split
+        self.overlap, self.val_tiles, self.full_validation_every = overlap, val_tiles, full_validation_every
+        self.num_workers, self.allow_small, self.allow_empty = num_workers, allow_small, allow_empty
+        self._seed = seed
+        self._division: Division | None = None
+
+    @property
+    def seed(self) -> int:
+        """Of patch positions and augmentation."""
+        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
+
+    def setup(self, stage: str) -> None:
+        """Open the store and check everything that ``stage`` will need.
+
+        Raises:
+            UserError: for whatever would fail later: missing or empty splits, missing labels, mosaics smaller
+                than a patch, masks without foreground.
+        """
+        if stage in ("fit", "validate"):
+            division = self.split.divide(self._labelled, self.patch_shape(self._views_ndim()), self.seed)
+            if stage == "fit":
+                size = self.patch_shape(len(division.train[0].shape))
+                checks.large_enough(division.train, size, self.allow_small)
+                checks.has_foreground(division.train, self.allow_empty)
+            self._division = division
+        elif stage == "test":
+            self._labelled(self.test_split)
+        else:
+            MosaicStore(self.store_path).samples(self.predict_split)
+
+    def patch_shape(self, ndim: int) -> Shape:
+        """Shape of a training patch for mosaics of ``ndim`` axes."""
+        return _shape(self._patch_size, ndim, "patch_size")
+
+    def tile_shape(self, ndim: int) -> Shape:
+        """Shape of an evaluation tile for mosaics of ``ndim`` axes."""
+        return _shape(self._tile_size, ndim, "tile_size")
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """This rank's share of the epoch's patches."""
+        division = self._divided()
+        size = self.patch_shape(len(division.train[0].shape))
+        sampling = self.sampling if division.train_patches is None else FixedPatches(division.train_patches)
+        rank, world = self._rank_and_world()
+        sampler = EpochSampler(sampling, division.train, size, self.patches_per_epoch, self.seed, rank, world)
+        return self._loader(PatchDataset(division.train, size), sampler=sampler, batch_size=self.batch_size)
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """In ``fit`` the cheap tiles and, in chosen epochs, the sweep over whole mosaics; in ``validate`` the sweep."""
+        division = self._divided()
+        if division.val_patches is not None:
+            tiles = [
+                (
+                    mosaic,
+                    origin,
+                    tuple(slice(at, at + side) for at, side in zip(origin, self._val_shape(), strict=True)),
+                )
+                for mosaic, origin in division.val_patches
+            ]
+            return [self._tile_loader(division.val, tiles)]
+        if not self._fitting():
+            return [self._sweep_loader(division.val)]
+        tiles = spread_tiles(division.val, self._val_shape(), self.val_tiles, self.seed)
+        loaders = [self._tile_loader(division.val, tiles)]
+        if self.full_validation_every:
+            last = (self.trainer.max_epochs or 0) - 1 if self.trainer else -1
+            dataset = self._sweep_dataset(division.val)
+            sampler = SomeEpochs(len(dataset), self.full_validation_every, last)
+            loaders.append(self._loader(dataset, sampler=sampler, batch_size=None))
+        return loaders
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The sweep over the whole mosaics of the test split."""
+        return self._sweep_loader(self._labelled(self.test_split))
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The sweep over the whole mosaics of the split to be predicted."""
+        samples = MosaicStore(self.store_path).samples(self.predict_split)
+        return self._sweep_loader([MosaicView.of(sample, None) for sample in samples])
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment training batches, on the device."""
+        if self.augment is None or self.trainer is None or not self.trainer.training:
+            return batch
+        return self.augment(batch, self.seed, self.trainer.current_epoch)
+
+    def _divided(self) -> Division:
+        if self._division is None:
+            raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
+        return self._division
+
+    def _views_ndim(self) -> int:
+        return len(MosaicStore(self.store_path).samples()[0].image.shape)
+
+    def _val_shape(self) -> Shape:
+        return self.tile_shape(len(self._divided().val[0].shape))
+
+    def _labelled(self, split: str) -> list[MosaicView]:
+        samples = MosaicStore(self.store_path).samples(split)
+        return [MosaicView.of(sample, self.label, self.foreground) for sample in samples]
+
+    def _fitting(self) -> bool:
+        return self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _tile_loader(
+        self, mosaics: Sequence[MosaicView], tiles: Sequence[tuple[int, Shape, tuple[slice, ...]]]
+    ) -> DataLoader[Batch]:
+        rank, world = self._rank_and_world()
+        dataset = TileDataset(mosaics, self._val_shape(), tiles[rank::world], self.eval_batch_size, self.label)
+        return self._loader(dataset, batch_size=None)
+
+    def _sweep_dataset(self, mosaics: Sequence[MosaicView]) -> SweepDataset:
+        rank, world = self._rank_and_world()
+        grids = [Grid(mosaic.shape, self.tile_shape(len(mosaic.shape)), self.overlap) for mosaic in mosaics]
+        shapes = [mosaic.shape for mosaic in mosaics]
+        spans = share_rows(shapes, [shard_rows(shape) for shape in shapes], rank, world)
+        return SweepDataset(mosaics, Sweep(tuple(grids), tuple(spans), self.eval_batch_size), self.label)
+
+    def _sweep_loader(self, mosaics: Sequence[MosaicView]) -> DataLoader[Batch]:
+        return self._loader(self._sweep_dataset(mosaics), batch_size=None)
+
+    def _loader(
+        self, dataset: Dataset[Batch], batch_size: int | None, sampler: Sampler[object] | None = None
+    ) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # Tensorstore's threads do not survive a fork.
+            multiprocessing_context="forkserver" if self.num_workers else None,
+        )
+
+
+class SomeEpochs(Sampler[int]):
+    """All items in order in every n-th epoch and in the last one, none in the others.
+
+    Args:
+        length: Number of items.
+        every: Epochs between two that count.
+        last: Index of the last epoch.
+    """
+
+    def __init__(self, length: int, every: int, last: int) -> None:
+        self._length, self._every, self._last = length, every, last
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls this before each one."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        due = (self._epoch + 1) % self._every == 0 or self._epoch == self._last
+        return iter(range(self._length if due else 0))
+
+    def __len__(self) -> int:
+        return self._length
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _shape(side: int | list[int], ndim: int, name: str) -> Shape:
+    if isinstance(side, int):
+        if ndim != 2:
+            raise UserError(f"data.{name} {side}: mosaics of {ndim} axes need one value an axis, e.g. [8, 256, 256]")
+        return (side,) * ndim
+    if len(side) != ndim:
+        raise UserError(f"data.{name} {side} has {len(side)} values, but the mosaics have {ndim} axes")
+    return tuple(side)

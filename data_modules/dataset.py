@@ -1,0 +1,157 @@
+"""Datasets: single patches for training, runs of neighbouring tiles for evaluation and prediction."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from data_modules.batch import IGNORE, Batch
+from data_modules.grid import Grid, Shape, Sweep, TileRun
+from data_modules.samplers import Patch
+from data_modules.store import MosaicView
+
+
+def make_batch(
+    mosaics: Sequence[MosaicView],
+    images: Sequence[NDArray[np.uint8]],
+    masks: Sequence[NDArray[np.uint8]] | None,
+    positions: Sequence[tuple[int, Shape, int]],
+) -> Batch:
+    """Stack patches into a batch.
+
+    Args:
+        mosaics: The loader's mosaics.
+        images: ``(Y, X)`` or ``(Z, Y, X)`` each.
+        masks: Likewise, or ``None``.
+        positions: Mosaic, origin and index of each patch.
+    """
+    batch = Batch(
+        image=torch.from_numpy(np.stack(images)[:, None]),
+        mosaic=torch.tensor([mosaic for mosaic, _, _ in positions]),
+        origin=torch.tensor([origin for _, origin, _ in positions]),
+        pixel_size_nm=torch.tensor([mosaics[mosaic].pixel_size_nm for mosaic, _, _ in positions]),
+        index=torch.tensor([index for _, _, index in positions]),
+    )
+    if masks is not None:
+        batch["mask"] = torch.from_numpy(np.stack(masks))
+    return batch
+
+
+class PatchDataset(Dataset[Batch]):
+    """Patches at positions that an :class:`~data_modules.samplers.EpochSampler` hands out.
+
+    Args:
+        mosaics: Training mosaics.
+        size: Of the patch that is read, in px.
+    """
+
+    def __init__(self, mosaics: Sequence[MosaicView], size: Shape) -> None:
+        self.mosaics = tuple(mosaics)
+        self.size = size
+
+    def __getitems__(self, patches: Sequence[Patch]) -> Batch:
+        """Read one whole batch: image ``uint8 (B, 1, Y, X)`` and mask ``uint8 (B, Y, X)``."""
+        images = [self.mosaics[patch.mosaic].read_image(patch.origin, self.size) for patch in patches]
+        masks = [self.mosaics[patch.mosaic].read_mask(patch.origin, self.size) for patch in patches]
+        return make_batch(self.mosaics, images, masks, [(p.mosaic, p.origin, p.index) for p in patches])
+
+    def __getitem__(self, patch: Patch) -> Batch:
+        return self.__getitems__([patch])
+
+
+class TileDataset(Dataset[Batch]):
+    """Chosen tiles with their masks, for the cheap validation; item ``i`` is a whole batch.
+
+    Args:
+        mosaics: Mosaics with labels.
+        size: Of a tile, in px.
+        tiles: Mosaic and origin of each tile, and the part of it that counts, in px of the mosaic; the rest of
+            its mask is set to ignore, so that no pixel counts twice.
+        batch_size: Tiles in a batch.
+        label: Name of the foreground.
+    """
+
+    def __init__(
+        self,
+        mosaics: Sequence[MosaicView],
+        size: Shape,
+        tiles: Sequence[tuple[int, Shape, tuple[slice, ...]]],
+        batch_size: int,
+        label: str,
+    ) -> None:
+        self.mosaics, self.label = tuple(mosaics), label
+        self.sweep: Sweep | None = None
+        self._size, self._tiles, self._batch_size = size, tuple(tiles), batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._tiles) // self._batch_size)
+
+    def __getitem__(self, index: int) -> Batch:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        first = index * self._batch_size
+        chosen = self._tiles[first : first + self._batch_size]
+        images = [self.mosaics[mosaic].read_image(origin, self._size) for mosaic, origin, _ in chosen]
+        masks = [self._mask(*tile) for tile in chosen]
+        positions = [(mosaic, origin, first + offset) for offset, (mosaic, origin, _) in enumerate(chosen)]
+        return make_batch(self.mosaics, images, masks, positions)
+
+    def _mask(self, mosaic: int, origin: Shape, counted: tuple[slice, ...]) -> NDArray[np.uint8]:
+        mask = self.mosaics[mosaic].read_mask(origin, self._size)
+        kept = np.full_like(mask, IGNORE)
+        inside = tuple(slice(c.start - o, c.stop - o) for c, o in zip(counted, origin, strict=True))
+        kept[inside] = mask[inside]
+        return kept
+
+
+class SweepDataset(Dataset[Batch]):
+    """Runs of overlapping tiles that cover whole mosaics; item ``i`` is a whole batch without mask.
+
+    A run is read as one strip and cut into its tiles, so overlapping pixels are decoded once.
+
+    Args:
+        mosaics: Mosaics to predict.
+        sweep: Which tiles, in which order.
+        label: Name of the foreground.
+    """
+
+    def __init__(self, mosaics: Sequence[MosaicView], sweep: Sweep, label: str) -> None:
+        self.mosaics, self.label = tuple(mosaics), label
+        self.sweep = sweep
+        self._runs: list[TileRun] = [run for span in sweep.spans for run in sweep.runs(span)]
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __getitem__(self, index: int) -> Batch:
+        run = self._runs[index]
+        tile = self.sweep.grids[run.mosaic].tile
+        first, last = run.origins[0], run.origins[-1]
+        strip = self.mosaics[run.mosaic].read_image(first, (*tile[:-1], last[-1] + tile[-1] - first[-1]))
+        images = [strip[..., at - first[-1] : at - first[-1] + tile[-1]] for *_, at in run.origins]
+        return make_batch(self.mosaics, images, None, [(run.mosaic, origin, index) for origin in run.origins])
+
+
+def spread_tiles(
+    mosaics: Sequence[MosaicView], size: Shape, count: int | None, seed: int
+) -> list[tuple[int, Shape, tuple[slice, ...]]]:
+    """Non-overlapping tiles for the cheap validation: a fixed, seeded choice, equally many from each mosaic.
+
+    Args:
+        mosaics: Mosaics with labels.
+        size: Of a tile, in px.
+        count: Number of tiles over all mosaics, at least one each; ``None`` for all.
+        seed: Of the choice.
+    """
+    chosen: list[tuple[int, Shape, tuple[slice, ...]]] = []
+    for index, mosaic in enumerate(mosaics):
+        grid = Grid(mosaic.shape, size)
+        tiles = list(grid)
+        if count is not None:
+            share = max(1, count // len(mosaics) + (index < count % len(mosaics)))
+            picks = np.random.default_rng([seed, index]).permutation(len(tiles))[:share]
+            tiles = [tiles[pick] for pick in sorted(picks)]
+        chosen += [(index, origin, grid.owned(origin)) for origin in tiles]
+    return chosen

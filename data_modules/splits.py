@@ -1,0 +1,127 @@
+"""Dividing annotated mosaics into training and validation; picked by ``class_path`` under ``data.split``."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_modules.errors import UserError
+from data_modules.grid import Grid, Shape
+from data_modules.samplers import Position, RandomPatches
+from data_modules.store import MosaicView
+
+Views = Callable[[str], list[MosaicView]]
+"""Gives the mosaics of a split of the store, with their labels."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """What is trained on and what is validated on.
+
+    Attributes:
+        train: Mosaics, or windows of mosaics, that training patches come from.
+        val: Those that are validated whole.
+        train_patches: Fixed training patches, in place of a sampling.
+        val_patches: Fixed validation patches, in place of whole mosaics.
+    """
+
+    train: Sequence[MosaicView]
+    val: Sequence[MosaicView]
+    train_patches: Sequence[Position] | None = None
+    val_patches: Sequence[Position] | None = None
+
+
+class Split(ABC):
+    """How annotated mosaics are divided."""
+
+    @abstractmethod
+    def divide(self, views: Views, size: Shape, seed: int) -> Division:
+        """Divide.
+
+        Args:
+            views: Gives the mosaics of a split of the store.
+            size: Of a patch, in px.
+            seed: Of the run.
+        """
+
+
+class MosaicSplit(Split):
+    """Whole mosaics, as the store has them; the default, and the only one without leakage between neighbours.
+
+    Args:
+        train: Split of the store to train on.
+        val: Split of the store to validate on.
+    """
+
+    def __init__(self, train: str = "train", val: str = "val") -> None:
+        self.train, self.val = train, val
+
+    def divide(self, views: Views, size: Shape, seed: int) -> Division:
+        """See :meth:`Split.divide`."""
+        return Division(views(self.train), views(self.val))
+
+
+class RegionSplit(Split):
+    """The end of every mosaic validates, a gap keeps training patches from seeing it; for few, large mosaics.
+
+    Args:
+        source: Split of the store.
+        val_fraction: Share of the last axis (X) that validates.
+        gap_px: Pixels between the two parts that are used by neither; one patch by default.
+    """
+
+    def __init__(self, source: str = "train", val_fraction: float = 0.2, gap_px: int | None = None) -> None:
+        if not 0 < val_fraction < 1:
+            raise UserError(f"RegionSplit: val_fraction must lie between 0 and 1, got {val_fraction}")
+        self.source, self.val_fraction, self.gap_px = source, val_fraction, gap_px
+
+    def divide(self, views: Views, size: Shape, seed: int) -> Division:
+        """See :meth:`Split.divide`.
+
+        Raises:
+            UserError: if nothing is left to train on.
+        """
+        gap = size[-1] if self.gap_px is None else self.gap_px
+        train, val = [], []
+        for mosaic in views(self.source):
+            *leading, width = mosaic.shape
+            cut = width - round(width * self.val_fraction)
+            if cut - gap < 1 or cut >= width:
+                raise UserError(
+                    f"{mosaic.key}: {width} px leave no room for a gap of {gap} px and {self.val_fraction:.0%}"
+                )
+            zeros = (0,) * len(leading)
+            train.append(mosaic.window((*zeros, 0), (*leading, cut - gap)))
+            val.append(mosaic.window((*zeros, cut), (*leading, width)))
+        return Division(train, val)
+
+
+class PatchSplit(Split):
+    """The paper's leaking assignment: overlapping patches of one mosaic fall on both sides, at random.
+
+    U-RISC (Shi et al. 2022) assigns 50,000 patches to training and 20,000 to validation. Scores on these
+    validation patches are optimistic; the split exists to show by how much.
+
+    Args:
+        source: Split of the store.
+        train: Number of training patches.
+        val: Number of validation patches.
+        overlap: Of the grid that gives the first patches (the published code's 512 px step); the others lie at random.
+    """
+
+    def __init__(self, source: str = "train", train: int = 50_000, val: int = 20_000, overlap: float = 0.5) -> None:
+        self.source, self.train, self.val, self.overlap = source, train, val, overlap
+
+    def divide(self, views: Views, size: Shape, seed: int) -> Division:
+        """See :meth:`Split.divide`."""
+        mosaics = views(self.source)
+        random = np.random.default_rng([seed, 2])
+        tiles: list[Position] = [
+            (index, origin) for index, mosaic in enumerate(mosaics) for origin in Grid(mosaic.shape, size, self.overlap)
+        ]
+        wanted = self.train + self.val
+        tiles += RandomPatches().positions(mosaics, size, max(0, wanted - len(tiles)), random)
+        order = random.permutation(len(tiles))
+        chosen = [tiles[position] for position in order[:wanted]]
+        return Division(mosaics, mosaics, chosen[: self.train], chosen[self.train :])

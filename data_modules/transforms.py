@@ -1,0 +1,122 @@
+"""Augmentation on the device: image and mask together, keyed by (seed, epoch, patch) and by nothing else."""
+
+import math
+from dataclasses import dataclass
+
+import kornia.enhance
+import kornia.geometry.transform
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_modules.batch import IGNORE, Batch
+
+Range = tuple[float, float]
+
+
+@dataclass
+class Augment:
+    """Random flips, rotation, zoom, crop, translation, contrast and brightness (Shi et al. 2021).
+
+    All geometry is one affine warp, so pixels are interpolated once: bilinear for the image, nearest neighbour for the
+    mask. Pixels that come from outside the patch are mirrored in the image and ignored in the mask.
+
+    Args:
+        flip: Whether to mirror along X and along Y, each with probability 0.5.
+        rotation_deg: Largest angle; 180 gives every direction.
+        zoom: Range of the scale factor, drawn on a logarithmic scale; above 1 enlarges.
+        crop: Range of the share of the side that a random crop keeps; the crop is resized to the whole patch.
+        translation: Largest shift along each axis, as a share of the side.
+        contrast: Largest relative change of the grey values' distance from their mean, 0–1.
+        brightness: Largest shift as a share of the grey range, 0–1 (colour jitter, for grey images).
+        probability: With which a patch is augmented at all.
+    """
+
+    flip: bool = True
+    rotation_deg: float = 180.0
+    zoom: Range = (0.9, 1.1)
+    crop: Range = (1.0, 1.0)
+    translation: float = 0.0
+    contrast: float = 0.2
+    brightness: float = 0.1
+    probability: float = 1.0
+
+    def __call__(self, batch: Batch, seed: int, epoch: int) -> Batch:
+        """Augment a batch of 2D patches.
+
+        Args:
+            batch: Image ``uint8 (B, C, Y, X)`` and mask ``uint8 (B, Y, X)``, on any device.
+            seed: Of the run.
+            epoch: Current epoch.
+
+        Returns:
+            The batch with image ``float32`` in grey levels 0–255 and mask ``uint8``.
+        """
+        image, mask = batch["image"], batch["mask"]
+        draws = [self._draw(np.random.default_rng([seed, epoch, int(index)])) for index in batch["index"].tolist()]
+        height, width = image.shape[-2:]
+        matrices = torch.from_numpy(np.stack([draw.matrix(height, width) for draw in draws]))
+        matrices = matrices.to(image.device, torch.float32)
+        grey = _warp(image.float(), matrices, "bilinear", "reflection")
+        # The mask's values travel shifted by one, so that 0 can only mean "from outside".
+        shifted = _warp(mask[:, None].float() + 1, matrices, "nearest", "zeros")[:, 0].round()
+        warped = torch.where(shifted == 0, torch.full_like(shifted, IGNORE), shifted - 1).to(torch.uint8)
+        contrast = torch.tensor([draw.contrast for draw in draws], device=image.device)
+        brightness = torch.tensor([draw.brightness for draw in draws], device=image.device)
+        grey = _jitter(grey / 255, contrast, brightness) * 255
+        return Batch(**{**batch, "image": grey, "mask": warped})
+
+    def _draw(self, random: np.random.Generator) -> "_Draw":
+        values = random.random(11)
+        if values[0] >= self.probability:
+            return _Draw()
+        crop = _between(values[1], self.crop)
+        low, high = self.zoom
+        return _Draw(
+            flip=(1 - 2 * (self.flip and values[2] < 0.5), 1 - 2 * (self.flip and values[3] < 0.5)),
+            angle=math.radians(_between(values[4], (-self.rotation_deg, self.rotation_deg))),
+            scale=math.exp(_between(values[5], (math.log(low), math.log(high)))) / crop,
+            shift=(
+                (values[6] - 0.5) * (1 - crop) + _between(values[7], (-self.translation, self.translation)),
+                (values[8] - 0.5) * (1 - crop) + _between(values[9], (-self.translation, self.translation)),
+            ),
+            contrast=1 + self.contrast * (2 * values[10] - 1),
+            brightness=self.brightness * (2 * random.random() - 1),
+        )
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What was drawn for one patch; the defaults change nothing. ``shift`` is (y, x) as a share of the side."""
+
+    flip: tuple[int, int] = (1, 1)
+    angle: float = 0.0
+    scale: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    contrast: float = 1.0
+    brightness: float = 0.0
+
+    def matrix(self, height: int, width: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+        """Affine map from source to target pixels (x, y), ``float64 (2, 3)``."""
+        centre = np.array([(width - 1) / 2, (height - 1) / 2])
+        source = centre + np.array([self.shift[1] * width, self.shift[0] * height])
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        turn = np.array([[cos, -sin], [sin, cos]]) * self.scale * np.array([self.flip[1], self.flip[0]])
+        return np.concatenate([turn, (centre - turn @ source)[:, None]], axis=1)
+
+
+def _between(share: float, ends: Range) -> float:
+    return ends[0] + (ends[1] - ends[0]) * share
+
+
+def _warp(pixels: Tensor, matrices: Tensor, mode: str, padding: str) -> Tensor:
+    size = (pixels.shape[-2], pixels.shape[-1])
+    warped: Tensor = kornia.geometry.transform.warp_affine(
+        pixels, matrices, size, mode=mode, padding_mode=padding, align_corners=True
+    )
+    return warped
+
+
+def _jitter(grey: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
+    adjusted: Tensor = kornia.enhance.adjust_contrast_with_mean_subtraction(grey, contrast)
+    return kornia.enhance.adjust_brightness(adjusted, brightness).clamp(0, 1)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""From predicted tiles to whole mosaics, as a stream."""

@@ -1,0 +1,1 @@
+"""Scores: stateless functions, and torchmetrics classes that are exact across ranks."""

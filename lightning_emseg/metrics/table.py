@@ -1,0 +1,107 @@
+"""The table of scores: one row a mosaic, then mean ± SE over mosaics."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lightning_emseg.metrics.histogram import Counts
+from lightning_emseg.metrics.pixel import average_precision, confusion_at, confusion_by_threshold, level_of
+
+Row = dict[str, float]
+SCORES = ("f1", "precision", "recall", "iou")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean over mosaics and its standard error (ddof 1); no error for a single mosaic."""
+
+    mean: float
+    se: float | None
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" + ("" if self.se is None else f" ± {self.se:.4f}")
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean and standard error of the values that are numbers.
+
+    >>> str(summarise([0.5, 0.7]))
+    '0.6000 ± 0.1000'
+    """
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Summary(math.nan, None, 0)
+    error = float(np.std(known, ddof=1) / math.sqrt(len(known))) if len(known) > 1 else None
+    return Summary(float(np.mean(known)), error, len(known))
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of whole mosaics.
+
+    Attributes:
+        label: Name of the foreground class.
+        threshold: Probability from which on a pixel counts as foreground, 0–1.
+        criterion: How the threshold was chosen, and on what.
+        rows: Scores by mosaic.
+        curve: Mean F1 over mosaics by threshold level 0–255.
+        partial: Mosaics that were seen in part and are not scored: number of pixels seen and wanted.
+    """
+
+    label: str
+    threshold: float
+    criterion: str
+    rows: Mapping[str, Row]
+    curve: Sequence[float]
+    partial: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> dict[str, Summary]:
+        """Mean ± SE of every column."""
+        columns = next(iter(self.rows.values()), {})
+        return {column: summarise([row[column] for row in self.rows.values()]) for column in columns}
+
+    def to_json(self) -> dict[str, object]:
+        """JSON-ready form in full precision."""
+        return {
+            "label": self.label,
+            "threshold": self.threshold,
+            "criterion": self.criterion,
+            "mean": {name: value.mean for name, value in self.summary.items()},
+            "se": {name: value.se for name, value in self.summary.items()},
+            "mosaics": {key: dict(row) for key, row in self.rows.items()},
+            "f1_by_threshold": {"threshold": [level / 255 for level in range(256)], "mean_f1": list(self.curve)},
+            "partial": {key: {"pixels_seen": seen, "pixels": total} for key, (seen, total) in self.partial.items()},
+        }
+
+
+def score_rows(keys: Sequence[str], counts: Counts, label: str, level: int) -> dict[str, Row]:
+    """Scores of each mosaic for foreground and background, at ``level`` and at 0.5.
+
+    Args:
+        keys: Names of the mosaics.
+        counts: ``int64 (mosaics, 2, 256)``.
+        label: Name of the foreground class; columns are ``<label>_f1``, ``background_f1``, ``<label>_f1_at_0.5``, ….
+        level: Chosen threshold as a quantised level.
+    """
+    precision = average_precision(counts)
+    rows = {}
+    for index, key in enumerate(keys):
+        row: Row = {}
+        for suffix, at in (("", level), ("_at_0.5", level_of(0.5))):
+            found = confusion_at(counts[index], at)
+            for name, confusion in ((label, found), ("background", found.of_background())):
+                row |= {f"{name}_{score}{suffix}": float(getattr(confusion, score)) for score in SCORES}
+        row[f"{label}_average_precision"] = float(precision[index])
+        found = confusion_at(counts[index], level)
+        row |= {name: int(getattr(found, name)) for name in ("tp", "fp", "fn", "tn")}
+        rows[key] = row
+    return rows
+
+
+def mean_f1_curve(counts: Counts) -> list[float]:
+    """Mean over mosaics of the F1 at each of the 256 threshold levels; empty without mosaics."""
+    return [float(value) for value in confusion_by_threshold(counts).f1.mean(axis=0)] if len(counts) else []
