@@ -211,7 +211,7 @@ class Mosaic(pl.LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=sampler
+            sampler=sampler,
             collate_fn=_as_it_is,  # type: ignore[arg-type]
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

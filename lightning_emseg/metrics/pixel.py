@@ -89,7 +89,9 @@ def average_precision(counts: Counts) -> Values:
     every = confusion_by_threshold(counts)
     positives = counts[..., 1, :].sum(axis=-1)
     total = (every.precision * counts[..., 1, :]).sum(axis=-1)
-    return np.divide(total, positives, out=np.full(np.shape(total), np.nan), where=positives > 0)
+    result: Values = np.full(np.shape(total), np.nan)
+    np.divide(total, positives, out=result, where=positives > 0)
+    return result
 
 
 def level_of(threshold: float) -> int:

@@ -1,0 +1,126 @@
+"""What validation, test and prediction do with the network's output; no Lightning in here."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from data_modules.batch import Batch
+from data_modules.grid import Sweep
+from data_modules.store import MosaicView
+from lightning_emseg.inference.blending import Blend
+from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
+from lightning_emseg.metrics.histogram import Counts, MosaicHistograms
+from lightning_emseg.metrics.table import ScoreTable, mean_f1_curve, score_rows
+
+
+class EvaluationData(Protocol):
+    """What a loader's dataset says of itself.
+
+    Attributes:
+        mosaics: In the order that batches refer to.
+        sweep: Plan of whole mosaics, or ``None`` where tiles are scored one by one.
+        label: Name of the foreground.
+    """
+
+    mosaics: tuple[MosaicView, ...]
+    sweep: Sweep | None
+    label: str
+
+
+class TileScores:
+    """Pixel counts over tiles that do not overlap: the cheap validation.
+
+    Args:
+        data: The loader's dataset.
+        device: Of the module.
+    """
+
+    def __init__(self, data: EvaluationData, device: torch.device) -> None:
+        self.label = data.label
+        self._histograms = MosaicHistograms(len(data.mosaics)).to(device)
+
+    def update(self, batch: Batch, probability: Tensor) -> None:
+        """Count the pixels of a batch; ``probability`` is ``(B, *tile)``, 0–1."""
+        quantised = (probability.float() * 255).round().to(torch.uint8)
+        for index, mosaic in enumerate(batch["mosaic"].tolist()):
+            self._histograms.update(mosaic, quantised[index], batch["mask"][index])
+
+    def counts(self) -> Counts:
+        """Histograms ``int64 (mosaics, 2, 256)`` over all ranks."""
+        counts, _ = self._histograms.compute()
+        return counts
+
+
+class MosaicScores:
+    """Stitches a sweep and counts every pixel of every mosaic once.
+
+    Args:
+        data: The loader's dataset.
+        blend: Weights of overlapping tiles.
+        device: Of the module.
+        score: Whether truth is read and counted; without it rows are only stitched.
+    """
+
+    def __init__(self, data: EvaluationData, blend: Blend, device: torch.device, score: bool = True) -> None:
+        assert data.sweep is not None
+        self.label, self._mosaics, self._score = data.label, data.mosaics, score
+        self._stitcher = SweepStitcher(data.sweep, blend, device)
+        self._histograms = MosaicHistograms(len(data.mosaics)).to(device)
+
+    def update(self, batch: Batch, probability: Tensor) -> list[StitchedRows]:
+        """Blend a batch in and count the rows that it finishes.
+
+        Args:
+            batch: One run of tiles.
+            probability: ``(B, *tile)``, 0–1.
+
+        Returns:
+            The finished rows.
+        """
+        origins = [tuple(origin) for origin in batch["origin"].tolist()]
+        finished = list(self._stitcher.add(origins, probability))
+        for rows in finished if self._score else ():
+            mosaic = self._mosaics[rows.mosaic]
+            truth = mosaic.read_mask((rows.start, *(0,) * (len(mosaic.shape) - 1)), rows.probability.shape)
+            self._histograms.update(rows.mosaic, rows.probability, torch.from_numpy(truth))
+        return finished
+
+    def counts(self) -> tuple[list[str], Counts, dict[str, tuple[int, int]]]:
+        """Complete mosaics with their histograms, and the pixels seen and wanted of those that are not complete."""
+        counts, seen = self._histograms.compute()
+        wanted = [_pixels(mosaic) for mosaic in self._mosaics]
+        complete = [index for index, pixels in enumerate(wanted) if seen[index] == pixels]
+        partial = {
+            mosaic.key: (int(seen[index]), wanted[index])
+            for index, mosaic in enumerate(self._mosaics)
+            if 0 < seen[index] < wanted[index]
+        }
+        return [self._mosaics[index].key for index in complete], counts[complete], partial
+
+    def table(self, level: int, criterion: str) -> ScoreTable:
+        """Scores of the complete mosaics; the others are named and not scored."""
+        keys, counts, partial = self.counts()
+        for key, (seen, total) in partial.items():
+            warnings.warn(
+                f"{key}: only {seen} of {total} pixels were predicted (cut short by fast_dev_run or limit_*_batches), "
+                "so this mosaic is not scored",
+                stacklevel=2,
+            )
+        rows = score_rows(keys, counts, self.label, level)
+        return ScoreTable(self.label, level / 255, criterion, rows, mean_f1_curve(counts), partial)
+
+
+def _pixels(mosaic: MosaicView) -> int:
+    total = 1
+    for side in mosaic.shape:
+        total *= side
+    return total
+
+
+def datasets_of(loaders: object) -> list[EvaluationData]:
+    """The datasets behind Lightning's ``trainer.*_dataloaders``, one or several."""
+    several: Sequence[object] = loaders if isinstance(loaders, list | tuple) else [loaders]
+    return [loader.dataset for loader in several]  # type: ignore[attr-defined]

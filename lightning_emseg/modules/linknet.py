@@ -1,0 +1,34 @@
+"""LinkNet."""
+
+from typing import Any
+
+import segmentation_models_pytorch as smp
+
+from lightning_emseg.modules.extras import with_extras
+from lightning_emseg.modules.mixin import SegmentationMixin
+
+
+class LinkNet(SegmentationMixin):
+    """LinkNet (Chaurasia and Culurciello 2017); ResNet-18 in U-RISC.
+
+    Args:
+        encoder: Name in smp; timm's encoders as ``tu-<name>``.
+        encoder_weights: Pretrained weights that smp downloads, e.g. ``imagenet``; none by default.
+        in_channels: Channels of the images.
+        hypercolumns: Whether the head sees the outputs of all decoder blocks.
+        scales: Scales of the input that are predicted and fused, e.g. ``[0.5, 1.0]``.
+        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet18",
+        encoder_weights: str | None = None,
+        in_channels: int = 1,
+        hypercolumns: bool = False,
+        scales: list[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        network = smp.Linknet(encoder, encoder_weights=encoder_weights, in_channels=in_channels)
+        wrapped, stride = with_extras(network, hypercolumns, scales)
+        super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)

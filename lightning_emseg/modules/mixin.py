@@ -1,0 +1,256 @@
+"""What all segmentation modules share: normalisation, steps, losses, whole-mosaic scores, checkpoints."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from data_modules.batch import Batch
+from data_modules.errors import UserError
+from lightning_emseg import checkpoints
+from lightning_emseg.inference.blending import Blend
+from lightning_emseg.losses import FocalDiceLoss
+from lightning_emseg.metrics.histogram import Counts
+from lightning_emseg.metrics.pixel import Values, average_precision, confusion_at, level_of
+from lightning_emseg.metrics.table import ScoreTable
+from lightning_emseg.metrics.threshold import Criterion, choose_level
+from lightning_emseg.modules.evaluation import MosaicScores, TileScores, datasets_of
+
+
+class SegmentationMixin(pl.LightningModule):
+    """Base of every architecture's module; a subclass builds the network and hands it over.
+
+    Logged are ``train/loss``, ``val_tiles/*`` (cheap validation, pixels of all tiles pooled) and ``val/*`` or
+    ``test/*`` (whole mosaics, mean over mosaics).
+
+    Args:
+        network: Maps ``float (B, C, *S)`` to logits ``(B, 1, *S)``.
+        in_channels: Channels that the network takes.
+        stride: Multiple that the sides of an input must have.
+        loss: Of logits and masks; focal + dice (Shi et al. 2021, eqs. 1–2) by default.
+        optimizer: Adam with 1e-3 by default.
+        lr_scheduler: None by default.
+        lr_interval: Whether the scheduler steps after every ``epoch`` or every ``step``.
+        grey_mean: Subtracted from the grey values 0–255.
+        grey_std: Divides them; both travel in the checkpoint. The defaults map to −1 … 1 as U-RISC's published code.
+        threshold_criterion: How the threshold is chosen on validation data.
+        blend: Weights of overlapping tiles.
+        start_from: Checkpoint of the same architecture whose weights a second training stage starts from.
+    """
+
+    grey_mean: Tensor
+    grey_std: Tensor
+    threshold: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        in_channels: int = 1,
+        stride: int = 1,
+        loss: nn.Module | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
+        grey_mean: float = 127.5,
+        grey_std: float = 127.5,
+        threshold_criterion: Criterion = "mean_f1",
+        blend: Blend = "constant",
+        start_from: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["network", "stride", "loss", "optimizer", "lr_scheduler"])
+        self.network = network
+        self.in_channels, self.stride = in_channels, stride
+        self.loss = loss or FocalDiceLoss()
+        self.make_optimizer, self.make_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
+        self.threshold_criterion: Criterion = threshold_criterion
+        self.blend: Blend = blend
+        self.start_from = start_from
+        self.register_buffer("grey_mean", torch.tensor(float(grey_mean)))
+        self.register_buffer("grey_std", torch.tensor(float(grey_std)))
+        self.register_buffer("threshold", torch.tensor(0.5))
+        self.threshold_source = "0.5, not chosen on data"
+        self.scores: ScoreTable | None = None
+        """Of the last whole-mosaic validation or test."""
+        self._evaluations: list[TileScores | MosaicScores] = []
+
+    def setup(self, stage: str) -> None:
+        """Load what training starts from; a resumed or evaluated checkpoint brings its own weights."""
+        if stage == "fit" and not self.trainer.ckpt_path:
+            self.initialise_weights()
+
+    def initialise_weights(self) -> None:
+        """Take over weights before training begins; architectures with pretrained parts extend this."""
+        if self.start_from is not None:
+            checkpoints.load_weights(self, Path(self.start_from))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of grey images.
+
+        Args:
+            image: ``(B, C, *S)``, any type, grey levels 0–255.
+
+        Returns:
+            Logits ``(B, 1, *S)``.
+
+        Raises:
+            UserError: if the channels or sides do not suit the network.
+        """
+        if image.shape[1] != self.in_channels:
+            raise UserError(
+                f"the images have {image.shape[1]} channel(s) but model.in_channels is {self.in_channels}: "
+                f"set --model.in_channels {image.shape[1]}"
+            )
+        odd = [side for side in image.shape[-2:] if side % self.stride]
+        if odd:
+            nearest = max(self.stride, round(odd[0] / self.stride) * self.stride)
+            raise UserError(
+                f"{type(self).__name__} takes sides that are multiples of {self.stride} px, not {odd[0]}: "
+                f"set data.patch_size and data.tile_size to e.g. {nearest}"
+            )
+        logits: Tensor = self.network((image.float() - self.grey_mean) / self.grey_std)
+        return logits
+
+    def probability(self, image: Tensor) -> Tensor:
+        """Foreground probability ``(B, *S)``, 0–1, of grey images ``(B, C, *S)``."""
+        return torch.sigmoid(self(image)[:, 0].float())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch of patches."""
+        loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch["image"]))
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimiser and scheduler as configured, over the parameters that are trained."""
+        optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])
+        if self.make_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": self.make_scheduler(optimizer),
+                "interval": self.lr_interval,
+                "monitor": "val_tiles/f1",
+            },
+        }
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin counting."""
+        self._evaluations = [
+            TileScores(data, self.device) if data.sweep is None else MosaicScores(data, self.blend, self.device)
+            for data in datasets_of(self.trainer.val_dataloaders)
+        ]
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        """Predict tiles; count them, or blend them into rows.
+
+        Returns:
+            Probability ``(B, *tile)`` of tiles, or the finished :class:`StitchedRows` of a sweep.
+        """
+        evaluation = self._evaluations[dataloader_idx]
+        if isinstance(evaluation, MosaicScores):
+            return evaluation.update(batch, self.probability(batch["image"]))
+        logits = self(batch["image"])
+        probability = torch.sigmoid(logits[:, 0].float())
+        evaluation.update(batch, probability)
+        self.log(
+            "val_tiles/loss",
+            self.loss(logits, batch["mask"]),
+            batch_size=len(batch["image"]),
+            sync_dist=True,
+            add_dataloader_idx=False,
+        )
+        return probability
+
+    def on_validation_epoch_end(self) -> None:
+        """Choose the threshold and log the scores; the whole-mosaic ones win where both were made."""
+        tiles = next((e for e in self._evaluations if isinstance(e, TileScores)), None)
+        whole = next((e for e in self._evaluations if isinstance(e, MosaicScores)), None)
+        if tiles is not None:
+            counts = tiles.counts()
+            self._choose_threshold(counts, "tiles")
+            self._log_tiles(counts.sum(axis=0))
+        self.scores = None
+        if whole is not None and not self.trainer.sanity_checking:
+            keys, counts, partial = whole.counts()
+            if keys:
+                self._choose_threshold(counts, "whole mosaics")
+            if keys or partial:
+                self._publish("val", whole.table(self._level, self.threshold_source))
+
+    @property
+    def _level(self) -> int:
+        return level_of(float(self.threshold))
+
+    def _choose_threshold(self, counts: Counts, source: str) -> None:
+        if not self.trainer.sanity_checking:
+            self.threshold.fill_(choose_level(counts, self.threshold_criterion) / 255)
+            self.threshold_source = f"{self.threshold_criterion} on validation {source}, epoch {self.current_epoch}"
+
+    def _log_tiles(self, counts: Counts) -> None:
+        found = confusion_at(counts, self._level)
+        values: dict[str, Values | float] = {
+            "val_tiles/f1": found.f1,
+            "val_tiles/precision": found.precision,
+            "val_tiles/recall": found.recall,
+            "val_tiles/iou": found.iou,
+            "val_tiles/background_f1": found.of_background().f1,
+            "val_tiles/average_precision": average_precision(counts),
+            "val_tiles/threshold": self._level / 255,
+        }
+        self.log_dict({name: float(value) for name, value in values.items()}, add_dataloader_idx=False)
+        self.log("f1", float(found.f1), prog_bar=True, logger=False)
+
+    def _publish(self, verb: str, table: ScoreTable) -> None:
+        """Keep the table for callbacks and log its means; the foreground's scores also under names without label."""
+        self.scores = table
+        for name, summary in table.summary.items():
+            short = name.removeprefix(f"{table.label}_")
+            if name not in ("tp", "fp", "fn", "tn"):
+                self.log(f"{verb}/{short}", summary.mean, add_dataloader_idx=False)
+                if summary.se is not None:
+                    self.log(f"{verb}/{short}_se", summary.se, add_dataloader_idx=False)
+
+    def on_test_epoch_start(self) -> None:
+        """Begin counting."""
+        (data,) = datasets_of(self.trainer.test_dataloaders)
+        self._evaluations = [MosaicScores(data, self.blend, self.device)]
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Predict one run of tiles; returns the list of :class:`StitchedRows` that it finishes."""
+        (evaluation,) = self._evaluations
+        assert isinstance(evaluation, MosaicScores)
+        return evaluation.update(batch, self.probability(batch["image"]))
+
+    def on_test_epoch_end(self) -> None:
+        """Score at the checkpoint's threshold."""
+        (evaluation,) = self._evaluations
+        assert isinstance(evaluation, MosaicScores)
+        self._publish("test", evaluation.table(self._level, self.threshold_source))
+
+    def on_predict_epoch_start(self) -> None:
+        """Begin stitching."""
+        (data,) = datasets_of(self.trainer.predict_dataloaders)
+        self._evaluations = [MosaicScores(data, self.blend, self.device, score=False)]
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Predict one run of tiles; returns the list of :class:`StitchedRows` that it finishes."""
+        return self.test_step(batch, batch_idx)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record what a reader of the checkpoint wants to know."""
+        checkpoint["emseg"] = {"architecture": type(self).__name__, "threshold_source": self.threshold_source}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another architecture before torch lists every key of it.
+
+        Raises:
+            UserError: naming both architectures and the first weights that differ.
+        """
+        checkpoints.check_matches(self, checkpoint)
+        self.threshold_source = checkpoint.get("emseg", {}).get("threshold_source", self.threshold_source)

@@ -1,0 +1,38 @@
+"""U-Net with any encoder."""
+
+from typing import Any, Literal
+
+import segmentation_models_pytorch as smp
+
+from lightning_emseg.modules.extras import with_extras
+from lightning_emseg.modules.mixin import SegmentationMixin
+
+
+class UNet(SegmentationMixin):
+    """U-Net (Ronneberger et al. 2015) with an encoder of ``smp`` or ``timm``; ResNet-50 in U-RISC [J].
+
+    Args:
+        encoder: Name in smp; timm's encoders as ``tu-<name>``.
+        encoder_weights: Pretrained weights that smp downloads, e.g. ``imagenet``; none by default.
+        in_channels: Channels of the images.
+        decoder_attention: ``scse`` for concurrent spatial and channel squeeze and excitation (Roy et al. 2018).
+        hypercolumns: Whether the head sees the outputs of all decoder blocks.
+        scales: Scales of the input that are predicted and fused, e.g. ``[0.5, 1.0]``.
+        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "resnet50",
+        encoder_weights: str | None = None,
+        in_channels: int = 1,
+        decoder_attention: Literal["scse"] | None = None,
+        hypercolumns: bool = False,
+        scales: list[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        network = smp.Unet(
+            encoder, encoder_weights=encoder_weights, in_channels=in_channels, decoder_attention_type=decoder_attention
+        )
+        wrapped, stride = with_extras(network, hypercolumns, scales)
+        super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)

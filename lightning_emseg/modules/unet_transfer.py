@@ -1,0 +1,73 @@
+"""U-Net whose encoder was pretrained on electron micrographs."""
+
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+
+from data_modules.errors import UserError
+from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.weights import initialise_encoder, load_moco_weights
+
+
+class UNetTransfer(SegmentationMixin):
+    """U-Net-transfer of U-RISC: ResNet-50 from MoCoV2 on CEM500K (Conrad and Narayan 2021).
+
+    Args:
+        weights: Checkpoint of MoCoV2 in CEM500K's released format; needed when training begins, not afterwards.
+        freeze_encoder: Whether the encoder keeps its weights and its batch-norm statistics.
+        encoder: Encoder that the weights are of.
+        use_norms: Whether the grey-value norms in ``weights`` replace ``grey_mean`` and ``grey_std``.
+        in_channels: Channels of the images.
+        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+    """
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        freeze_encoder: bool = False,
+        encoder: str = "resnet50",
+        use_norms: bool = True,
+        in_channels: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        network = smp.Unet(encoder, encoder_weights=None, in_channels=in_channels)
+        super().__init__(network, in_channels=in_channels, stride=int(network.encoder.output_stride), **kwargs)
+        self.weights_path, self.use_norms, self.freeze_encoder = weights, use_norms, freeze_encoder
+        if freeze_encoder:
+            self._encoder.requires_grad_(False)
+
+    @property
+    def _encoder(self) -> torch.nn.Module:
+        encoder: torch.nn.Module = self.network.encoder  # type: ignore[assignment]
+        return encoder
+
+    def initialise_weights(self) -> None:
+        """Load the pretrained encoder, or everything from ``start_from`` in a second stage.
+
+        Raises:
+            UserError: if neither is given, or the file does not fit the encoder.
+        """
+        if self.start_from is not None:
+            super().initialise_weights()
+            return
+        if self.weights_path is None:
+            raise UserError(
+                "U-Net-transfer needs a pretrained encoder: pass --model.weights FILE (CEM500K's released "
+                "cem500k_mocov2_resnet50_200ep.pth.tar), or use the plain UNet"
+            )
+        weights = load_moco_weights(Path(self.weights_path))
+        report = initialise_encoder(self._encoder, weights)
+        rank_zero_info(f"encoder weights from {self.weights_path}: {report}")
+        if self.use_norms and weights.norms is not None:
+            self.grey_mean.fill_(weights.norms[0])
+            self.grey_std.fill_(weights.norms[1])
+
+    def train(self, mode: bool = True) -> "UNetTransfer":
+        """As always, but a frozen encoder stays in evaluation mode, so that its batch norms do not drift."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self._encoder.eval()
+        return self

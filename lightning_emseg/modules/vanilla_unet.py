@@ -1,0 +1,21 @@
+"""The U-Net of U-RISC's published code."""
+
+from typing import Any
+
+from lightning_emseg import networks
+from lightning_emseg.modules.mixin import SegmentationMixin
+
+
+class VanillaUNet(SegmentationMixin):
+    """U-Net without a pretrained kind of encoder, as in the published code of U-RISC (trained with BCE there).
+
+    Args:
+        base_channels: Channels of the first level; they double at each.
+        depth: Number of halvings.
+        in_channels: Channels of the images.
+        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+    """
+
+    def __init__(self, base_channels: int = 64, depth: int = 4, in_channels: int = 1, **kwargs: Any) -> None:
+        network = networks.VanillaUNet(in_channels, base_channels=base_channels, depth=depth)
+        super().__init__(network, in_channels=in_channels, stride=network.stride, **kwargs)

@@ -1,0 +1,96 @@
+"""Hypercolumns equal the explicit column, on every decoder that they take."""
+
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from data_modules.errors import UserError
+from lightning_emseg.networks.hypercolumn import Hypercolumns
+
+
+def build(kind: Any, **options: Any) -> Any:
+    torch.manual_seed(0)
+    return kind("resnet18", encoder_weights=None, in_channels=1, classes=2, **options)
+
+
+DECODERS: list[Any] = [
+    pytest.param(smp.Unet, {}, id="unet"),
+    pytest.param(smp.Unet, {"decoder_attention_type": "scse"}, id="unet-scse"),
+    pytest.param(
+        smp.Unet, {"encoder_depth": 3, "decoder_channels": (32, 16, 8), "decoder_use_norm": False}, id="unet-shallow"
+    ),
+    pytest.param(smp.Linknet, {}, id="linknet"),
+    pytest.param(smp.MAnet, {"decoder_pab_channels": 8}, id="manet"),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), DECODERS)
+def test_levels_are_those_of_the_decoder(kind: Any, options: dict[str, Any]) -> None:
+    network = build(kind, **options).eval()
+    x = torch.randn(1, 1, 64, 96)
+    with torch.no_grad():
+        expected = network.decoder(network.encoder(x))
+        wrapped = Hypercolumns(network, hidden_channels=4).eval()
+        levels = wrapped.levels(x)
+    assert torch.equal(levels[-1], expected)
+    assert len(levels) == len(network.decoder.blocks)
+    sides = [level.shape[-1] for level in levels]
+    assert sides == [96 // 2**power for power in range(len(levels))][::-1]
+
+
+def test_equals_the_column_built_in_full() -> None:
+    wrapped = Hypercolumns(build(smp.Unet), hidden_channels=5).eval()
+    x = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        column = torch.cat([F.interpolate(level, (64, 64), mode="bilinear") for level in wrapped.levels(x)], dim=1)
+        assert column.shape[1] == 496
+        projections: list[Any] = list(wrapped.projections)
+        weight = torch.cat([projection.weight for projection in projections], dim=1)
+        expected = wrapped.head(F.relu(F.conv2d(column, weight, projections[0].bias)))
+        torch.testing.assert_close(wrapped(x), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "options"), DECODERS)
+def test_shape_stride_and_every_parameter_learns(kind: Any, options: dict[str, Any]) -> None:
+    network = build(kind, **options)
+    network(torch.randn(2, 1, 64, 64)).sum().backward()
+    # Leftovers of smp's own: the stages that encoder_depth cuts off, an attention where no skip comes in.
+    leftovers = {f"network.{name}" for name, parameter in network.named_parameters() if parameter.grad is None}
+    network.zero_grad(set_to_none=True)
+    wrapped = Hypercolumns(network, hidden_channels=4)
+    size = (33, 50) if wrapped.stride == 1 else (64, 32)
+    logits = wrapped(torch.randn(2, 1, *size))
+    assert logits.shape == (2, 2, *size)
+    (logits**2).sum().backward()
+    assert {name for name, parameter in wrapped.named_parameters() if parameter.grad is None} == leftovers
+
+
+def test_compiles_as_one_graph() -> None:
+    wrapped = Hypercolumns(build(smp.Unet), hidden_channels=4).eval()
+    x = torch.randn(1, 1, 32, 32)
+    compiled: Any = torch.compile(wrapped, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), wrapped(x))
+
+
+def test_a_frozen_encoder_stays_frozen() -> None:
+    network = build(smp.Unet)
+    network.freeze_encoder()
+    wrapped = Hypercolumns(network, hidden_channels=4).train()
+    norms = [m for m in wrapped.network.encoder.modules() if isinstance(m, nn.BatchNorm2d)]  # type: ignore[union-attr]
+    assert not any(norm.training for norm in norms)
+
+
+def test_what_does_not_go_is_refused() -> None:
+    with pytest.raises(UserError, match=r"smp\.MAnet, but got FPN"):
+        Hypercolumns(build(smp.FPN))
+    with pytest.raises(UserError, match="but got Conv2d"):
+        Hypercolumns(nn.Conv2d(1, 1, 1))
+    with pytest.raises(UserError, match="classification head"):
+        Hypercolumns(build(smp.Unet, aux_params={"classes": 2}))
+    with pytest.raises(UserError, match="multiples of 32 px, but got 64 × 40"):
+        Hypercolumns(build(smp.Linknet))(torch.zeros(1, 1, 64, 40))
