@@ -5,9 +5,9 @@ Layout: ``<name>.zarr/<split>/<sample>/{0,1,â€¦}`` with ``labels/<label>/{0,1,â€
 
 from data_modules.errors import UserError
 from data_modules.store.layout import LabelInfo, LabelKind, shard_rows
-from data_modules.store.view import MosaicView
 from data_modules.store.reader import ArrayRef, MosaicStore, Sample, read
 from data_modules.store.verify import Damage, verify
+from data_modules.store.view import MosaicView
 from data_modules.store.writer import ArrayWriter, SampleWriter
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "Damage",
     "LabelInfo",
     "LabelKind",
-    "MosaicView",
     "MosaicStore",
+    "MosaicView",
     "Sample",
     "SampleWriter",
     "UserError",

@@ -59,8 +59,6 @@ class ArrayWriter:
         self._next = start
         self._stop = array.shape[0] if stop is None else stop
         self._pending: list[Band] = []
-        self.counts = np.zeros(256, np.int64)
-        """Number of pixels by value, for ``uint8`` arrays."""
 
     @property
     def rows_written(self) -> int:
@@ -90,8 +88,6 @@ class ArrayWriter:
         at_end = self._next + len(rows) == self._stop
         whole = len(rows) if at_end else len(rows) // self._height * self._height
         self._array[self._next : self._next + whole] = rows[:whole]
-        if rows.dtype == np.uint8:
-            self.counts += np.bincount(rows[:whole].ravel(), minlength=256)
         self._next += whole
         self._pending = [rows[whole:]] if whole < len(rows) else []
 
@@ -126,6 +122,8 @@ class SampleWriter:
         pixel_size_nm: One value an axis.
         provenance: JSON-ready record of the source and of every change to its grey values.
         overwrite: Whether a sample of this name may be replaced.
+        rows: Rows that this process writes, for several processes that fill one sample; all by default.
+        attach: Whether another process has begun the sample; this one then only writes its rows and must not close it.
 
     Raises:
         UserError: if the sample exists and ``overwrite`` is false.
@@ -146,32 +144,42 @@ class SampleWriter:
         pixel_size_nm: Sequence[float],
         provenance: Attributes | None = None,
         overwrite: bool = False,
+        rows: tuple[int, int] | None = None,
+        attach: bool = False,
     ) -> None:
         self.store = Path(store)
         for part in (split, name):
             if not part or "/" in part or part.startswith("."):
                 raise UserError(f"{part!r} cannot name a split or sample: no slashes and no leading dot, please")
-        self._target = self.store / split / name
-        if self._target.exists() and not overwrite:
-            raise UserError(f"{self._target} exists: choose another --out, or pass --overwrite to replace it")
+        self.target = self.store / split / name
+        """Folder of the finished sample."""
+        if self.target.exists() and not overwrite:
+            raise UserError(f"{self.target} exists: choose another --out, or pass --overwrite to replace it")
         if len(shape) not in layout.AXES or len(pixel_size_nm) != len(shape) or min(shape) < 1:
             raise UserError(f"sample {split}/{name}: shape {tuple(shape)} px with pixel size {tuple(pixel_size_nm)} nm")
         self._shape = tuple(int(side) for side in shape)
         self._pixel_size_nm = tuple(float(size) for size in pixel_size_nm)
         self._name = name
-        self._root = self._target.with_name(f".{name}.partial")
-        shutil.rmtree(self._root, ignore_errors=True)
-        for group in (self.store, self._target.parent):
-            _ensure_group(group, {"emseg": {"format": layout.FORMAT}})
-        _ensure_group(self._root, {})
+        self._root = self.target.with_name(f".{name}.partial")
+        self._rows = rows or (0, self._shape[0])
+        self._attach = attach
+        if not attach:
+            shutil.rmtree(self._root, ignore_errors=True)
+            for group in (self.store, self.target.parent):
+                _ensure_group(group, {"emseg": {"format": layout.FORMAT}})
+            _ensure_group(self._root, {})
         self._pyramids: dict[str | None, _Pyramid] = {}
         self.image = self._add(None, self._root, np.uint8, None, provenance or {})
 
     def _add(
         self, key: str | None, group: Path, dtype: DTypeLike, info: LabelInfo | None, provenance: Attributes
     ) -> ArrayWriter:
-        _ensure_group(group, {})
-        writer = ArrayWriter(create_array(group, "0", self._shape, dtype, compress=info is not None))
+        if self._attach:
+            array = zarr.open_array(group / "0", mode="r+", config={"write_empty_chunks": True})
+        else:
+            _ensure_group(group, {})
+            array = create_array(group, "0", self._shape, dtype, compress=info is not None)
+        writer = ArrayWriter(array, *self._rows)
         self._pyramids[key] = _Pyramid(group, writer, info, provenance)
         return writer
 
@@ -191,9 +199,18 @@ class SampleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            shutil.rmtree(self._root, ignore_errors=True)
+            self.discard()
             return
         self.close()
+
+    @property
+    def complete(self) -> bool:
+        """Whether this process has written all of its rows."""
+        return all(pyramid.writer.rows_written == self._rows[1] for pyramid in self._pyramids.values())
+
+    def discard(self) -> None:
+        """Remove what was written of the sample."""
+        shutil.rmtree(self._root, ignore_errors=True)
 
     def close(self) -> None:
         """Write pyramids and metadata and put the sample in its place.
@@ -209,14 +226,25 @@ class SampleWriter:
             if pyramid.info is None:
                 attributes = layout.image_attributes(self._name, levels, self._pixel_size_nm, pyramid.provenance)
             else:
-                counts = {int(value): int(pyramid.writer.counts[value]) for value in pyramid.writer.counts.nonzero()[0]}
-                info = replace(pyramid.info, counts=counts)
+                info = replace(pyramid.info, counts=_count_values(pyramid.group / "0"))
                 attributes = layout.label_attributes(str(key), levels, self._pixel_size_nm, info, pyramid.provenance)
             _ensure_group(pyramid.group, attributes)
         if labels:
             _ensure_group(self._root / "labels", {"ome": {"version": layout.OME_VERSION, "labels": labels}})
-        shutil.rmtree(self._target, ignore_errors=True)
-        self._root.rename(self._target)
+        shutil.rmtree(self.target, ignore_errors=True)
+        self._root.rename(self.target)
+
+
+def _count_values(array: Path) -> dict[int, int]:
+    """Number of pixels by value, of ``uint8`` labels; nothing for ids."""
+    values = zarr.open_array(array, mode="r")
+    if values.dtype != np.uint8:
+        return {}
+    assert values.shards is not None
+    counts = np.zeros(256, np.int64)
+    for start in range(0, values.shape[0], values.shards[0]):
+        counts += np.bincount(np.asarray(values[start : start + values.shards[0]]).ravel(), minlength=256)
+    return {int(value): int(counts[value]) for value in counts.nonzero()[0]}
 
 
 def _ensure_group(path: Path, attributes: Mapping[str, Any]) -> None:

@@ -12,9 +12,9 @@ from data_modules.grid import Grid, RowSpan, Shape, Sweep
 from lightning_emseg.inference.blending import Blend, normalised_windows
 
 
-@dataclass(frozen=True)
+@dataclass
 class StitchedRows:
-    """Finished rows of one mosaic.
+    """Finished rows of one mosaic; not frozen, because Lightning rebuilds what a predict step returns.
 
     Attributes:
         mosaic: Position of the mosaic in its list.

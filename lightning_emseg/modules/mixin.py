@@ -21,6 +21,10 @@ from lightning_emseg.metrics.threshold import Criterion, choose_level
 from lightning_emseg.modules.evaluation import MosaicScores, TileScores, datasets_of
 
 
+# Of the foreground; the score files have every column.
+_LOGGED = ("f1", "precision", "recall", "iou", "average_precision", "background_f1")
+
+
 class SegmentationMixin(pl.LightningModule):
     """Base of every architecture's module; a subclass builds the network and hands it over.
 
@@ -211,7 +215,7 @@ class SegmentationMixin(pl.LightningModule):
         self.scores = table
         for name, summary in table.summary.items():
             short = name.removeprefix(f"{table.label}_")
-            if name not in ("tp", "fp", "fn", "tn"):
+            if short in _LOGGED:
                 self.log(f"{verb}/{short}", summary.mean, add_dataloader_idx=False)
                 if summary.se is not None:
                     self.log(f"{verb}/{short}_se", summary.se, add_dataloader_idx=False)

@@ -1,0 +1,84 @@
+"""The run folder: what ran, with what, and nothing of an earlier run lost."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+
+_OF_A_FIT = ("config.yaml", "metrics.csv", "environment.json")
+_OF_A_RUN = (*_OF_A_FIT, "checkpoints", "figures", "scores-*", "config-*.yaml", "environment-*.json")
+
+
+class RunFolder(pl.Callback):
+    """Writes ``environment.json`` and puts an earlier run in the same folder aside, into ``earlier/<n>/``.
+
+    A resumed fit keeps checkpoints and figures in place and puts only its former log and config aside.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Prepare the folder before any logger or checkpoint writes to it."""
+        assert trainer.state.fn is not None
+        if trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False):
+            folder = Path(trainer.default_root_dir)
+            if stage == "fit":
+                put_aside(folder, _OF_A_FIT if trainer.ckpt_path else _OF_A_RUN)
+            name = "environment.json" if stage == "fit" else f"environment-{trainer.state.fn.value}.json"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(json.dumps(environment(), indent=2) + "\n")
+        trainer.strategy.barrier("run folder")
+
+
+def put_aside(folder: Path, patterns: tuple[str, ...]) -> Path | None:
+    """Move what an earlier run left into ``earlier/<n>/``.
+
+    Returns:
+        The new folder, or ``None`` where nothing was there.
+    """
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    if not found:
+        return None
+    number = 1 + len(list((folder / "earlier").glob("*")))
+    target = folder / "earlier" / str(number)
+    target.mkdir(parents=True)
+    for path in found:
+        shutil.move(path, target / path.name)
+    rank_zero_info(f"{folder} held an earlier run; it is now in {target}")
+    return target
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware, seed, command line and git state, JSON-ready."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "seed": os.environ.get("PL_GLOBAL_SEED"),
+        "git": git_state(Path.cwd()),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "packages": {found.name: found.version for found in sorted(metadata.distributions(), key=lambda d: d.name)},
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit and whether tracked files were changed, or ``None`` outside a repository."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+    except (subprocess.SubprocessError, OSError):
+        return None

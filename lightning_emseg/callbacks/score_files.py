@@ -1,0 +1,63 @@
+"""Score files: ``scores-<verb>.csv`` with a row a mosaic, ``scores-<verb>.json`` with means, errors and curve."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_emseg.metrics.table import ScoreTable
+from lightning_emseg.modules.mixin import SegmentationMixin
+
+
+class ScoreFiles(pl.Callback):
+    """Writes the whole-mosaic scores of ``validate`` and ``test`` (and of full validations in ``fit``).
+
+    At the very end of each, because Lightning calls the epoch-end hooks of callbacks before the module's own.
+    """
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write ``scores-validate.*``."""
+        self._write(trainer, pl_module, "validate")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write ``scores-test.*``."""
+        self._write(trainer, pl_module, "test")
+
+    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule, verb: str) -> None:
+        assert isinstance(pl_module, SegmentationMixin)
+        table = pl_module.scores
+        if table is None or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"scores-{verb}.json").write_text(json.dumps(table.to_json(), indent=2) + "\n")
+        if table.rows:
+            write_csv(folder / f"scores-{verb}.csv", table)
+        rank_zero_info(f"\n{as_text(table)}\n{folder / f'scores-{verb}.json'}")
+
+
+def write_csv(path: Path, table: ScoreTable) -> None:
+    """One row a mosaic in full precision."""
+    columns = list(next(iter(table.rows.values())))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["mosaic", "threshold", *columns])
+        for key, row in table.rows.items():
+            writer.writerow([key, repr(table.threshold), *(repr(row[column]) for column in columns)])
+
+
+def as_text(table: ScoreTable) -> str:
+    """The most important columns for a terminal."""
+    names = [f"{table.label}_{score}" for score in ("f1", "precision", "recall", "iou")] + ["background_f1"]
+    width = max([len("mean ± SE"), *(len(key) for key in table.rows)])
+    lines = [" ".join([" " * width, *(f"{name:>20}" for name in names)])]
+    lines += [
+        " ".join([key.ljust(width), *(f"{row[name]:>20.4f}" for name in names)]) for key, row in table.rows.items()
+    ]
+    if table.rows:
+        summary = table.summary
+        lines.append(" ".join(["mean ± SE".ljust(width), *(f"{summary[name]!s:>20}" for name in names)]))
+    lines += [f"{key}: not scored, {seen} of {total} pixels seen" for key, (seen, total) in table.partial.items()]
+    return "\n".join([*lines, f"threshold {table.threshold:.3f} ({table.criterion})"])

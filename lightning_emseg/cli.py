@@ -1,0 +1,128 @@
+"""The command ``lightning``: a LightningCLI with this project's defaults, and messages instead of tracebacks."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import CSVLogger
+
+from data_modules.base import Mosaic
+from data_modules.errors import UserError
+from data_modules.isbi2012 import ISBI2012
+from data_modules.synthesize import SyntheticMosaics
+from data_modules.urisc import URISC
+from lightning_emseg.callbacks import Overlays, PredictionWriter, RunFolder, ScoreFiles
+from lightning_emseg.modules.casenet import CASENet
+from lightning_emseg.modules.linknet import LinkNet
+from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.smp_model import SmpModel
+from lightning_emseg.modules.unet import UNet
+from lightning_emseg.modules.unet_transfer import UNetTransfer
+from lightning_emseg.modules.vanilla_unet import VanillaUNet
+
+# Imported, a class can be named in YAML without its module: `class_path: UNet`.
+SHORT_NAMES = (CASENet, LinkNet, SmpModel, UNet, UNetTransfer, VanillaUNet, ISBI2012, Mosaic, SyntheticMosaics, URISC)
+
+
+class RunConfig(SaveConfigCallback):
+    """Saves the resolved configuration in the run folder: ``config.yaml`` of a fit, ``config-<verb>.yaml`` else."""
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write the file; called on rank 0."""
+        assert trainer.state.fn is not None
+        name = "config.yaml" if stage == "fit" else f"config-{trainer.state.fn.value}.yaml"
+        path = Path(trainer.default_root_dir) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, path, skip_none=False, overwrite=True)
+
+
+class EmsegCLI(LightningCLI):
+    """``lightning fit|validate|test|predict --config FILE``."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the prediction writer and the checkpoint callback under short keys."""
+        parser.add_lightning_class_args(PredictionWriter, "writer")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val_tiles/f1",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave configuration and flags as they are: Lightning would let the checkpoint's override them."""
+
+    def before_instantiate_classes(self) -> None:
+        """Keep predictions out of memory: they are written as they come."""
+        if self.subcommand == "predict":
+            self.config[self.subcommand].return_predictions = False
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Put everything of a run into ``trainer.default_root_dir`` and always keep a CSV log of a fit."""
+        root = Path(self._get(self.config_init, "trainer").default_root_dir)
+        self._get(self.config_init, "checkpoint").dirpath = str(root / "checkpoints")
+        given = self._get(self.config_init, "trainer").logger
+        if given is not False and self.subcommand == "fit":
+            others = given if isinstance(given, list) else [given] if isinstance(given, pl.loggers.Logger) else []
+            kwargs["logger"] = [CSVLogger(root, name="", version=""), *others]
+        elif not isinstance(given, list | pl.loggers.Logger):
+            kwargs["logger"] = False
+        return super().instantiate_trainer(**kwargs)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; mistakes of the user end with one message and exit status 1."""
+    _silence()
+    try:
+        EmsegCLI(
+            SegmentationMixin,
+            Mosaic,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            seed_everything_default=0,
+            trainer_defaults={
+                "default_root_dir": "runs/unnamed",
+                # Our samplers share the work out themselves; Lightning's would pad it with repeated patches.
+                "use_distributed_sampler": False,
+                "callbacks": [RunFolder(), ScoreFiles(), Overlays()],
+            },
+            args=None if args is None else list(args),
+        )
+    except UserError as error:
+        sys.exit(f"error: {plain_message(error)}")
+
+
+def plain_message(error: UserError) -> str:
+    """The message alone, where a loader process has wrapped it into its traceback."""
+    text = str(error)
+    marker = f"{UserError.__module__}.{UserError.__name__}: "
+    return text.split(marker)[-1].strip() if text.startswith("Caught ") and marker in text else text
+
+
+def _silence() -> None:
+    for hint in (
+        # Loaders give whole batches of their own; these hints do not apply to them.
+        "does not have many workers which may be a bottleneck",
+        "Trying to infer the `batch_size` from an ambiguous collection",
+        "The number of training batches .* is smaller than the logging interval",
+        # A rank without rows of a mosaic has nothing to count, which is no mistake.
+        "method of metric MosaicHistograms was called before the ``update``",
+        # Lightning 2.6 under newer torch.
+        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+    ):
+        warnings.filterwarnings("ignore", message=f".*{hint}")
+
+
+if __name__ == "__main__":
+    main()

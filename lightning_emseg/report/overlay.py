@@ -1,0 +1,84 @@
+"""Pictures of a prediction beside its image and truth."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from data_modules.batch import IGNORE
+
+Picture = NDArray[np.uint8]
+
+# Okabe and Ito's palette, told apart by colour-blind readers; outcomes as in the attribution figures of U-RISC.
+TRUE_POSITIVE = (0, 158, 115)
+FALSE_POSITIVE = (230, 159, 0)
+FALSE_NEGATIVE = (204, 121, 167)
+IGNORED = (90, 90, 90)
+_HEADER = 18
+_GAP = 6
+
+
+def error_colours(image: Picture, truth: Picture, predicted: NDArray[np.bool_]) -> Picture:
+    """Outcomes painted over the faded image: green correct, orange false positive, pink false negative.
+
+    Args:
+        image: Grey ``uint8 (Y, X)``.
+        truth: ``uint8 (Y, X)``: 0, 1, or 255 for ignored.
+        predicted: ``bool (Y, X)``.
+
+    Returns:
+        RGB ``uint8 (Y, X, 3)``.
+    """
+    colours = np.repeat((image // 2 + 96)[..., None], 3, axis=2).astype(np.uint8)
+    colours[(truth == 1) & predicted] = TRUE_POSITIVE
+    colours[(truth == 0) & predicted] = FALSE_POSITIVE
+    colours[(truth == 1) & ~predicted] = FALSE_NEGATIVE
+    colours[truth == IGNORE] = IGNORED
+    return colours
+
+
+def comparison(image: Picture, truth: Picture | None, probability: Picture, level: int) -> Picture:
+    """Four panels side by side: image, truth, prediction, errors; without truth only image and prediction.
+
+    Args:
+        image: Grey ``uint8 (Y, X)``.
+        truth: ``uint8 (Y, X)`` with 0, 1, 255, or ``None``.
+        probability: ``uint8 (Y, X)``; 255 is certain foreground.
+        level: Quantised threshold, 0–255.
+
+    Returns:
+        RGB ``uint8``, panels with a caption above each.
+    """
+    predicted = probability >= level
+    panels = {"image": _rgb(image)}
+    if truth is not None:
+        panels["truth"] = _rgb(np.where(truth == IGNORE, 90, 255 * (truth == 1)).astype(np.uint8))
+    panels[f"probability (threshold {level / 255:.2f})"] = _rgb(probability)
+    if truth is not None:
+        panels["green: correct  orange: false positive  pink: missed"] = error_colours(image, truth, predicted)
+    height, width = image.shape
+    sheet = np.full((height + _HEADER, len(panels) * (width + _GAP) - _GAP, 3), 255, np.uint8)
+    for index, panel in enumerate(panels.values()):
+        sheet[_HEADER:, index * (width + _GAP) : index * (width + _GAP) + width] = panel
+    picture = Image.fromarray(sheet)
+    draw = ImageDraw.Draw(picture)
+    for index, caption in enumerate(panels):
+        draw.text((index * (width + _GAP) + 2, 3), caption, fill=(0, 0, 0))
+    return np.asarray(picture)
+
+
+def stack(pictures: list[Picture]) -> Picture:
+    """Pictures of one width below each other."""
+    gap = np.full((_GAP, pictures[0].shape[1], 3), 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1])
+
+
+def save(picture: Picture, path: Path) -> None:
+    """Write a PNG, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+
+
+def _rgb(grey: Picture) -> Picture:
+    return np.repeat(grey[..., None], 3, axis=2)
