@@ -1,4 +1,4 @@
-"""Score files: ``scores-<verb>.csv`` with a row a mosaic, ``scores-<verb>.json`` with means, errors and curve."""
+"""Score files: ``scores-<verb>.csv`` with a row a mosaic, ``.json`` with means, errors and curve, ``.txt`` to read."""
 
 import csv
 import json
@@ -9,6 +9,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_emseg.metrics.table import ScoreTable
 from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.report.text import score_text
 
 
 class ScoreFiles(pl.Callback):
@@ -35,7 +36,8 @@ class ScoreFiles(pl.Callback):
         (folder / f"scores-{verb}.json").write_text(json.dumps(table.to_json(), indent=2) + "\n")
         if table.rows:
             write_csv(folder / f"scores-{verb}.csv", table)
-        rank_zero_info(f"\n{as_text(table)}\n{folder / f'scores-{verb}.json'}")
+        (folder / f"scores-{verb}.txt").write_text(f"{score_text(table)}\n")
+        rank_zero_info(f"\n{score_text(table)}\n{folder / f'scores-{verb}.json'}")
 
 
 def write_csv(path: Path, table: ScoreTable) -> None:
@@ -46,18 +48,3 @@ def write_csv(path: Path, table: ScoreTable) -> None:
         writer.writerow(["mosaic", "threshold", *columns])
         for key, row in table.rows.items():
             writer.writerow([key, repr(table.threshold), *(repr(row[column]) for column in columns)])
-
-
-def as_text(table: ScoreTable) -> str:
-    """The most important columns for a terminal."""
-    names = [f"{table.label}_{score}" for score in ("f1", "precision", "recall", "iou")] + ["background_f1"]
-    width = max([len("mean ± SE"), *(len(key) for key in table.rows)])
-    lines = [" ".join([" " * width, *(f"{name:>20}" for name in names)])]
-    lines += [
-        " ".join([key.ljust(width), *(f"{row[name]:>20.4f}" for name in names)]) for key, row in table.rows.items()
-    ]
-    if table.rows:
-        summary = table.summary
-        lines.append(" ".join(["mean ± SE".ljust(width), *(f"{summary[name]!s:>20}" for name in names)]))
-    lines += [f"{key}: not scored, {seen} of {total} pixels seen" for key, (seen, total) in table.partial.items()]
-    return "\n".join([*lines, f"threshold {table.threshold:.3f} ({table.criterion})"])

@@ -1,0 +1,97 @@
+"""Bringing images of any data type to 8 bit by a stated rule, with a record of what was done."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.convert.decode import Pixels
+from data_modules.errors import UserError
+
+PERCENTILES = (0.1, 99.9)
+RULES = ("percentile", "range", "dtype")
+_ROWS = 512
+"""Rows mapped at a time, so that the floating-point copy stays small."""
+
+
+@dataclass(frozen=True)
+class Grey:
+    """An image brought to 8 bit.
+
+    Attributes:
+        pixels: ``uint8 (Y, X)``.
+        record: JSON-ready: ``rule``, ``source_dtype`` and, unless unchanged, ``lo`` and ``hi`` (source values that
+            became 0 and 255) and ``clipped_fraction`` (share of pixels outside them, 0 to 1).
+    """
+
+    pixels: NDArray[np.uint8]
+    record: dict[str, Any]
+
+
+def check_rule(rule: str) -> None:
+    """Say at once whether a rule can be used.
+
+    Raises:
+        UserError: if it is none of the names and no pair ``lo,hi``.
+    """
+    if rule not in RULES:
+        _explicit(rule)
+
+
+def to_8_bit(pixels: Pixels, rule: str, what: str) -> Grey:
+    """Map source values linearly to 0…255, clipping what lies outside.
+
+    Args:
+        pixels: ``(Y, X)`` of any real data type.
+        rule: ``percentile`` (the 0.1 and 99.9 percentiles of this image), ``range`` (its least and greatest value),
+            ``dtype`` (the full range of its integer type), or two numbers ``lo,hi``. 8-bit images stay as they are
+            unless two numbers are given; 1-bit images become 0 and 255.
+        what: The file, for messages.
+
+    Raises:
+        UserError: if the rule is unknown or does not fit the type, or values are not finite.
+    """
+    source = str(pixels.dtype)
+    if pixels.dtype == bool:
+        return Grey(pixels.astype(np.uint8) * np.uint8(255), {"rule": "1 bit to 0 and 255", "source_dtype": source})
+    if pixels.dtype.kind not in "iuf":
+        raise UserError(f"{what} holds {source} values: save it as integers or floating point")
+    if pixels.dtype == np.uint8 and rule in RULES:
+        return Grey(pixels.astype(np.uint8, copy=False), {"rule": "unchanged", "source_dtype": source})
+    if pixels.dtype.kind == "f" and (wrong := int(np.count_nonzero(~np.isfinite(pixels)))):
+        raise UserError(f"{what} has {wrong} pixels that are NaN or infinite: give them a grey value first")
+    lo, hi = _limits(pixels, rule, what)
+    mapped = np.empty(pixels.shape, np.uint8)
+    clipped = 0
+    width = hi - lo or 1.0
+    for start in range(0, len(pixels), _ROWS):
+        rows = pixels[start : start + _ROWS].astype(np.float64)
+        clipped += int(np.count_nonzero((rows < lo) | (rows > hi)))
+        mapped[start : start + _ROWS] = np.rint((rows.clip(lo, hi) - lo) * 255 / width)
+    fraction = clipped / pixels.size
+    return Grey(mapped, {"rule": rule, "lo": lo, "hi": hi, "source_dtype": source, "clipped_fraction": fraction})
+
+
+def _limits(pixels: Pixels, rule: str, what: str) -> tuple[float, float]:
+    if rule == "percentile":
+        lo, hi = (float(value) for value in np.percentile(pixels, PERCENTILES))
+        if lo < hi:
+            return lo, hi
+    if rule in ("percentile", "range"):
+        return float(pixels.min()), float(pixels.max())
+    if rule == "dtype":
+        if pixels.dtype.kind == "f":
+            raise UserError(f"{what} is {pixels.dtype}, which has no full range: use --grey percentile or --grey lo,hi")
+        return float(np.iinfo(pixels.dtype).min), float(np.iinfo(pixels.dtype).max)
+    return _explicit(rule)
+
+
+def _explicit(rule: str) -> tuple[float, float]:
+    try:
+        lo, hi = (float(part) for part in rule.split(","))
+    except ValueError:
+        raise UserError(f"--grey {rule!r} is none of {', '.join(RULES)} and no pair lo,hi such as 0,4095") from None
+    if not (np.isfinite([lo, hi]).all() and lo < hi):
+        raise UserError(f"--grey {rule}: the first number has to be smaller than the second")
+    return lo, hi

@@ -1,0 +1,97 @@
+"""The command ``emseg``: everything that is not a trainer verb, as typed functions."""
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from data_modules.convert import convert_folder, convert_isbi2012, convert_urisc
+from data_modules.errors import UserError
+from data_modules.synthesize import synthesize
+from lightning_emseg.commands.baselines import baselines
+from lightning_emseg.commands.data import inspect, verify
+from lightning_emseg.commands.demo import demo
+
+
+@dataclass(frozen=True)
+class Command:
+    """A function and how its required arguments are given: as options, or by position."""
+
+    function: Callable[..., Any]
+    positional: bool = False
+
+
+Tree = Mapping[str, "Command | Tree"]
+
+COMMANDS: Tree = {
+    "data": {
+        "convert": {
+            "folder": Command(convert_folder),
+            "urisc": Command(convert_urisc),
+            "isbi2012": Command(convert_isbi2012),
+        },
+        "synthesize": Command(synthesize),
+        "inspect": Command(inspect, positional=True),
+        "verify": Command(verify, positional=True),
+    },
+    "baselines": Command(baselines, positional=True),
+    "demo": Command(demo),
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command; mistakes of the user end with one message and exit status 1.
+
+    Options may be written with dashes or underscores (``--pixel-size-nm``, ``--pixel_size_nm``).
+    """
+    parser = ArgumentParser(prog="emseg")
+    _fill(parser, COMMANDS)
+    config = parser.parse_args(normalised(sys.argv[1:] if args is None else args)).as_dict()
+    entry: Command | Tree = COMMANDS
+    while not isinstance(entry, Command):
+        name = config["subcommand"]
+        entry, config = entry[name], config[name]
+    warnings.formatwarning = lambda message, *_: f"note: {message}\n"
+    try:
+        result = entry.function(**config)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    if isinstance(result, list):
+        print(f"{len(result)} samples: {', '.join(result[:6])}{' …' if len(result) > 6 else ''}")
+    elif isinstance(result, str):
+        print(result)
+    elif isinstance(result, int):
+        sys.exit(result)
+
+
+def normalised(words: Sequence[str]) -> list[str]:
+    """Options with underscores, and switches without a value as ``=true``.
+
+    >>> normalised(["--label-name", "membrane", "--overwrite"])
+    ['--label_name', 'membrane', '--overwrite=true']
+    """
+    result = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        if not word.startswith("--"):
+            result.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        bare = not equals and following.startswith("--") and name != "help"
+        result.append("--" + name.replace("-", "_") + ("=true" if bare else equals + value))
+    return result
+
+
+def _fill(parser: ArgumentParser, tree: Tree) -> None:
+    children = parser.add_subcommands()
+    for key, entry in tree.items():
+        child = ArgumentParser()
+        summary = (entry.function.__doc__ or "").strip().split("\n")[0] if isinstance(entry, Command) else None
+        if isinstance(entry, Command):
+            child.description = summary
+            child.add_function_arguments(entry.function, as_group=False, as_positional=entry.positional)
+        children.add_subcommand(key, child, help=summary)
+        if not isinstance(entry, Command):
+            _fill(child, entry)

@@ -1,0 +1,65 @@
+"""``emseg baselines``: what a network has to beat."""
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_modules.store import MosaicStore, MosaicView, shard_rows
+from lightning_emseg.metrics.histogram import Counts, truth_histogram
+from lightning_emseg.metrics.table import ScoreTable, mean_f1_curve, score_rows
+from lightning_emseg.metrics.threshold import choose_level
+from lightning_emseg.report.text import score_text
+
+
+def baselines(store: Path, split: str = "test", fit: str = "train", label: str = "membrane") -> str:
+    """Score two trivial predictions on whole mosaics: all background, and the best global grey threshold.
+
+    Args:
+        store: Path of the store.
+        split: Split to score.
+        fit: Split on which threshold and polarity are chosen.
+        label: Name of the label.
+
+    Raises:
+        UserError: if the store, a split or a label does not exist.
+    """
+    return "\n\n".join(
+        f"{name}\n{score_text(table)}" for name, table in baseline_tables(store, split, fit, label).items()
+    )
+
+
+def baseline_tables(store: Path, split: str, fit: str, label: str) -> dict[str, ScoreTable]:
+    """Tables of :func:`baselines` by name."""
+    opened = MosaicStore(store)
+    views = {part: [MosaicView.of(sample, label) for sample in opened.samples(part)] for part in (fit, split)}
+    dark = {part: np.stack([grey_histogram(mosaic) for mosaic in mosaics]) for part, mosaics in views.items()}
+    keys = [mosaic.key for mosaic in views[split]]
+    choices = []
+    for polarity, step in (("dark", 1), ("bright", -1)):
+        level = choose_level(dark[fit][..., ::step], "mean_f1")
+        choices.append((mean_f1_curve(dark[fit][..., ::step])[level], level, polarity, step))
+    _, level, polarity, step = max(choices)
+    counts = dark[split][..., ::step]
+    # Everything at level 0, and a threshold of 1, so that nothing is foreground.
+    nothing = np.zeros_like(counts)
+    nothing[..., 0] = counts.sum(axis=-1)
+    grey = 255 - level if polarity == "dark" else level
+    return {
+        "all background": ScoreTable(label, 1 / 255, "nothing is foreground", score_rows(keys, nothing, label, 1), []),
+        f"best global threshold ({polarity}, grey {grey})": ScoreTable(
+            label, level / 255, f"mean_f1 on {fit}", score_rows(keys, counts, label, level), mean_f1_curve(counts)
+        ),
+    }
+
+
+def grey_histogram(mosaic: MosaicView) -> Counts:
+    """Histogram ``int64 (2, 256)`` of the inverted grey values by truth, so that dark pixels count as foreground."""
+    counts = np.zeros((2, 256), np.int64)
+    step = shard_rows(mosaic.shape)
+    rest = mosaic.shape[1:]
+    for start in tqdm(range(0, mosaic.shape[0], step), desc=mosaic.key, leave=False, disable=None):
+        size = (min(step, mosaic.shape[0] - start), *rest)
+        origin = (start, *(0,) * len(rest))
+        counts += truth_histogram(255 - mosaic.read_image(origin, size), mosaic.read_mask(origin, size))
+    return counts
