@@ -1,0 +1,43 @@
+# `make demo` first, `make test` second; each sets itself up in .venv.
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that runs and is of a supported version.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: install demo test lint type smoke bench clean constraints
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml .ci/constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; name it with PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/emseg demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: install
+	$(BIN)/mypy
+
+smoke: install
+	$(BIN)/lightning fit --config experiments/smoke.yaml
+
+bench: install
+	$(BIN)/python tests/bench/reader.py
+
+clean:
+	rm -rf $(VENV) runs/demo runs/smoke data/smoke.zarr build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Renews the pinned versions; needs uv.
+constraints:
+	(echo "# Exact versions that CI and make install use, for Python 3.11 and 3.12. Renew with: make constraints"; \
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --no-annotate) > .ci/constraints.txt

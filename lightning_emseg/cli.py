@@ -1,5 +1,6 @@
 """The command ``lightning``: a LightningCLI with this project's defaults, and messages instead of tracebacks."""
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,7 +17,10 @@ from data_modules.errors import UserError
 from data_modules.isbi2012 import ISBI2012
 from data_modules.synthesize import SyntheticMosaics
 from data_modules.urisc import URISC
+from lightning_emseg import checkpoints
 from lightning_emseg.callbacks import Overlays, PredictionWriter, RunFolder, ScoreFiles
+from lightning_emseg.callbacks.run_folder import make_room
+from lightning_emseg.messages import ReadableParser
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
@@ -62,9 +66,17 @@ class EmsegCLI(LightningCLI):
         """Leave configuration and flags as they are: Lightning would let the checkpoint's override them."""
 
     def before_instantiate_classes(self) -> None:
-        """Keep predictions out of memory: they are written as they come."""
-        if self.subcommand == "predict":
-            self.config[self.subcommand].return_predictions = False
+        """Refuse a broken checkpoint early; keep predictions out of memory, since they are written as they come."""
+        verb = str(self.subcommand)
+        given = self.config[verb].get("ckpt_path")
+        if given and given not in ("best", "last", "hpc"):
+            checkpoints.read(Path(given))
+        if verb == "predict":
+            self.config[verb].return_predictions = False
+
+    def before_fit(self) -> None:
+        """Put an earlier run in the same folder aside, before any logger writes."""
+        make_room(self.trainer, resumed=bool(self._get(self.config, "ckpt_path")))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Put everything of a run into ``trainer.default_root_dir`` and always keep a CSV log of a fit."""
@@ -82,12 +94,14 @@ class EmsegCLI(LightningCLI):
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; mistakes of the user end with one message and exit status 1."""
     _silence()
+    _offline_without_account()
     try:
         EmsegCLI(
             SegmentationMixin,
             Mosaic,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            parser_class=ReadableParser,
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
@@ -110,12 +124,20 @@ def plain_message(error: UserError) -> str:
     return text.split(marker)[-1].strip() if text.startswith("Caught ") and marker in text else text
 
 
+def _offline_without_account() -> None:
+    """Let W&B keep runs on disk instead of asking for a login that a batch job cannot give."""
+    if "WANDB_API_KEY" not in os.environ and not (Path.home() / ".netrc").exists():
+        os.environ.setdefault("WANDB_MODE", "offline")
+
+
 def _silence() -> None:
     for hint in (
         # Loaders give whole batches of their own; these hints do not apply to them.
         "does not have many workers which may be a bottleneck",
         "Trying to infer the `batch_size` from an ambiguous collection",
         "The number of training batches .* is smaller than the logging interval",
+        # The run folder has put those files aside.
+        "Previous log files in this directory will be deleted",
         # A rank without rows of a mosaic has nothing to count, which is no mistake.
         "method of metric MosaicHistograms was called before the ``update``",
         # Lightning 2.6 under newer torch.

@@ -1,0 +1,67 @@
+"""Turning the argument parser's errors into one sentence that names the key and what to do."""
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from typing import NoReturn
+
+from pytorch_lightning.cli import LightningArgumentParser
+
+
+class ReadableParser(LightningArgumentParser):
+    """Prints one message without usage and type dumps."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exit with status 2; within another parser, which tries several types, raise as jsonargparse does."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        sys.stderr.write(f"error: {readable(message)}\n")
+        sys.exit(2)
+
+
+def readable(message: str) -> str:
+    """Shorten a message of jsonargparse to its cause.
+
+    >>> readable("Option 'encodr' is not accepted, Problem with given class_path 'lightning_emseg.modules.unet.UNet'")
+    "UNet has no option 'encodr': did you mean 'encoder'? Its options are listed in its docstring"
+    """
+    message = str(message)
+    key = re.search(r"[Pp]arser key \"([^\"]+)\"", message)
+    of = f" (in {key.group(1)})" if key else ""
+    option = re.search(r"Option '([^']+)' is not accepted", message)
+    owner = re.findall(r"Problem with given class_path '([^']+)'", message)
+    if option and owner:
+        known = option_names(owner[-1])
+        name = owner[-1].rpartition(".")[2]
+        return f"{name} has no option '{option.group(1)}'{of}{suggestion(option.group(1), known)}"
+    missing = re.search(r"Expected a dot import path string: (\S+)|No module named '([^']+)'", message)
+    if missing:
+        wanted = missing.group(1) or missing.group(2)
+        return f"no class {wanted!r}{of}: check the spelling, or give its full path, e.g. package.module.Class"
+    wrong = re.findall(r"[Pp]arser key \"([^\"]+)\":\s*(Expected [^\n]*)", message)
+    if wrong and key:
+        inner, expectation = wrong[-1]
+        path = key.group(1) if inner == key.group(1) else f"{key.group(1)}.{inner}"
+        plain = re.sub(r"a <class '(\w+)'>", r"\1", expectation)
+        return f"{path}: {plain}"
+    return re.sub(r"\n\s*Given value type:.*", "", message, flags=re.S)
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """A hint at the nearest known name, beginning with a colon."""
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return (f": did you mean {close[0]!r}?" if close else ":") + " Its options are listed in its docstring"
+
+
+def option_names(class_path: str) -> list[str]:
+    """Names of all arguments of a class and its bases; none where it cannot be imported."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        owner = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return []
+    bases = [base for base in inspect.getmro(owner) if base is not object and "__init__" in vars(base)]
+    return [parameter for base in bases for parameter in inspect.signature(base).parameters]
