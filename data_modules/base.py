@@ -75,6 +75,7 @@ class Mosaic(pl.LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True
         checks.fractions(overlap=overlap)
         checks.positive(batch_size=batch_size, patches_per_epoch=patches_per_epoch, patch_size=patch_size)
+        checks.positive(tile_size=tile_size, eval_batch_size=eval_batch_size, val_tiles=val_tiles)
         self.store_path = Path(store)
         self.label, self.foreground = label, foreground or []
         self._patch_size, self._tile_size = patch_size, tile_size or patch_size
@@ -103,6 +104,8 @@ class Mosaic(pl.LightningDataModule):
             division = self.split.divide(self._labelled, self.patch_shape(self._views_ndim()), self.seed)
             if stage == "fit":
                 size = self.patch_shape(len(division.train[0].shape))
+                if self.augment is not None and len(size) != 2:
+                    raise UserError(f"data.augment works on 2D patches, not on volumes {size}: leave it out")
                 checks.large_enough(division.train, size, self.allow_small)
                 checks.has_foreground(division.train, self.allow_empty)
             self._division = division
@@ -132,19 +135,17 @@ class Mosaic(pl.LightningDataModule):
         """In ``fit`` the cheap tiles and, in chosen epochs, the sweep over whole mosaics; in ``validate`` the sweep."""
         division = self._divided()
         if division.val_patches is not None:
+            size = self.patch_shape(len(division.val[0].shape))
             tiles = [
-                (
-                    mosaic,
-                    origin,
-                    tuple(slice(at, at + side) for at, side in zip(origin, self._val_shape(), strict=True)),
-                )
+                (mosaic, origin, tuple(slice(at, at + side) for at, side in zip(origin, size, strict=True)))
                 for mosaic, origin in division.val_patches
             ]
-            return [self._tile_loader(division.val, tiles)]
+            return [self._tile_loader(division.val, size, tiles)]
         if not self._fitting():
             return [self._sweep_loader(division.val)]
-        tiles = spread_tiles(division.val, self._val_shape(), self.val_tiles, self.seed)
-        loaders = [self._tile_loader(division.val, tiles)]
+        size = self.tile_shape(len(division.val[0].shape))
+        tiles = spread_tiles(division.val, size, self.val_tiles, self.seed)
+        loaders = [self._tile_loader(division.val, size, tiles)]
         if self.full_validation_every:
             last = (self.trainer.max_epochs or 0) - 1 if self.trainer else -1
             dataset = self._sweep_dataset(division.val)
@@ -173,10 +174,10 @@ class Mosaic(pl.LightningDataModule):
         return self._division
 
     def _views_ndim(self) -> int:
-        return len(MosaicStore(self.store_path).samples()[0].image.shape)
-
-    def _val_shape(self) -> Shape:
-        return self.tile_shape(len(self._divided().val[0].shape))
+        samples = MosaicStore(self.store_path).samples()
+        if not samples:
+            raise UserError(f"store {self.store_path} holds no samples: convert images into it")
+        return len(samples[0].image.shape)
 
     def _labelled(self, split: str) -> list[MosaicView]:
         samples = MosaicStore(self.store_path).samples(split)
@@ -189,10 +190,10 @@ class Mosaic(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _tile_loader(
-        self, mosaics: Sequence[MosaicView], tiles: Sequence[tuple[int, Shape, tuple[slice, ...]]]
+        self, mosaics: Sequence[MosaicView], size: Shape, tiles: Sequence[tuple[int, Shape, tuple[slice, ...]]]
     ) -> DataLoader[Batch]:
         rank, world = self._rank_and_world()
-        dataset = TileDataset(mosaics, self._val_shape(), tiles[rank::world], self.eval_batch_size, self.label)
+        dataset = TileDataset(mosaics, size, tiles[rank::world], self.eval_batch_size, self.label)
         return self._loader(dataset, batch_size=None)
 
     def _sweep_dataset(self, mosaics: Sequence[MosaicView]) -> SweepDataset:

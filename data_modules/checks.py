@@ -9,10 +9,10 @@ from data_modules.grid import Shape
 from data_modules.store import MosaicView
 
 
-def positive(**values: int | Sequence[int]) -> None:
-    """Refuse counts and sizes below 1, by name."""
+def positive(**values: int | Sequence[int] | None) -> None:
+    """Refuse counts and sizes below 1, by name; ``None`` stands for a default."""
     for name, value in values.items():
-        if min(np.atleast_1d(value)) < 1:
+        if value is not None and min(np.atleast_1d(value), default=0) < 1:
             raise UserError(f"data.{name} must be at least 1, got {value}")
 
 

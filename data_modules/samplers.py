@@ -1,5 +1,7 @@
 """Where training patches lie: the order of an epoch is a function of (seed, epoch) and shared out over the ranks."""
 
+import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -95,7 +97,7 @@ class ForegroundPatches(PatchSampling):
     """Random positions, patches with little foreground mostly rejected.
 
     The foreground of a patch is counted on blocks of 32 px that the labels are reduced to once, so that nothing is
-    read to be thrown away; the count of a patch is exact to the block.
+    read to be thrown away; what counts is the fraction in the blocks that the patch touches.
 
     Args:
         min_fraction: Patches with a smaller fraction of foreground are rejected …
@@ -146,7 +148,9 @@ class ForegroundPatches(PatchSampling):
         box: NDArray[np.int64] = sums[np.ix_(*([a, b] for a, b in zip(first, last, strict=True)))]
         for _ in size:
             box = np.diff(box, axis=0)[0]
-        return float(box) / float(np.prod(size))
+        # Of the pixels that were counted: a patch between blocks must not look richer than it is.
+        counted = (min(b * BLOCK, side) - a * BLOCK for a, b, side in zip(first, last, mosaic.shape, strict=True))
+        return float(box / math.prod(counted))
 
 
 def foreground_sums(mosaic: MosaicView) -> NDArray[np.int64]:
@@ -220,7 +224,7 @@ class EpochSampler(Sampler[Patch]):
     def _order(self) -> list[Position]:
         random = np.random.default_rng([self._seed, self._epoch])
         order = self._sampling.positions(self._mosaics, self._size, self._count, random)
-        return order + order[: -len(order) % self._world]
+        return list(itertools.islice(itertools.cycle(order), -(-len(order) // self._world) * self._world))
 
     def __iter__(self) -> Iterator[Patch]:
         order = self._order()

@@ -74,6 +74,8 @@ class RegionSplit(Split):
     def __init__(self, source: str = "train", val_fraction: float = 0.2, gap_px: int | None = None) -> None:
         if not 0 < val_fraction < 1:
             raise UserError(f"RegionSplit: val_fraction must lie between 0 and 1, got {val_fraction}")
+        if gap_px is not None and gap_px < 0:
+            raise UserError(f"RegionSplit: gap_px must be at least 0, got {gap_px}")
         self.source, self.val_fraction, self.gap_px = source, val_fraction, gap_px
 
     def divide(self, views: Views, size: Shape, seed: int) -> Division:

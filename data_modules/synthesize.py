@@ -1,6 +1,6 @@
 """Stores of synthetic mosaics, and the data module that makes its own."""
 
-import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def parse_size(size: str) -> tuple[int, int]:
     (9958, 9959)
     """
     sides = size.lower().split("x")
-    if len(sides) != 2 or not all(side.isdigit() and int(side) > 0 for side in sides):
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise UserError(f"{size!r} is no size: write <rows>x<columns> in px, e.g. 9958x9959")
     return int(sides[0]), int(sides[1])
 
@@ -101,5 +101,6 @@ class SyntheticMosaics(Mosaic):
         """Make the store, on one process; under another name first, so that a broken-off one is not taken for whole."""
         if not self.store_path.exists():
             part = self.store_path.with_name(f".{self.store_path.name}.partial")
-            synthesize(part, *self._sizes, seed=self._synthetic_seed, overwrite=True)
-            os.replace(part, self.store_path)
+            shutil.rmtree(part, ignore_errors=True)  # it may hold mosaics of other sizes
+            synthesize(part, *self._sizes, seed=self._synthetic_seed)
+            part.replace(self.store_path)

@@ -29,6 +29,7 @@ class Augment:
         translation: Largest shift along each axis, as a share of the side.
         contrast: Largest relative change of the grey values' distance from their mean, 0–1.
         brightness: Largest shift as a share of the grey range, 0–1 (colour jitter, for grey images).
+        noise: Largest standard deviation of Gaussian noise as a share of the grey range, 0–1.
         probability: With which a patch is augmented at all.
     """
 
@@ -39,6 +40,7 @@ class Augment:
     translation: float = 0.0
     contrast: float = 0.2
     brightness: float = 0.1
+    noise: float = 0.0
     probability: float = 1.0
 
     def __call__(self, batch: Batch, seed: int, epoch: int) -> Batch:
@@ -63,7 +65,10 @@ class Augment:
         warped = torch.where(shifted == 0, torch.full_like(shifted, IGNORE), shifted - 1).to(torch.uint8)
         contrast = torch.tensor([draw.contrast for draw in draws], device=image.device)
         brightness = torch.tensor([draw.brightness for draw in draws], device=image.device)
-        grey = _jitter(grey / 255, contrast, brightness) * 255
+        grey = _jitter(grey / 255, contrast, brightness)
+        if self.noise:
+            grey = (grey + _noise(draws, grey)).clamp_(0, 1)
+        grey = grey * 255
         return Batch(**{**batch, "image": grey, "mask": warped})
 
     def _draw(self, random: np.random.Generator) -> "_Draw":
@@ -82,6 +87,8 @@ class Augment:
             ),
             contrast=1 + self.contrast * (2 * values[10] - 1),
             brightness=self.brightness * (2 * random.random() - 1),
+            noise=self.noise * random.random(),
+            noise_seed=int(random.integers(2**62)),
         )
 
 
@@ -95,6 +102,8 @@ class _Draw:
     shift: tuple[float, float] = (0.0, 0.0)
     contrast: float = 1.0
     brightness: float = 0.0
+    noise: float = 0.0
+    noise_seed: int = 0
 
     def matrix(self, height: int, width: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
         """Affine map from source to target pixels (x, y), ``float64 (2, 3)``."""
@@ -115,6 +124,15 @@ def _warp(pixels: Tensor, matrices: Tensor, mode: str, padding: str) -> Tensor:
         pixels, matrices, size, mode=mode, padding_mode=padding, align_corners=True
     )
     return warped
+
+
+def _noise(draws: "list[_Draw]", grey: Tensor) -> Tensor:
+    """Gaussian noise of the shape of ``grey``, each patch from its own generator on the device."""
+    parts = []
+    for draw in draws:
+        generator = torch.Generator(grey.device).manual_seed(draw.noise_seed)
+        parts.append(torch.randn(grey.shape[1:], generator=generator, device=grey.device) * draw.noise)
+    return torch.stack(parts)
 
 
 def _jitter(grey: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:

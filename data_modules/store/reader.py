@@ -16,7 +16,7 @@ from data_modules.errors import UserError
 from data_modules.store.layout import LabelInfo
 
 Pixels = NDArray[Any]
-_NM_PER_UNIT = {"nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6, "angstrom": 0.1}
+_NM_PER_UNIT = {"nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6, "meter": 1e9, "angstrom": 0.1}
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class MosaicStore:
             UserError: if it does not exist.
         """
         folder = self.path / key
-        if key.count("/") != 1 or not (folder / "zarr.json").is_file():
-            known = ", ".join(sample.key for sample in self.samples()[:8])
-            raise UserError(f"store {self.path} has no sample {key!r}; it has: {known or 'none'}")
+        if key.count("/") != 1 or not folder.is_dir():
+            known = [f"{split}/{sample.name}" for split in self.splits for sample in _groups(self.path / split)]
+            raise UserError(f"store {self.path} has no sample {key!r}; it has: {', '.join(known[:8]) or 'none'}")
         return _open_sample(folder)
 
 
@@ -151,8 +151,13 @@ def _open_sample(folder: Path) -> Sample:
     split, name = folder.parts[-2:]
     attributes = _metadata(folder).get("attributes", {})
     image, pixel_size_nm = _open_level(folder, f"image of {split}/{name}", None)
+    if image.dtype != "uint8":
+        raise UserError(
+            f"image of {split}/{name} is {image.dtype}, but only 8 bit (uint8) can be read: "
+            f"bring it to 8 bit with `emseg data convert` ({image.path})"
+        )
     labels = {}
-    if (folder / "labels" / "zarr.json").is_file():
+    if (folder / "labels").is_dir():
         names = _metadata(folder / "labels").get("attributes", {}).get("ome", {}).get("labels", [])
         for label in names:
             declared = _metadata(folder / "labels" / label).get("attributes", {}).get("emseg")
@@ -163,6 +168,11 @@ def _open_sample(folder: Path) -> Sample:
                 )
             info = LabelInfo.from_attributes(declared)
             labels[label], _ = _open_level(folder / "labels" / label, f"label {label!r} of {split}/{name}", info)
+            if info.kind != "instances" and labels[label].dtype != "uint8":
+                raise UserError(
+                    f"label {label!r} of {split}/{name} is {info.kind} but {labels[label].dtype}; only uint8 can be "
+                    f"read, with 255 for ignored pixels ({labels[label].path})"
+                )
             if labels[label].shape != image.shape:
                 raise UserError(
                     f"sample {split}/{name}: image is {image.shape} px but label {label!r} is "
@@ -185,17 +195,19 @@ def _open_level(folder: Path, what: str, info: LabelInfo | None) -> tuple[ArrayR
     names = [axis["name"] for axis in axes]
     if names not in (["y", "x"], ["z", "y", "x"]):
         raise UserError(f"{what}: axes are {names}, but only (y, x) and (z, y, x) can be read ({folder})")
-    pixel_size_nm = tuple(
-        float(size) * _NM_PER_UNIT.get(axis.get("unit", "nanometer"), 1.0)
-        for axis, size in zip(axes, scale, strict=True)
-    )
+    units = [axis.get("unit", "nanometer") for axis in axes]
+    unknown = [unit for unit in units if unit not in _NM_PER_UNIT]
+    if unknown:
+        raise UserError(f"{what}: unit {unknown[0]!r} is unknown; use one of {', '.join(_NM_PER_UNIT)} ({folder})")
+    pixel_size_nm = tuple(float(size) * _NM_PER_UNIT[unit] for unit, size in zip(units, scale, strict=True))
     metadata = _metadata(path)
     complete = bool(metadata.get("attributes", {}).get("emseg", {}).get("every_chunk_written"))
     return ArrayRef(str(path), what, tuple(metadata["shape"]), metadata["data_type"], complete, info), pixel_size_nm
 
 
 @functools.lru_cache(maxsize=512)
-def _open_array(path: str, complete: bool) -> Any:
+def _open_array(path: str, complete: bool, shape: tuple[int, ...], dtype: str) -> Any:
+    # Shape and type serve the cache alone: a sample that replaces another must not be read through the old one.
     spec = {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": path},
@@ -218,7 +230,7 @@ def read(array: ArrayRef, region: Sequence[slice]) -> Pixels:
         UserError: if a chunk is missing or damaged, naming sample, region and file.
     """
     try:
-        pixels = _open_array(array.path, array.complete)[tuple(region)].read().result()
+        pixels = _open_array(array.path, array.complete, array.shape, array.dtype)[tuple(region)].read().result()
     except ValueError as error:
         raise UserError(_explain(array, region, str(error))) from error
     return np.asarray(pixels)

@@ -31,7 +31,7 @@ class Damage:
 
 
 def verify(store: MosaicStore, progress: Callable[[int], object] = lambda pixels: None) -> list[Damage]:
-    """Read every chunk of every level of every array.
+    """Read every chunk of every level of every array; of foreign samples full resolution only.
 
     Args:
         store: To be read.
@@ -41,28 +41,41 @@ def verify(store: MosaicStore, progress: Callable[[int], object] = lambda pixels
         What is damaged or missing, in the store's order; empty for a sound store.
     """
     damages: list[Damage] = []
-    for split in store.splits:
-        for folder in sorted((store.path / split).iterdir()):
-            if folder.name.startswith(".") or not folder.is_dir():
-                continue
-            key = f"{split}/{folder.name}"
-            try:
-                sample = store.sample(key)
-            except UserError as error:
-                damages.append(Damage(key, "metadata", (), str(error)))
-                continue
-            for array in _all_levels(sample):
-                damages.extend(_verify_array(sample.key, array, progress))
+    for key, sample in _samples(store):
+        if isinstance(sample, UserError):
+            damages.append(Damage(key, "metadata", (), str(sample)))
+            continue
+        for array in _all_levels(sample):
+            damages.extend(_verify_array(key, array, progress))
     return damages
 
 
 def pixels_to_verify(store: MosaicStore) -> int:
-    """Number of stored pixels on full resolution and all further levels."""
-    total = 0
-    for sample in store.samples():
-        levels = sum(_size(shape) for shape in layout.level_shapes(sample.image.shape))
-        total += levels * (1 + len(sample.labels))
-    return total
+    """Number of stored pixels that :func:`verify` will read."""
+    return sum(
+        _size(array.shape)
+        for _, sample in _samples(store)
+        if isinstance(sample, Sample)
+        for array in _all_levels(sample)
+    )
+
+
+def _samples(store: MosaicStore) -> Iterator[tuple[str, Sample | UserError]]:
+    """Every folder that should hold a sample, opened, or why it cannot be."""
+    for split in _folders(store.path):
+        if not (split / "zarr.json").is_file():
+            yield split.name, UserError(f"{split / 'zarr.json'} is missing: this split is not seen; convert it again")
+            continue
+        for folder in _folders(split):
+            key = f"{split.name}/{folder.name}"
+            try:
+                yield key, store.sample(key)
+            except UserError as error:
+                yield key, error
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(child for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def _size(shape: Sequence[int]) -> int:
@@ -73,11 +86,11 @@ def _size(shape: Sequence[int]) -> int:
 
 
 def _all_levels(sample: Sample) -> Iterator[ArrayRef]:
+    """Every array of a sample of ours; of a foreign one full resolution, which is all that is ever read of it."""
     for base in (sample.image, *sample.labels.values()):
-        for level, shape in enumerate(layout.level_shapes(base.shape)):
-            path = Path(base.path).with_name(str(level))
-            if level == 0 or base.complete or path.exists():
-                yield replace(base, path=str(path), shape=shape, what=f"{base.what}, level {level}")
+        for level, shape in enumerate(layout.level_shapes(base.shape) if base.complete else [base.shape]):
+            path = Path(base.path).with_name(str(level)) if level else base.path
+            yield replace(base, path=str(path), shape=shape, what=f"{base.what}, level {level}")
 
 
 def _verify_array(sample: str, array: ArrayRef, progress: Callable[[int], object]) -> Iterator[Damage]:

@@ -79,7 +79,7 @@ class MosaicView:
         if info.kind == "binary" and self.foreground == (1,):
             mask: NDArray[np.uint8] = values
         else:
-            chosen = np.isin(values, self.foreground) if self.foreground else values != 0
+            chosen = np.isin(values, np.asarray(self.foreground, values.dtype)) if self.foreground else values != 0
             mask = chosen.astype(np.uint8)
             if info.ignore is not None:
                 mask[values == info.ignore] = IGNORE

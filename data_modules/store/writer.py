@@ -47,7 +47,7 @@ class ArrayWriter:
     Args:
         array: The array, as :func:`create_array` makes it.
         start: First row to be written, a multiple of the shard height.
-        stop: Row to end before; the array's height by default.
+        stop: Row to end before, a multiple of the shard height or the array's height, which is the default.
     """
 
     def __init__(self, array: "zarr.Array[Any]", start: int = 0, stop: int | None = None) -> None:
@@ -58,6 +58,8 @@ class ArrayWriter:
             raise ValueError(f"row {start} does not begin a shard (shards have {self._height} rows)")
         self._next = start
         self._stop = array.shape[0] if stop is None else stop
+        if self._stop % self._height and self._stop != array.shape[0]:
+            raise ValueError(f"row {self._stop} does not end a shard (shards have {self._height} rows)")
         self._pending: list[Band] = []
 
     @property
@@ -76,10 +78,10 @@ class ArrayWriter:
                 f"a band of {band.shape[1:]} {band.dtype} does not fit an array of "
                 f"{self._array.shape[1:]} {self._array.dtype}"
             )
-        self._pending.append(band)
-        held = sum(len(rows) for rows in self._pending)
+        held = sum(len(rows) for rows in self._pending) + len(band)
         if self._next + held > self._stop:
             raise ValueError(f"{self._next + held} rows do not fit an array that ends at row {self._stop}")
+        self._pending.append(band)
         if held >= self._height or self._next + held == self._stop:
             self._flush()
 
@@ -175,7 +177,8 @@ class SampleWriter:
         self, key: str | None, group: Path, dtype: DTypeLike, info: LabelInfo | None, provenance: Attributes
     ) -> ArrayWriter:
         if self._attach:
-            array = zarr.open_array(group / "0", mode="r+", config={"write_empty_chunks": True})
+            # Opening takes no such setting in all versions of zarr: without it, empty chunks would be left out.
+            array = zarr.open_array(group / "0", mode="r+").with_config({"write_empty_chunks": True})
         else:
             _ensure_group(group, {})
             array = create_array(group, "0", self._shape, dtype, compress=info is not None)

@@ -1,0 +1,165 @@
+"""Batches against crops of the arrays that were written, in one process and in workers."""
+
+import math
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mosaic_checks import Bytes, views, write_mosaic, write_random
+
+from data_modules.base import Mosaic
+from data_modules.batch import Batch
+from data_modules.dataset import PatchDataset, SweepDataset, TileDataset, spread_tiles
+from data_modules.grid import Grid, RowSpan, Sweep
+from data_modules.samplers import Patch
+from data_modules.store import MosaicView
+
+SIZES: dict[str, tuple[int, ...]] = {"train/a": (150, 210), "train/b": (40, 300), "train/c": (20, 25)}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[MosaicView], list[tuple[Bytes, Bytes]]]:
+    store = tmp_path_factory.mktemp("dataset") / "s"
+    pixels = write_random(store, SIZES)
+    return views(store), list(pixels.values())
+
+
+Written = tuple[list[MosaicView], list[tuple[Bytes, Bytes]]]
+
+
+def padded(pixels: Bytes, origin: Sequence[int], size: tuple[int, ...], fill: int | None) -> Bytes:
+    """Crop of an array that is first padded on all sides by a whole patch."""
+    if fill is None:
+        around = np.pad(pixels, [(side, side) for side in size], mode="symmetric")
+    else:
+        around = np.pad(pixels, [(side, side) for side in size], constant_values=fill)
+    return around[tuple(slice(o + side, o + 2 * side) for o, side in zip(origin, size, strict=True))]
+
+
+def test_patch_batches_are_crops(written: Written) -> None:
+    mosaics, pixels = written
+    patches = [Patch(0, (3, 5), 17), Patch(1, (0, 236), 18), Patch(0, (110, 146), 3)]
+    batch = PatchDataset(mosaics, (40, 64)).__getitems__(patches)
+    assert (batch["image"].shape, batch["image"].dtype) == ((3, 1, 40, 64), torch.uint8)
+    assert (batch["mask"].shape, batch["mask"].dtype) == ((3, 40, 64), torch.uint8)
+    assert batch["mosaic"].tolist() == [0, 1, 0]
+    assert batch["origin"].tolist() == [[3, 5], [0, 236], [110, 146]]
+    assert batch["index"].tolist() == [17, 18, 3]
+    assert batch["index"].dtype == batch["mosaic"].dtype == batch["origin"].dtype == torch.int64
+    assert batch["pixel_size_nm"].tolist() == [[4.0, 4.0]] * 3
+    assert batch["pixel_size_nm"].dtype == torch.float32
+    for number, patch in enumerate(patches):
+        image, mask = (padded(array, patch.origin, (40, 64), 0) for array in pixels[patch.mosaic])
+        np.testing.assert_array_equal(batch["image"][number, 0].numpy(), image)
+        np.testing.assert_array_equal(batch["mask"][number].numpy(), mask)
+
+
+def test_patches_of_a_small_mosaic_are_mirrored_and_ignored_outside(written: Written) -> None:
+    mosaics, pixels = written
+    batch = PatchDataset(mosaics, (64, 64))[Patch(2, (0, 0), 0)]
+    image = np.pad(pixels[2][0], [(0, 44), (0, 39)], mode="symmetric")
+    np.testing.assert_array_equal(batch["image"][0, 0].numpy(), image)
+    assert (batch["mask"] != 255).sum() == 20 * 25
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (41, 17)])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_tiles_count_every_pixel_exactly_once(written: Written, size: tuple[int, int], batch_size: int) -> None:
+    mosaics, pixels = written
+    tiles = spread_tiles(mosaics, size, None, seed=0)
+    dataset = TileDataset(mosaics, size, tiles, batch_size, "membrane")
+    assert len(dataset) == math.ceil(len(tiles) / batch_size)
+    assert len(list(iter_items(dataset))) == len(dataset)
+    counted = [np.zeros(shape, int) for shape in SIZES.values()]
+    for batch in iter_items(dataset):
+        for number in range(len(batch["mask"])):
+            mosaic, (y, x) = int(batch["mosaic"][number]), batch["origin"][number].tolist()
+            image, mask = pixels[mosaic]
+            got = batch["mask"][number].numpy()
+            rows, columns = np.nonzero(got != 255)
+            np.add.at(counted[mosaic], (rows + y, columns + x), 1)
+            np.testing.assert_array_equal(got[rows, columns], mask[rows + y, columns + x])
+            np.testing.assert_array_equal(batch["image"][number, 0].numpy(), padded(image, (y, x), size, None))
+    for count in counted:
+        assert (count == 1).all()
+
+
+def iter_items(dataset: TileDataset | SweepDataset) -> Iterator[Batch]:
+    return (dataset[index] for index in range(len(dataset)))
+
+
+def test_a_choice_of_tiles_is_fixed_spread_and_counts_nothing_twice(written: Written) -> None:
+    mosaics, _ = written
+    chosen = spread_tiles(mosaics, (32, 32), 11, seed=3)
+    assert chosen == spread_tiles(mosaics, (32, 32), 11, seed=3)
+    assert chosen != spread_tiles(mosaics, (32, 32), 11, seed=4)
+    # 11 over three mosaics is 4, 4 and 3, but the last has only one tile.
+    assert [sum(mosaic == number for mosaic, _, _ in chosen) for number in range(3)] == [4, 4, 1]
+    everything = {(mosaic, origin) for mosaic, origin, _ in spread_tiles(mosaics, (32, 32), None, seed=3)}
+    assert {(mosaic, origin) for mosaic, origin, _ in chosen} <= everything
+    assert len({(mosaic, origin) for mosaic, origin, _ in chosen}) == len(chosen)
+    assert len(spread_tiles(mosaics, (32, 32), 1, seed=3)) == 3, "at least one each"
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.7])
+def test_a_sweep_gives_every_tile_as_if_it_were_read_alone(written: Written, overlap: float) -> None:
+    mosaics, pixels = written
+    tile = (48, 40)
+    grids = tuple(Grid(mosaic.shape, tile, overlap) for mosaic in mosaics)
+    spans = tuple(RowSpan(number, 0, mosaic.shape[0]) for number, mosaic in enumerate(mosaics))
+    dataset = SweepDataset(mosaics, Sweep(grids, spans, 3), "membrane")
+    seen = []
+    for batch in iter_items(dataset):
+        assert "mask" not in batch
+        assert 1 <= len(batch["image"]) <= 3
+        for number, image in enumerate(batch["image"]):
+            mosaic, origin = int(batch["mosaic"][number]), batch["origin"][number].tolist()
+            np.testing.assert_array_equal(image[0].numpy(), padded(pixels[mosaic][0], origin, tile, None))
+            seen.append((mosaic, tuple(origin)))
+    assert seen == [(number, origin) for number, grid in enumerate(grids) for origin in grid]
+
+
+def test_a_sweep_of_a_volume(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (7, 30, 33), dtype=np.uint8)
+    write_mosaic(tmp_path / "s", "train/a", image)
+    mosaics = views(tmp_path / "s", label=None)
+    grid = Grid(image.shape, (4, 16, 16), 0.5)
+    for batch in iter_items(SweepDataset(mosaics, Sweep((grid,), (RowSpan(0, 2, 5),), 2), "m")):
+        for pixels, (z, y, x) in zip(batch["image"], batch["origin"].tolist(), strict=True):
+            np.testing.assert_array_equal(pixels[0].numpy(), image[z : z + 4, y : y + 16, x : x + 16])
+
+
+@pytest.mark.slow
+def test_workers_give_the_batches_of_one_process(tmp_path: Path) -> None:
+    """Through the loader as training builds it; starting workers by forkserver is what takes its time."""
+    write_random(tmp_path / "s", {"train/a": (90, 80), "val/b": (60, 70)})
+    results: list[list[Batch]] = []
+    for workers in (0, 2):
+        module = Mosaic(
+            str(tmp_path / "s"), patch_size=32, batch_size=3, patches_per_epoch=10, num_workers=workers, seed=4
+        )
+        module.setup("fit")
+        loader = module.train_dataloader()
+        if workers:
+            assert "ForkServer" in type(loader.multiprocessing_context).__name__
+        results.append(list(loader))
+    same(*results)
+
+
+def test_a_sweep_travels_to_workers(written: Written) -> None:
+    mosaics, _ = written
+    grids = tuple(Grid(mosaic.shape, (48, 40), 0.5) for mosaic in mosaics)
+    dataset = SweepDataset(mosaics, Sweep(grids, (RowSpan(0, 0, 150), RowSpan(2, 0, 20)), 3), "membrane")
+    before = list(iter_items(dataset))
+    same(before, list(iter_items(pickle.loads(pickle.dumps(dataset)))))
+
+
+def same(batches: list[Batch], others: list[Batch]) -> None:
+    assert len(batches) == len(others) > 3
+    for one, other in zip(batches, others, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert torch.equal(one[key], other[key]), key  # type: ignore[literal-required]

@@ -1,0 +1,169 @@
+"""Tiling geometry, checked by painting every tile into a counting array."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_modules.grid import Grid, RowSpan, Sweep, origins, owned_spans, share_rows, stride_of
+
+_OVERLAPS = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.9]), st.floats(0, 0.99))
+
+
+@st.composite
+def grids(draw: st.DrawFn, largest_axes: int = 3) -> Grid:
+    axes = draw(st.integers(1, largest_axes))
+    # Tiles larger than the array are wanted too: they are padded later.
+    longest = {1: 300, 2: 40, 3: 14}[axes]
+    shape = tuple(draw(st.integers(1, longest)) for _ in range(axes))
+    tile = tuple(draw(st.integers(1, longest + 5)) for _ in range(axes))
+    return Grid(shape, tile, draw(_OVERLAPS))
+
+
+@given(grids())
+@settings(deadline=None, max_examples=150)
+def test_tiles_cover_every_pixel_and_owned_parts_partition_them(grid: Grid) -> None:
+    covered, owned = np.zeros(grid.shape, int), np.zeros(grid.shape, int)
+    for origin in grid:
+        covered[tuple(slice(o, o + side) for o, side in zip(origin, grid.tile, strict=True))] += 1
+        owned[grid.owned(origin)] += 1
+    assert covered.min() >= 1
+    assert (owned == 1).all()
+
+
+@given(grids())
+@settings(deadline=None, max_examples=100)
+def test_a_tile_owns_only_what_it_sees_and_lies_inside_where_it_fits(grid: Grid) -> None:
+    for origin in grid:
+        for first, side, length, part in zip(origin, grid.tile, grid.shape, grid.owned(origin), strict=True):
+            assert first <= part.start < part.stop <= min(first + side, length)
+            assert first == 0 if length <= side else 0 <= first <= length - side
+
+
+@given(grids(), st.integers(0, 10_000))
+@settings(deadline=None, max_examples=100)
+def test_the_owner_sees_most_around_its_pixel(grid: Grid, pick: int) -> None:
+    """Of the tiles that see a pixel, its owner has it farthest from the tile's edges, ties and borders apart."""
+    starts, tile, length = grid.starts[0], grid.tile[0], grid.shape[0]
+    pixel = pick % length
+    spans = owned_spans(starts, length, tile)
+    (owner,) = [start for start, (first, stop) in zip(starts, spans, strict=True) if first <= pixel < stop]
+
+    def margin(start: int) -> int:
+        # The array's own border is no edge: nobody sees past it.
+        before = pixel - start if start > 0 else length
+        after = start + tile - 1 - pixel if start + tile < length else length
+        return min(before, after)
+
+    best = max(margin(start) for start in starts if start <= pixel < start + tile)
+    assert margin(owner) >= best - 1
+
+
+def test_the_mosaics_of_urisc() -> None:
+    assert origins(9958, 1024, 1024) == (*range(0, 9 * 1024, 1024), 9958 - 1024)
+    assert 9 * 1024 + 742 == 9958
+    grid = Grid((9958, 9959), (1024, 1024), 0.5)
+    assert len(grid) == len(list(grid)) == 19 * 19 == 361
+    assert [list(axis)[:2] for axis in grid.starts] == [[0, 512], [0, 512]]
+    owned = [grid.owned(origin) for origin in grid]
+    assert sum((y.stop - y.start) * (x.stop - x.start) for y, x in owned) == 9958 * 9959
+    assert max(y.stop for y, _ in owned) == 9958
+    assert max(x.stop for _, x in owned) == 9959
+
+
+def test_a_shape_below_a_tile_is_one_tile_that_owns_all() -> None:
+    grid = Grid((5, 700), (1024, 512), 0.5)
+    assert list(grid) == [(0, 0), (0, 188)]
+    assert grid.owned((0, 0)) == (slice(0, 5), slice(0, 350))
+
+
+def test_a_length_of_exactly_one_tile_and_of_whole_tiles() -> None:
+    assert origins(512, 512, 512) == (0,)
+    assert origins(1024, 512, 512) == (0, 512)
+    assert origins(1025, 512, 512) == (0, 512, 513)
+
+
+@given(st.integers(1, 5000), st.floats(0, 0.999999))
+def test_a_stride_is_between_one_pixel_and_a_tile(tile: int, overlap: float) -> None:
+    stride = stride_of(tile, overlap)
+    assert 1 <= stride <= tile
+    assert stride >= tile * (1 - overlap) - 1e-6
+
+
+def test_a_stride_of_decimal_overlaps_is_exact() -> None:
+    # 1000 × (1 − 0.9) is 99.99999999999997 or 100.00000000000001, according to how it is computed.
+    assert [stride_of(1000, overlap) for overlap in (0.1, 0.3, 0.6, 0.7, 0.9)] == [900, 700, 400, 300, 100]
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(0, 0.5), (-1, 0.0), (8, 1.0), (8, -0.1), (8, math.nan)])
+def test_impossible_strides_are_refused(tile: int, overlap: float) -> None:
+    with pytest.raises(ValueError, match=r"tile must|overlap must"):
+        stride_of(tile, overlap)
+
+
+def test_tiles_of_other_axes_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 axes"):
+        Grid((5, 5, 5), (2, 2))
+
+
+_SHAPES = st.lists(st.tuples(st.integers(1, 400), st.integers(1, 50)), min_size=1, max_size=4)
+
+
+@given(_SHAPES, st.integers(1, 64), st.integers(1, 9))
+@settings(deadline=None, max_examples=150)
+def test_ranks_share_all_rows_once_and_never_a_shard(shapes: list[tuple[int, ...]], align: int, world: int) -> None:
+    counted = [np.zeros(shape[0], int) for shape in shapes]
+    order: list[tuple[int, int]] = []
+    for rank in range(world):
+        spans = share_rows(shapes, [align] * len(shapes), rank, world)
+        assert len({span.mosaic for span in spans}) == len(spans), "one stretch a mosaic"
+        for span in spans:
+            counted[span.mosaic][span.start : span.stop] += 1
+            assert span.start < span.stop
+            assert span.start % align == 0
+            assert span.stop % align == 0 or span.stop == shapes[span.mosaic][0]
+            order.append((span.mosaic, span.start))
+    assert all((rows == 1).all() for rows in counted)
+    assert order == sorted(order), "a rank's rows follow those of the rank before it"
+
+
+@given(st.integers(1, 16))
+def test_ranks_get_equal_work_where_shards_allow(world: int) -> None:
+    shares = [share_rows([(16 * 32, 100)], [32], rank, world) for rank in range(world)]
+    rows = [sum(span.stop - span.start for span in share) for share in shares]
+    assert max(rows) - min(rows) <= 32
+
+
+@given(grids(), st.integers(1, 7), st.data())
+@settings(deadline=None, max_examples=100)
+def test_a_sweep_runs_exactly_the_tiles_that_touch_its_span(grid: Grid, batch: int, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, grid.shape[0] - 1))
+    stop = data.draw(st.integers(start + 1, grid.shape[0]))
+    span = RowSpan(0, start, stop)
+    runs = list(Sweep((grid,), (span,), batch).runs(span))
+    tiles = [origin for run in runs for origin in run.origins]
+    rows = set(range(start, stop))
+    assert tiles == [origin for origin in grid if rows & set(range(origin[0], origin[0] + grid.tile[0]))]
+    for run in runs:
+        assert 1 <= len(run.origins) <= batch
+        assert len({origin[:-1] for origin in run.origins}) == 1, "a batch never mixes rows"
+    # Whoever computes a row computes the same batches, so that ranks and resumed runs agree to the bit.
+    whole = list(Sweep((grid,), (), batch).runs(RowSpan(0, 0, grid.shape[0])))
+    assert runs == [run for run in whole if run.origins[0] in set(tiles)]
+
+
+def test_runs_of_a_volume_stay_in_one_line() -> None:
+    grid = Grid((8, 20, 20), (8, 10, 10))
+    runs = list(Sweep((grid,), (), 3).runs(RowSpan(0, 0, 8)))
+    assert [run.origins for run in runs] == [((0, y, 0), (0, y, 10)) for y in (0, 10)]
+
+
+@given(grids(largest_axes=2))
+@settings(deadline=None, max_examples=50)
+def test_rows_group_the_tiles_in_order(grid: Grid) -> None:
+    grouped = list(grid.rows())
+    assert [first for first, _ in grouped] == sorted({origin[0] for origin in grid})
+    assert list(itertools.chain.from_iterable(tiles for _, tiles in grouped)) == list(grid)

@@ -1,0 +1,209 @@
+"""Where patches lie: the same order whoever asks, shared out over ranks, and as random as promised."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mosaic_checks import Bytes, grey, views, write_mosaic, write_random
+
+from data_modules.errors import UserError
+from data_modules.samplers import (
+    EpochSampler,
+    FixedPatches,
+    ForegroundPatches,
+    GridPatches,
+    Patch,
+    PatchSampling,
+    Position,
+    RandomPatches,
+)
+from data_modules.store import MosaicView
+
+SIZES: dict[str, tuple[int, ...]] = {"train/a": (200, 300), "train/b": (64, 64), "train/c": (100, 400)}
+PATCH = (64, 64)
+Half = tuple[MosaicView, Bytes]
+
+
+@pytest.fixture(scope="module")
+def mosaics(tmp_path_factory: pytest.TempPathFactory) -> list[MosaicView]:
+    store = tmp_path_factory.mktemp("samplers") / "s"
+    write_random(store, SIZES)
+    return views(store)
+
+
+SAMPLINGS = [
+    RandomPatches(),
+    GridPatches(0.5),
+    ForegroundPatches(0.2, 0.5),
+    FixedPatches([(0, (y, 7)) for y in range(101)]),
+]
+
+
+def epoch(
+    sampling: PatchSampling, mosaics: list[MosaicView], number: int = 0, seed: int = 5, rank: int = 0, world: int = 1
+) -> list[Patch]:
+    sampler = EpochSampler(sampling, mosaics, PATCH, 101, seed, rank, world)
+    sampler.set_epoch(number)
+    patches = list(sampler)
+    assert len(patches) == len(sampler)
+    return patches
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: type(sampling).__name__)
+def test_the_order_is_a_function_of_seed_and_epoch(sampling: PatchSampling, mosaics: list[MosaicView]) -> None:
+    first = epoch(sampling, mosaics)
+    np.random.default_rng().random()
+    np.random.seed(1)  # noqa: NPY002  the global state must not matter
+    assert epoch(sampling, mosaics) == first
+    assert epoch(sampling, mosaics, number=3) == epoch(sampling, mosaics, number=3)
+    others = [epoch(sampling, mosaics, number=1), epoch(sampling, mosaics, seed=6)]
+    assert all([patch.origin for patch in other] != [patch.origin for patch in first] for other in others)
+
+
+def test_iterating_twice_gives_the_same_epoch(mosaics: list[MosaicView]) -> None:
+    sampler = EpochSampler(RandomPatches(), mosaics, PATCH, 20, 0)
+    assert list(sampler) == list(sampler)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: type(sampling).__name__)
+def test_ranks_share_the_global_order(sampling: PatchSampling, mosaics: list[MosaicView], world: int) -> None:
+    order = epoch(sampling, mosaics, number=2)
+    shares = [epoch(sampling, mosaics, number=2, rank=rank, world=world) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1, "ranks of unequal length would wait for each other for ever"
+    together = sorted((patch for share in shares for patch in share), key=lambda patch: patch.index)
+    assert [patch.index for patch in together] == list(range(len(together)))
+    assert together[: len(order)] == order
+    again = together[len(order) :]
+    assert len(again) < world
+    assert [(p.mosaic, p.origin) for p in again] == [(p.mosaic, p.origin) for p in order[: len(again)]]
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_ranks_are_equal_even_where_they_outnumber_the_patches(mosaics: list[MosaicView], world: int) -> None:
+    sampling = FixedPatches([(0, (0, 0)), (1, (0, 0))])
+    shares = [epoch(sampling, mosaics, rank=rank, world=world) for rank in range(world)]
+    assert [len(share) for share in shares] == [1] * world
+    assert sorted(patch.index for share in shares for patch in share) == list(range(world))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS[:3], ids=lambda sampling: type(sampling).__name__)
+def test_patches_lie_inside_their_mosaic(sampling: PatchSampling, mosaics: list[MosaicView]) -> None:
+    for patch in epoch(sampling, mosaics):
+        for first, extent, side in zip(patch.origin, PATCH, mosaics[patch.mosaic].shape, strict=True):
+            assert isinstance(first, int)
+            assert 0 <= first <= side - extent
+
+
+def test_every_position_comes_equally_often(mosaics: list[MosaicView]) -> None:
+    """Chi-square over mosaics, and over rows and columns of one; a mosaic weighs as many patches as it holds."""
+    count = 20_000
+    drawn = RandomPatches().positions(mosaics, PATCH, count, np.random.default_rng(0))
+    room = np.array([(a - 63) * (b - 63) for a, b in SIZES.values()])
+    seen = np.bincount([mosaic for mosaic, _ in drawn], minlength=3)
+    expected = count * room / room.sum()
+    # 13.8 is the 0.999 quantile of chi-square with 2 degrees of freedom.
+    assert ((seen - expected) ** 2 / expected).sum() < 13.8
+    inside = np.array([origin for mosaic, origin in drawn if mosaic == 0])
+    for axis, side in enumerate(SIZES["train/a"]):
+        seen = np.bincount(inside[:, axis], minlength=side - 63)
+        assert len(seen) == side - 63, "the last position is drawn too"
+        degrees = len(seen) - 1
+        statistic = ((seen - seen.mean()) ** 2 / seen.mean()).sum()
+        assert abs(statistic - degrees) < 4 * np.sqrt(2 * degrees)
+
+
+def test_a_mosaic_below_a_patch_is_taken_from_its_corner(mosaics: list[MosaicView]) -> None:
+    drawn = RandomPatches().positions([mosaics[1]], (100, 32), 50, np.random.default_rng(0))
+    assert {origin[0] for _, origin in drawn} == {0}
+    assert len({origin[1] for _, origin in drawn}) > 10
+
+
+def test_a_grid_gives_every_tile_once(mosaics: list[MosaicView]) -> None:
+    patches = epoch(GridPatches(0.5), mosaics)
+
+    def starts(side: int) -> list[int]:
+        return sorted({min(first, side - 64) for first in range(0, side - 32, 32)})
+
+    expected = {
+        (number, (y, x))
+        for number, (a, b) in enumerate(SIZES.values())
+        for y in starts(a)
+        for x in starts(b)
+    }  # fmt: skip
+    assert {(patch.mosaic, patch.origin) for patch in patches} == expected
+    assert len(patches) == len(expected)
+
+
+def test_fixed_patches_come_once_each(mosaics: list[MosaicView]) -> None:
+    given: list[Position] = [(0, (1, 2)), (2, (3, 4)), (1, (0, 0))]
+    drawn = FixedPatches(given).positions(mosaics, PATCH, 99, np.random.default_rng(0))
+    assert sorted(drawn) == sorted(given)
+
+
+@pytest.fixture(scope="module")
+def half(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Half:
+    """A mosaic with foreground in its left part only, and sides that are no multiple of a block."""
+    store = tmp_path_factory.mktemp("half") / "s"
+    mask = np.zeros((1100, 330), np.uint8)
+    mask[:, :100] = np.random.default_rng(0).random((1100, 100)) < 0.3
+    mask[5:9, 3:80] = 255
+    write_mosaic(store, "train/a", grey(mask.shape), mask)
+    return views(store)[0], mask
+
+
+def test_foreground_on_whole_blocks_is_exact(
+    half: Half,
+) -> None:
+    mosaic, mask = half
+    sampling = ForegroundPatches()
+    for origin, size in [((0, 0), (32, 32)), ((64, 32), (96, 64)), ((0, 0), (1100, 330)), ((1088, 320), (12, 10))]:
+        cut = mask[tuple(slice(o, o + s) for o, s in zip(origin, size, strict=True))]
+        assert sampling._fraction(mosaic, origin, size) == pytest.approx((cut == 1).mean()), (origin, size)
+
+
+def test_foreground_elsewhere_is_that_of_the_blocks_around(
+    half: Half,
+) -> None:
+    """A patch between blocks must not look richer than it is because more blocks than its own area are counted."""
+    mosaic, mask = half
+    sampling = ForegroundPatches()
+    for y, x in np.random.default_rng(1).integers(0, (1100 - 64, 330 - 64), (50, 2)).tolist():
+        around = mask[y // 32 * 32 : -(-(y + 64) // 32) * 32, x // 32 * 32 : -(-(x + 64) // 32) * 32]
+        assert sampling._fraction(mosaic, (y, x), (64, 64)) == pytest.approx((around == 1).mean())
+
+
+def test_thin_patches_of_volumes_are_not_overrated(tmp_path: Path) -> None:
+    mask = (np.random.default_rng(0).random((32, 64, 64)) < 0.1).astype(np.uint8)
+    write_mosaic(tmp_path / "s", "train/a", grey(mask.shape), mask)
+    fraction = ForegroundPatches()._fraction(views(tmp_path / "s")[0], (4, 0, 0), (8, 64, 64))
+    assert fraction == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("reject", [0.0, 0.5, 0.95])
+def test_poor_patches_are_rejected_at_the_rate_asked_for(half: Half, reject: float) -> None:
+    mosaic, _ = half
+    size, count = (32, 32), 4000
+    sampling = ForegroundPatches(0.01, reject)
+    drawn = sampling.positions([mosaic], size, count, np.random.default_rng(2))
+    assert len(drawn) == count
+    poor = np.mean([origin[1] >= 128 for _, origin in drawn])
+    # Right of column 128 every block is empty, left of 100 − 32 all are rich; those between are left out of the count.
+    rich = np.mean([origin[1] <= 68 for _, origin in drawn])
+    columns = 330 - 32 + 1
+    area_poor, area_rich = (columns - 128) / columns, 69 / columns
+    assert poor / rich == pytest.approx((1 - reject) * area_poor / area_rich, rel=0.15)
+
+
+def test_rejecting_all_of_an_empty_mosaic_is_an_error(tmp_path: Path) -> None:
+    write_mosaic(tmp_path / "s", "train/a", grey((64, 64)), np.zeros((64, 64), np.uint8))
+    with pytest.raises(UserError, match=r"0 of 3 patches .*data\.sampling\.min_fraction"):
+        ForegroundPatches(0.5, 1.0).positions(views(tmp_path / "s"), (32, 32), 3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("fraction", "reject"), [(-0.1, 0.5), (1.1, 0.5), (0.1, 1.5), (0.1, -1)])
+def test_shares_outside_0_to_1_are_refused(fraction: float, reject: float) -> None:
+    with pytest.raises(UserError, match="ForegroundPatches"):
+        ForegroundPatches(fraction, reject)
