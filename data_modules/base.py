@@ -101,9 +101,9 @@ class Mosaic(pl.LightningDataModule):
                 than a patch, masks without foreground.
         """
         if stage in ("fit", "validate"):
-            division = self.split.divide(self._labelled, self.patch_shape(self._views_ndim()), self.seed)
+            size = self.patch_shape(self._views_ndim())
+            division = self.split.divide(self._labelled, size, self.seed, training=stage == "fit")
             if stage == "fit":
-                size = self.patch_shape(len(division.train[0].shape))
                 if self.augment is not None and len(size) != 2:
                     raise UserError(f"data.augment works on 2D patches, not on volumes {size}: leave it out")
                 checks.large_enough(division.train, size, self.allow_small)

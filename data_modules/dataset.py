@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from data_modules.batch import IGNORE, Batch
 from data_modules.grid import Grid, Shape, Sweep, TileRun
+from data_modules.randomness import Purpose, stream
 from data_modules.samplers import Patch
 from data_modules.store import MosaicView
 
@@ -151,7 +152,7 @@ def spread_tiles(
         tiles = list(grid)
         if count is not None:
             share = max(1, count // len(mosaics) + (index < count % len(mosaics)))
-            picks = np.random.default_rng([seed, index]).permutation(len(tiles))[:share]
+            picks = stream(seed, Purpose.VALIDATION, index).permutation(len(tiles))[:share]
             tiles = [tiles[pick] for pick in sorted(picks)]
         chosen += [(index, origin, grid.owned(origin)) for origin in tiles]
     return chosen

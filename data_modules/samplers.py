@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape
+from data_modules.randomness import Purpose, stream
 from data_modules.store import MosaicView
 
 BLOCK = 32
@@ -222,7 +223,7 @@ class EpochSampler(Sampler[Patch]):
         self._epoch = epoch
 
     def _order(self) -> list[Position]:
-        random = np.random.default_rng([self._seed, self._epoch])
+        random = stream(self._seed, Purpose.PATCHES, self._epoch)
         order = self._sampling.positions(self._mosaics, self._size, self._count, random)
         return list(itertools.islice(itertools.cycle(order), -(-len(order) // self._world) * self._world))
 

@@ -4,10 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape
+from data_modules.randomness import Purpose, stream
 from data_modules.samplers import Position, RandomPatches
 from data_modules.store import MosaicView
 
@@ -36,13 +35,14 @@ class Split(ABC):
     """How annotated mosaics are divided."""
 
     @abstractmethod
-    def divide(self, views: Views, size: Shape, seed: int) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
         """Divide.
 
         Args:
             views: Gives the mosaics of a split of the store.
             size: Of a patch, in px.
             seed: Of the run.
+            training: Whether training data is needed too; a store to validate on may have none.
         """
 
 
@@ -57,9 +57,9 @@ class MosaicSplit(Split):
     def __init__(self, train: str = "train", val: str = "val") -> None:
         self.train, self.val = train, val
 
-    def divide(self, views: Views, size: Shape, seed: int) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
         """See :meth:`Split.divide`."""
-        return Division(views(self.train), views(self.val))
+        return Division(views(self.train) if training else (), views(self.val))
 
 
 class RegionSplit(Split):
@@ -78,7 +78,7 @@ class RegionSplit(Split):
             raise UserError(f"RegionSplit: gap_px must be at least 0, got {gap_px}")
         self.source, self.val_fraction, self.gap_px = source, val_fraction, gap_px
 
-    def divide(self, views: Views, size: Shape, seed: int) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
         """See :meth:`Split.divide`.
 
         Raises:
@@ -115,10 +115,10 @@ class PatchSplit(Split):
     def __init__(self, source: str = "train", train: int = 50_000, val: int = 20_000, overlap: float = 0.5) -> None:
         self.source, self.train, self.val, self.overlap = source, train, val, overlap
 
-    def divide(self, views: Views, size: Shape, seed: int) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
         """See :meth:`Split.divide`."""
         mosaics = views(self.source)
-        random = np.random.default_rng([seed, 2])
+        random = stream(seed, Purpose.SPLIT)
         tiles: list[Position] = [
             (index, origin) for index, mosaic in enumerate(mosaics) for origin in Grid(mosaic.shape, size, self.overlap)
         ]

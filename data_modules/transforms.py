@@ -3,13 +3,14 @@
 import math
 from dataclasses import dataclass
 
-import kornia.enhance
 import kornia.geometry.transform
 import numpy as np
 import torch
 from torch import Tensor
 
 from data_modules.batch import IGNORE, Batch
+from data_modules.errors import UserError
+from data_modules.randomness import Purpose, stream
 
 Range = tuple[float, float]
 
@@ -31,6 +32,9 @@ class Augment:
         brightness: Largest shift as a share of the grey range, 0–1 (colour jitter, for grey images).
         noise: Largest standard deviation of Gaussian noise as a share of the grey range, 0–1.
         probability: With which a patch is augmented at all.
+
+    Raises:
+        UserError: for a value out of its range.
     """
 
     flip: bool = True
@@ -42,6 +46,15 @@ class Augment:
     brightness: float = 0.1
     noise: float = 0.0
     probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("contrast", "brightness", "noise", "probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"data.augment.{name} must lie in 0–1, got {getattr(self, name)}")
+        if not 0 < self.zoom[0] <= self.zoom[1]:
+            raise UserError(f"data.augment.zoom must be two rising factors above 0, got {self.zoom}")
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise UserError(f"data.augment.crop must be two rising shares in 0–1, got {self.crop}")
 
     def __call__(self, batch: Batch, seed: int, epoch: int) -> Batch:
         """Augment a batch of 2D patches.
@@ -55,7 +68,7 @@ class Augment:
             The batch with image ``float32`` in grey levels 0–255 and mask ``uint8``.
         """
         image, mask = batch["image"], batch["mask"]
-        draws = [self._draw(np.random.default_rng([seed, epoch, int(index)])) for index in batch["index"].tolist()]
+        draws = [self._draw(stream(seed, Purpose.AUGMENTATION, epoch, int(index))) for index in batch["index"].tolist()]
         height, width = image.shape[-2:]
         matrices = torch.from_numpy(np.stack([draw.matrix(height, width) for draw in draws]))
         matrices = matrices.to(image.device, torch.float32)
@@ -63,12 +76,12 @@ class Augment:
         # The mask's values travel shifted by one, so that 0 can only mean "from outside".
         shifted = _warp(mask[:, None].float() + 1, matrices, "nearest", "zeros")[:, 0].round()
         warped = torch.where(shifted == 0, torch.full_like(shifted, IGNORE), shifted - 1).to(torch.uint8)
-        contrast = torch.tensor([draw.contrast for draw in draws], device=image.device)
-        brightness = torch.tensor([draw.brightness for draw in draws], device=image.device)
-        grey = _jitter(grey / 255, contrast, brightness)
+        contrast = torch.tensor([draw.contrast for draw in draws], dtype=torch.float32, device=image.device)
+        brightness = torch.tensor([draw.brightness for draw in draws], dtype=torch.float32, device=image.device)
+        grey = _jitter(grey, contrast, brightness)
         if self.noise:
-            grey = (grey + _noise(draws, grey)).clamp_(0, 1)
-        grey = grey * 255
+            grey = grey + 255 * _noise(draws, grey)
+        grey = grey.clamp(0, 255)
         return Batch(**{**batch, "image": grey, "mask": warped})
 
     def _draw(self, random: np.random.Generator) -> "_Draw":
@@ -136,5 +149,6 @@ def _noise(draws: "list[_Draw]", grey: Tensor) -> Tensor:
 
 
 def _jitter(grey: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
-    adjusted: Tensor = kornia.enhance.adjust_contrast_with_mean_subtraction(grey, contrast)
-    return kornia.enhance.adjust_brightness(adjusted, brightness).clamp(0, 1)  # type: ignore[no-any-return]
+    """Change contrast about each patch's own mean, then brightness; not clipped in between."""
+    mean = grey.mean(dim=(1, 2, 3), keepdim=True)
+    return mean + (grey - mean) * contrast.view(-1, 1, 1, 1) + 255 * brightness.view(-1, 1, 1, 1)
