@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -20,7 +20,7 @@ from data_modules.urisc import URISC
 from lightning_emseg import checkpoints
 from lightning_emseg.callbacks import Overlays, PredictionWriter, RunFolder, ScoreFiles
 from lightning_emseg.callbacks.run_folder import make_room
-from lightning_emseg.messages import ReadableParser
+from lightning_emseg.messages import ReadableParser, refusal
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
@@ -74,6 +74,19 @@ class EmsegCLI(LightningCLI):
         if verb == "predict":
             self.config[verb].return_predictions = False
 
+    def instantiate_classes(self) -> None:
+        """Make trainer, model and data; what refuses its arguments is quoted without jsonargparse's account of types.
+
+        Raises:
+            UserError: with the message of the class that refused.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if isinstance(error, UserError) or "Given value type:" not in str(error):
+                raise
+            raise UserError(refusal(str(error))) from error
+
     def before_fit(self) -> None:
         """Put an earlier run in the same folder aside, before any logger writes."""
         make_room(self.trainer, resumed=bool(self._get(self.config, "ckpt_path")))
@@ -81,7 +94,8 @@ class EmsegCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Put everything of a run into ``trainer.default_root_dir`` and always keep a CSV log of a fit."""
         root = Path(self._get(self.config_init, "trainer").default_root_dir)
-        self._get(self.config_init, "checkpoint").dirpath = str(root / "checkpoints")
+        checkpoint = self._get(self.config_init, "checkpoint")
+        checkpoint.dirpath = checkpoint.dirpath or str(root / "checkpoints")
         given = self._get(self.config_init, "trainer").logger
         if given is not False and self.subcommand == "fit":
             others = given if isinstance(given, list) else [given] if isinstance(given, pl.loggers.Logger) else []
@@ -95,6 +109,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; mistakes of the user end with one message and exit status 1."""
     _silence()
     _offline_without_account()
+    _count_batches_in_integers()
     try:
         EmsegCLI(
             SegmentationMixin,
@@ -130,6 +145,17 @@ def _offline_without_account() -> None:
         os.environ.setdefault("WANDB_MODE", "offline")
 
 
+def _count_batches_in_integers() -> None:
+    """Make ``--trainer.limit_train_batches 1`` one batch again.
+
+    Typing's cache takes ``Union[int, float]`` for any ``Union[float, int]`` that another package wrote earlier, so that
+    the parser read 1.0, which is all batches. ``int | float`` is not cached.
+    """
+    for name, kind in pl.Trainer.__init__.__annotations__.items():
+        if set(get_args(kind)) == {int, float, type(None)}:
+            pl.Trainer.__init__.__annotations__[name] = int | float | None
+
+
 def _silence() -> None:
     for hint in (
         # Loaders give whole batches of their own; these hints do not apply to them.
@@ -139,7 +165,7 @@ def _silence() -> None:
         # The run folder has put those files aside.
         "Previous log files in this directory will be deleted",
         # A rank without rows of a mosaic has nothing to count, which is no mistake.
-        "method of metric MosaicHistograms was called before the ``update``",
+        "method of metric (MosaicHistograms|MeanMetric) was called before the ``update``",
         # Lightning 2.6 under newer torch.
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     ):

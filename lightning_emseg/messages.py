@@ -50,6 +50,16 @@ def readable(message: str) -> str:
     return re.sub(r"\n\s*Given value type:.*", "", message, flags=re.S)
 
 
+def refusal(message: str) -> str:
+    r"""What a configured class said when it refused its arguments, out of jsonargparse's list of all types it tried.
+
+    >>> refusal("Does not validate\nErrors:\n  - Expected a None\n  - overlap must be below 1\nGiven value type: x")
+    'overlap must be below 1'
+    """
+    tried, *rest = re.split(r"\n\s*Given value type:", message, maxsplit=1)
+    return re.split(r"\n\s*- ", tried)[-1].strip() if rest else message
+
+
 def suggestion(wrong: str, known: Iterable[str]) -> str:
     """A hint at the nearest known name, beginning with a colon."""
     close = difflib.get_close_matches(wrong, list(known), n=1)

@@ -20,22 +20,30 @@ _OF_A_RUN = (*_OF_A_FIT, "checkpoints", "figures", "scores-*", "config-*.yaml", 
 
 
 class RunFolder(pl.Callback):
-    """Writes ``environment.json`` and puts an earlier run in the same folder aside, into ``earlier/<n>/``.
-
-    A resumed fit keeps checkpoints and figures in place and puts only its former log and config aside.
-    """
+    """Writes ``environment.json``, or ``environment-<verb>.json``, into the run folder."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Prepare the folder before any logger or checkpoint writes to it."""
+        """Write the file."""
         assert trainer.state.fn is not None
         if trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False):
             folder = Path(trainer.default_root_dir)
-            if stage == "fit":
-                put_aside(folder, _OF_A_FIT if trainer.ckpt_path else _OF_A_RUN)
             name = "environment.json" if stage == "fit" else f"environment-{trainer.state.fn.value}.json"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(json.dumps(environment(), indent=2) + "\n")
-        trainer.strategy.barrier("run folder")
+
+
+def make_room(trainer: pl.Trainer, resumed: bool) -> None:
+    """Put an earlier run in the same folder aside, into ``earlier/<n>/``.
+
+    This cannot be a callback's work: before Lightning asks the first callback, its CSV logger has deleted the earlier
+    log, and no callback is told yet whether the fit resumes.
+
+    Args:
+        trainer: About to fit.
+        resumed: Whether checkpoints and figures stay, so that only the former log and config are put aside.
+    """
+    if trainer.is_global_zero and not getattr(trainer, "fast_dev_run", False):
+        put_aside(Path(trainer.default_root_dir), _OF_A_FIT if resumed else _OF_A_RUN)
 
 
 def put_aside(folder: Path, patterns: tuple[str, ...]) -> Path | None:

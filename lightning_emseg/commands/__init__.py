@@ -74,7 +74,7 @@ def normalised(words: Sequence[str]) -> list[str]:
     ['--label_name', 'membrane', '--overwrite=true']
     """
     result = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip(words, [*words, "--"][1:], strict=True):
         if not word.startswith("--"):
             result.append(word)
             continue

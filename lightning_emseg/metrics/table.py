@@ -65,17 +65,21 @@ class ScoreTable:
         return {column: summarise([row[column] for row in self.rows.values()]) for column in columns}
 
     def to_json(self) -> dict[str, object]:
-        """JSON-ready form in full precision."""
+        """JSON-ready form in full precision; scores that do not exist are ``null``, as JSON has no NaN."""
         return {
             "label": self.label,
             "threshold": self.threshold,
             "criterion": self.criterion,
-            "mean": {name: value.mean for name, value in self.summary.items()},
+            "mean": {name: _or_none(value.mean) for name, value in self.summary.items()},
             "se": {name: value.se for name, value in self.summary.items()},
-            "mosaics": {key: dict(row) for key, row in self.rows.items()},
+            "mosaics": {key: {name: _or_none(value) for name, value in row.items()} for key, row in self.rows.items()},
             "f1_by_threshold": {"threshold": [level / 255 for level in range(256)], "mean_f1": list(self.curve)},
             "partial": {key: {"pixels_seen": seen, "pixels": total} for key, (seen, total) in self.partial.items()},
         }
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def score_rows(keys: Sequence[str], counts: Counts, label: str, level: int) -> dict[str, Row]:

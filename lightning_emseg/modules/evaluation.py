@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from data_modules.batch import Batch
 from data_modules.grid import Sweep
@@ -41,9 +42,18 @@ class TileScores:
     def __init__(self, data: EvaluationData, device: torch.device) -> None:
         self.label = data.label
         self._histograms = MosaicHistograms(len(data.mosaics)).to(device)
+        # Not Lightning's `log(sync_dist=True)`, which hangs when a rank has no tile and so nothing to log.
+        self._loss = MeanMetric().to(device)
 
-    def update(self, batch: Batch, probability: Tensor) -> None:
-        """Count the pixels of a batch; ``probability`` is ``(B, *tile)``, 0–1."""
+    def update(self, batch: Batch, probability: Tensor, loss: Tensor) -> None:
+        """Count the pixels of a batch.
+
+        Args:
+            batch: Tiles with their masks.
+            probability: ``(B, *tile)``, 0–1.
+            loss: Mean loss of the batch.
+        """
+        self._loss.update(loss, weight=len(probability))
         quantised = (probability.float() * 255).round().to(torch.uint8)
         for index, mosaic in enumerate(batch["mosaic"].tolist()):
             self._histograms.update(mosaic, quantised[index], batch["mask"][index])
@@ -52,6 +62,10 @@ class TileScores:
         """Histograms ``int64 (mosaics, 2, 256)`` over all ranks."""
         counts, _ = self._histograms.compute()
         return counts
+
+    def loss(self) -> float:
+        """Mean loss of a tile, over all ranks."""
+        return float(self._loss.compute())
 
 
 class MosaicScores:
@@ -96,7 +110,7 @@ class MosaicScores:
         partial = {
             mosaic.key: (int(seen[index]), wanted[index])
             for index, mosaic in enumerate(self._mosaics)
-            if 0 < seen[index] < wanted[index]
+            if seen[index] < wanted[index]
         }
         return [self._mosaics[index].key for index in complete], counts[complete], partial
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -82,9 +83,9 @@ class SegmentationMixin(pl.LightningModule):
         """Of the last whole-mosaic validation or test."""
         self._evaluations: list[TileScores | MosaicScores] = []
 
-    def setup(self, stage: str) -> None:
-        """Load what training starts from; a resumed or evaluated checkpoint brings its own weights."""
-        if stage == "fit" and not self.trainer.ckpt_path:
+    def on_fit_start(self) -> None:
+        """Load what training starts from; a resumed checkpoint brings its own weights (`setup` would not know yet)."""
+        if not self.trainer.ckpt_path:
             self.initialise_weights()
 
     def initialise_weights(self) -> None:
@@ -161,14 +162,7 @@ class SegmentationMixin(pl.LightningModule):
             return evaluation.update(batch, self.probability(batch["image"]))
         logits = self(batch["image"])
         probability = torch.sigmoid(logits[:, 0].float())
-        evaluation.update(batch, probability)
-        self.log(
-            "val_tiles/loss",
-            self.loss(logits, batch["mask"]),
-            batch_size=len(batch["image"]),
-            sync_dist=True,
-            add_dataloader_idx=False,
-        )
+        evaluation.update(batch, probability, self.loss(logits, batch["mask"]))
         return probability
 
     def on_validation_epoch_end(self) -> None:
@@ -178,13 +172,14 @@ class SegmentationMixin(pl.LightningModule):
         if tiles is not None:
             counts = tiles.counts()
             self._choose_threshold(counts, "tiles")
-            self._log_tiles(counts.sum(axis=0))
+            self._log_tiles(counts.sum(axis=0), tiles.loss())
         self.scores = None
         if whole is not None and not self.trainer.sanity_checking:
             keys, counts, partial = whole.counts()
             if keys:
                 self._choose_threshold(counts, "whole mosaics")
-            if keys or partial:
+            # Epochs of a fit without a sweep have seen nothing, and have nothing to say.
+            if keys or any(seen for seen, _ in partial.values()) or self.trainer.state.fn == TrainerFn.VALIDATING:
                 self._publish("val", whole.table(self._level, self.threshold_source))
 
     @property
@@ -196,9 +191,10 @@ class SegmentationMixin(pl.LightningModule):
             self.threshold.fill_(choose_level(counts, self.threshold_criterion) / 255)
             self.threshold_source = f"{self.threshold_criterion} on validation {source}, epoch {self.current_epoch}"
 
-    def _log_tiles(self, counts: Counts) -> None:
+    def _log_tiles(self, counts: Counts, loss: float) -> None:
         found = confusion_at(counts, self._level)
         values: dict[str, Values | float] = {
+            "val_tiles/loss": loss,
             "val_tiles/f1": found.f1,
             "val_tiles/precision": found.precision,
             "val_tiles/recall": found.recall,

@@ -37,7 +37,8 @@ class UNetTransfer(SegmentationMixin):
         super().__init__(network, in_channels=in_channels, stride=int(network.encoder.output_stride), **kwargs)
         self.weights_path, self.use_norms, self.freeze_encoder = weights, use_norms, freeze_encoder
         if freeze_encoder:
-            self._encoder.requires_grad_(False)
+            # Lightning keeps the modes that it finds, it does not call `train()` first.
+            self._encoder.requires_grad_(False).eval()
 
     @property
     def _encoder(self) -> torch.nn.Module:

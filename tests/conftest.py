@@ -1,0 +1,36 @@
+"""Fixtures that the whole tree shares."""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+# Helper modules lie beside the tests that use them most; there are no packages under tests/.
+sys.path.insert(0, str(Path(__file__).parent / "lightning_emseg"))
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two or three mosaics of 50–200 px in each of train, val and test; read only, please."""
+    import tiny
+
+    path = tmp_path_factory.mktemp("stores") / "tiny.zarr"
+    tiny.make_store(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Undo what the command line sets: the seed of a run would otherwise be that of every later test."""
+    before, arguments, style = dict(os.environ), sys.argv, warnings.formatwarning
+    sys.argv = ["lightning"]  # pytest's own would make Lightning warn about arguments from two sides
+    yield
+    sys.argv = arguments
+    warnings.formatwarning = style
+    os.environ.clear()
+    os.environ.update(before)

@@ -1,0 +1,164 @@
+"""Every shipped YAML: resolved values against the papers, composition, and one step of each architecture."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import yaml
+
+from lightning_emseg import cli
+
+FOLDER = Path(__file__).parents[2] / "experiments"
+BASES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "with")
+SECOND = sorted((FOLDER / "with").glob("*.yaml"))
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(FOLDER).with_suffix("").as_posix()
+
+
+def _resolved(capsys: pytest.CaptureFixture[str], *configs: Path) -> dict[str, Any]:
+    """What the command line makes of the files, defaults included."""
+    given = [word for config in configs for word in ("--config", str(config))]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["fit", *given, "--print_config"])
+    written = capsys.readouterr()
+    assert caught.value.code == 0, written.err
+    content: dict[str, Any] = yaml.safe_load(written.out)
+    return content
+
+
+# Shi et al. 2022, supplementary settings: class, encoder, learning rate, batch per GPU, GPUs, epochs, workers.
+PAPER: dict[str, tuple[str, str, float, int, int, int, int]] = {
+    "unet": ("UNet", "resnet50", 1e-3, 4, 4, 100, 16),
+    "casenet": ("CASENet", "resnet152", 1e-7, 2, 4, 300, 16),
+    "linknet": ("LinkNet", "resnet18", 5e-4, 1, 4, 300, 8),
+    "unet_transfer": ("UNetTransfer", "resnet50", 2e-5, 4, 8, 50, 32),
+}
+
+
+@pytest.mark.parametrize("track", ["urisc", "urisc/track2"])
+@pytest.mark.parametrize("method", PAPER)
+def test_urisc_settings_are_those_of_the_paper(capsys: pytest.CaptureFixture[str], track: str, method: str) -> None:
+    kind, encoder, rate, batch, gpus, epochs, workers = PAPER[method]
+    config = _resolved(capsys, FOLDER / track / f"{method}.yaml")
+    model, data, trainer = config["model"]["init_args"], config["data"]["init_args"], config["trainer"]
+    assert config["model"]["class_path"].rpartition(".")[2] == kind
+    assert model["encoder"] == encoder
+    assert model["optimizer"]["class_path"] == "torch.optim.Adam"
+    assert model["optimizer"]["init_args"]["lr"] == rate
+    assert model["loss"]["class_path"].endswith("FocalDiceLoss")
+    assert (model["loss"]["init_args"]["gamma"], model["loss"]["init_args"]["dice_weight"]) == (2, 1)
+    assert model["blend"] == "constant"
+    assert (data["patch_size"], data["batch_size"], data["num_workers"]) == (1024, batch, workers)
+    assert (trainer["devices"], trainer["max_epochs"], trainer["accelerator"]) == (gpus, epochs, "gpu")
+    # [P] ticks augmentation for U-Net-transfer alone; pretraining likewise.
+    assert (data["augment"] is not None) == (method == "unet_transfer")
+    assert (model.get("weights") is not None) == (method == "unet_transfer")
+    assert model.get("encoder_weights") is None
+    assert config["data"]["class_path"].endswith("URISC")
+    assert data["annotation"] == "final"
+    if track == "urisc":
+        assert (data["patches_per_epoch"], data["overlap"]) == (50_000, 0.5)
+
+
+def test_published_code_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    config = _resolved(capsys, FOLDER / "urisc" / "unet_published.yaml")
+    assert config["model"]["class_path"].endswith("VanillaUNet")
+    assert config["model"]["init_args"]["loss"]["class_path"].endswith("BCELoss")
+    data = config["data"]["init_args"]
+    assert data["sampling"]["class_path"].endswith("GridPatches")
+    # A step of 512 px with patches of 1,024.
+    assert (data["patch_size"], data["sampling"]["init_args"]["overlap"]) == (1024, 0.5)
+
+
+@pytest.mark.parametrize("method", ["unet", "casenet", "linknet"])
+def test_isbi_settings_follow_urisc(capsys: pytest.CaptureFixture[str], method: str) -> None:
+    kind, encoder, rate, batch, _, epochs, _ = PAPER[method]
+    config = _resolved(capsys, FOLDER / "isbi2012" / f"{method}.yaml")
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    assert config["model"]["class_path"].rpartition(".")[2] == kind
+    assert (model["encoder"], model["optimizer"]["init_args"]["lr"]) == (encoder, rate)
+    assert (data["batch_size"], config["trainer"]["max_epochs"], data["patch_size"]) == (batch, epochs, 512)
+
+
+@pytest.mark.parametrize("path", BASES, ids=_name)
+def test_every_experiment_parses_and_says_where_it_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = _resolved(capsys, path)
+    assert config["trainer"]["default_root_dir"].startswith("runs/")
+    # Lightning's sampler would pad the evaluation with repeated tiles.
+    assert config["trainer"]["use_distributed_sampler"] is False
+    assert config["checkpoint"]["save_last"] is True
+    written = path.read_text().splitlines()
+    assert 15 <= len(written) <= 40
+
+
+def test_no_two_experiments_share_a_run_folder() -> None:
+    folders = [yaml.safe_load(path.read_text())["trainer"]["default_root_dir"] for path in BASES]
+    assert len(set(folders)) == len(folders)
+
+
+def _leaves(content: Any, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if isinstance(content, dict) and content:
+        return {key: value for name, part in content.items() for key, value in _leaves(part, (*prefix, name)).items()}
+    return {prefix: content}
+
+
+def _at(content: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        content = content[key]
+    return content
+
+
+@pytest.mark.parametrize("path", SECOND, ids=_name)
+def test_second_config_adds_and_drops_nothing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = FOLDER / "isbi2012" / "linknet.yaml"
+    before, after = _resolved(capsys, base), _resolved(capsys, base, path)
+    added = yaml.safe_load(path.read_text())
+    appended = {keys for keys in _leaves(added) if any(key.endswith("+") for key in keys)}
+    overridden = set()
+    for keys, value in _leaves(added).items():
+        if keys in appended or isinstance(value, list) or keys[-1] == "class_path":
+            continue
+        assert _at(after, keys) == value, keys
+        overridden.add(keys)
+    # Everything that the first file wrote and the second does not mention is still there.
+    for keys, value in _leaves(yaml.safe_load(base.read_text())).items():
+        mentioned = any(keys[: len(other)] == other or other[: len(keys)] == keys for other in _leaves(added))
+        if not mentioned and keys[-1] != "class_path":
+            assert _at(after, keys) == _at(before, keys) == value, keys
+
+
+SMALL = {
+    "UNet": ["--model.encoder", "resnet18"],
+    "CASENet": ["--model.encoder", "resnet18"],
+    "LinkNet": [],
+    "UNetTransfer": ["--model.encoder", "resnet18"],
+    "VanillaUNet": ["--model.base_channels", "4"],
+}
+
+
+@pytest.mark.parametrize("name", [f"urisc/{method}" for method in (*PAPER, "unet_published")] + ["vnc/unet"])
+def test_experiment_takes_a_step(name: str, tiny_store: Path, tmp_path: Path) -> None:
+    path = FOLDER / f"{name}.yaml"
+    kind = yaml.safe_load(path.read_text())["model"]["class_path"]
+    more = list(SMALL[kind])
+    if kind == "UNetTransfer":
+        encoder = smp.Unet("resnet18", encoder_weights=None, in_channels=1).encoder.state_dict()
+        state = {f"module.encoder_q.{key}": value for key, value in encoder.items()}
+        torch.save({"state_dict": state, "norms": [0.5, 0.15]}, tmp_path / "moco.pth")
+        more += ["--model.weights", str(tmp_path / "moco.pth")]
+    here = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.precision", "32-true"]
+    here += ["--trainer.strategy", "auto", "--trainer.enable_progress_bar", "false"]
+    short = ["--trainer.max_epochs", "1", "--trainer.max_steps", "1"]
+    where = ["--trainer.default_root_dir", str(tmp_path / "run"), "--data.store", str(tiny_store)]
+    small = ["--data.patch_size", "64", "--data.overlap", "0.0", "--data.num_workers", "0"]
+    cli.main(["fit", "--config", str(path), *more, *here, *short, *where, *small])
+    # The callbacks that every run relies on came along.
+    assert (tmp_path / "run" / "environment.json").is_file()
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 1
+    assert checkpoint["emseg"]["architecture"] == kind
+    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())

@@ -1,0 +1,87 @@
+"""Two processes (gloo, CPU) give what one gives: the same scores and the same bytes of the prediction."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import yaml
+
+from lightning_emseg import cli
+
+pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+
+# The first mosaic is two rows of shards high, so that two ranks share it; the others belong to one rank each.
+SHAPES = {"train": ((70, 80),), "val": ((70, 66), (64, 64)), "test": ((2100, 70), (50, 40), (90, 61))}
+
+EARLIER = ("metrics.csv", "config.yaml", "environment.json", "checkpoints/best.ckpt")
+
+
+def _lightning(folder: Path, verb: str, out: str, ranks: int, *more: str) -> None:
+    words = [verb, "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(folder / out), *more]
+    words += ["--trainer.devices", str(ranks)]
+    if ranks == 1:
+        cli.main(words)
+        return
+    command = [sys.executable, "-m", "lightning_emseg", *words, "--trainer.strategy", "ddp"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ranks")
+    tiny.make_store(path / "s.zarr", SHAPES)
+    sizes = {"base_channels": 4, "depth": 2, "blend": "gaussian"}
+    data = {"store": str(path / "s.zarr"), "patch_size": 64, "batch_size": 2, "patches_per_epoch": 8}
+    trainer = {"accelerator": "cpu", "max_epochs": 1, "enable_progress_bar": False, "enable_model_summary": False}
+    content = {
+        "model": {"class_path": "VanillaUNet", "init_args": sizes},
+        "data": {"class_path": "Mosaic", "init_args": data},
+        "trainer": trainer,
+    }
+    (path / "e.yaml").write_text(yaml.safe_dump(content))
+    # An earlier run, so that there is something to put aside before the ranks start.
+    (path / "fit" / "checkpoints").mkdir(parents=True)
+    for name in EARLIER:
+        (path / "fit" / name).write_text("earlier")
+    _lightning(path, "fit", "fit", 2)
+    return path
+
+
+def test_fit_keeps_the_earlier_run_once(folder: Path) -> None:
+    run = folder / "fit"
+    assert [path.name for path in (run / "earlier").iterdir()] == ["1"]
+    for name in EARLIER:
+        assert (run / "earlier" / "1" / name).read_text() == "earlier"
+        assert (run / name).is_file()
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    # Eight patches over two ranks of two: two steps.
+    assert checkpoint["global_step"] == 2
+    scores = json.loads((run / "scores-validate.json").read_text())
+    assert set(scores["mosaics"]) == {"val/m0", "val/m1"}
+
+
+def test_two_ranks_score_and_predict_like_one(folder: Path) -> None:
+    best = ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt")]
+    for ranks in (1, 2):
+        _lightning(folder, "test", f"run{ranks}", ranks, *best)
+        _lightning(folder, "predict", f"run{ranks}", ranks, *best, "--writer.out", str(folder / f"p{ranks}.zarr"))
+    one, two = (json.loads((folder / f"run{ranks}" / "scores-test.json").read_text()) for ranks in (1, 2))
+    assert one == two
+    assert len(one["mosaics"]) == 3
+    files = [
+        {path.relative_to(folder / f"p{ranks}.zarr"): path.read_bytes() for path in _files(folder / f"p{ranks}.zarr")}
+        for ranks in (1, 2)
+    ]
+    assert set(files[0]) == set(files[1])
+    assert [path for path in files[0] if files[0][path] != files[1][path]] == []
+
+
+def _files(store: Path) -> list[Path]:
+    return [path for path in store.rglob("*") if path.is_file()]

@@ -1,0 +1,49 @@
+"""Weights of overlapping tiles."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_modules.grid import Grid
+from lightning_emseg.inference.blending import Blend, normalised_windows, window
+
+BLENDS: tuple[Blend, ...] = ("constant", "cosine", "gaussian")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 60), min_size=2, max_size=3),
+    tile=st.integers(1, 24),
+    overlap=st.floats(0, 0.95),
+    blend=st.sampled_from(BLENDS),
+)
+def test_weights_of_all_tiles_add_up_to_one(shape: list[int], tile: int, overlap: float, blend: Blend) -> None:
+    grid = Grid(tuple(shape), (tile,) * len(shape), overlap)
+    for weights, length in zip(normalised_windows(grid, blend), shape, strict=True):
+        total = np.zeros(max(length, tile))
+        for start, values in weights.items():
+            assert (values > 0).all()
+            total[start : start + tile] += values
+        np.testing.assert_allclose(total[:length], 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [8, 33, 64])
+def test_gaussian_has_a_sigma_of_an_eighth_of_the_tile(length: int) -> None:
+    # MONAI: a Gaussian importance map centred in the tile with sigma = 0.125 * tile.
+    centre, sigma = (length - 1) / 2, 0.125 * length
+    expected = np.exp(-((np.arange(length) - centre) ** 2) / (2 * sigma**2))
+    np.testing.assert_allclose(window(length, "gaussian"), expected, rtol=1e-12)
+
+
+def test_constant_is_the_plain_mean() -> None:
+    weights = normalised_windows(Grid((12, 8), (8, 8), 0.5), "constant")[0]
+    np.testing.assert_array_equal(weights[0], [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5])
+    np.testing.assert_array_equal(weights[4], [0.5, 0.5, 0.5, 0.5, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+def test_windows_are_symmetric_and_highest_in_the_middle(blend: Blend) -> None:
+    values = window(31, blend)
+    np.testing.assert_allclose(values, values[::-1], rtol=1e-12)
+    assert values.argmax() == (0 if blend == "constant" else 15)

@@ -1,0 +1,105 @@
+"""The table of scores, its summary, and the choice of the threshold."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, f1_score
+
+from lightning_emseg.metrics.histogram import truth_histogram
+from lightning_emseg.metrics.table import ScoreTable, mean_f1_curve, score_rows, summarise
+from lightning_emseg.metrics.threshold import choose_level
+from lightning_emseg.report.text import score_text
+
+Pixels = NDArray[np.uint8]
+
+
+def _mosaics(count: int) -> list[tuple[Pixels, Pixels]]:
+    random = np.random.default_rng(5)
+    made = []
+    for index in range(count):
+        truth = (random.random(400 + 300 * index) < 0.1 + 0.1 * index).astype(np.uint8)
+        made.append((np.clip(random.normal(80 + 20 * index + 70 * truth, 30), 0, 255).astype(np.uint8), truth))
+    return made
+
+
+def _counts(mosaics: list[tuple[Pixels, Pixels]]) -> NDArray[np.int64]:
+    return np.stack([truth_histogram(*mosaic) for mosaic in mosaics])
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
+def test_mean_and_standard_error(values: list[float]) -> None:
+    found = summarise(values)
+    assert found.mean == pytest.approx(np.mean(values), abs=1e-12)
+    # ddof 1, written out.
+    variance = sum((value - sum(values) / len(values)) ** 2 for value in values) / (len(values) - 1)
+    assert found.se == pytest.approx(math.sqrt(variance / len(values)), abs=1e-12)
+    assert found.n == len(values)
+
+
+def test_one_mosaic_has_no_error_and_missing_values_do_not_count() -> None:
+    assert summarise([0.25]).se is None
+    assert str(summarise([0.25])) == "0.2500"
+    assert summarise([0.25, math.nan]).n == 1
+    assert math.isnan(summarise([math.nan]).mean)
+
+
+def test_rows_are_the_scores_of_each_mosaic() -> None:
+    mosaics = _mosaics(3)
+    rows = score_rows(["a", "b", "c"], _counts(mosaics), "membrane", 100)
+    for (probability, truth), row in zip(mosaics, rows.values(), strict=True):
+        assert row["membrane_f1"] == pytest.approx(f1_score(truth, probability >= 100))
+        assert row["membrane_f1_at_0.5"] == pytest.approx(f1_score(truth, probability >= 128))
+        assert row["background_f1"] == pytest.approx(f1_score(truth, probability >= 100, pos_label=0))
+        assert row["membrane_average_precision"] == pytest.approx(average_precision_score(truth, probability))
+        assert row["tp"] == np.sum((truth == 1) & (probability >= 100))
+        assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == truth.size
+
+
+@pytest.mark.parametrize("criterion", ["mean_f1", "pooled_f1"])
+def test_threshold_is_the_best_of_all(criterion: str) -> None:
+    mosaics = _mosaics(3)
+    if criterion == "pooled_f1":
+        mosaics = [(np.concatenate([p for p, _ in mosaics]), np.concatenate([t for _, t in mosaics]))]
+    curve = [np.mean([f1_score(truth, probability >= level) for probability, truth in mosaics]) for level in range(256)]
+    chosen = choose_level(_counts(_mosaics(3)), criterion)  # type: ignore[arg-type]
+    assert curve[chosen] == pytest.approx(max(curve[1:]), abs=1e-12)
+    np.testing.assert_allclose(mean_f1_curve(_counts(mosaics)), curve, atol=1e-12)
+
+
+def test_threshold_of_equal_maxima_is_in_the_middle_and_never_0() -> None:
+    truth = np.array([0, 0, 1, 1], np.uint8)
+    counts = _counts([(np.array([50, 50, 200, 200], np.uint8), truth)])
+    assert 51 < choose_level(counts, "mean_f1") < 200
+    assert choose_level(counts, "fixed") == 128
+    assert choose_level(_counts([(np.zeros(4, np.uint8), truth)]), "mean_f1") >= 1
+    assert choose_level(np.zeros((1, 2, 256), np.int64), "mean_f1") == 128
+
+
+def test_table_as_json_and_text() -> None:
+    counts = _counts(_mosaics(2))
+    rows = score_rows(["test/a", "test/b"], counts, "membrane", 100)
+    table = ScoreTable("membrane", 100 / 255, "mean_f1", rows, mean_f1_curve(counts), {"test/c": (5, 9)})
+    content = json.loads(json.dumps(table.to_json()))
+    values = [row["membrane_f1"] for row in rows.values()]
+    assert content["mean"]["membrane_f1"] == pytest.approx(np.mean(values), abs=1e-15)
+    assert content["se"]["membrane_f1"] == pytest.approx(np.std(values, ddof=1) / math.sqrt(2), abs=1e-15)
+    assert list(content["mosaics"]) == ["test/a", "test/b"]
+    assert len(content["f1_by_threshold"]["mean_f1"]) == 256
+    assert content["partial"] == {"test/c": {"pixels_seen": 5, "pixels": 9}}
+    text = score_text(table)
+    assert f"{np.mean(values):.4f} ± " in text
+    assert "test/c: not scored, 5 of 9 pixels seen" in text
+
+
+def test_json_is_valid_where_a_score_is_no_number() -> None:
+    # NaN is no JSON: other programs than Python's own reader stumble over it.
+    rows = score_rows(["test/a"], _counts([(np.zeros(4, np.uint8), np.zeros(4, np.uint8))]), "membrane", 128)
+    table = ScoreTable("membrane", 0.5, "fixed", rows, [])
+    content = json.loads(json.dumps(table.to_json(), allow_nan=False))
+    assert content["mosaics"]["test/a"]["membrane_average_precision"] is None
+    assert content["mean"]["membrane_average_precision"] is None

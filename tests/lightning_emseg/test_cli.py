@@ -1,0 +1,87 @@
+"""The command `lightning`: its defaults, its messages, and its console scripts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+
+from data_modules.errors import UserError
+from lightning_emseg import cli
+from lightning_emseg.modules.vanilla_unet import VanillaUNet
+
+
+def test_message_of_a_loader_process_is_cut_out_of_its_traceback() -> None:
+    inner = "image of train/a is damaged\n  cause: x"
+    wrapped = (
+        "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        f'  File "x.py", line 3, in read\ndata_modules.errors.UserError: {inner}\n'
+    )
+    assert cli.plain_message(UserError(wrapped)) == inner
+    assert cli.plain_message(UserError(inner)) == inner
+
+
+def test_saved_config_repeats_the_run(tiny_store: Path, tmp_path: Path) -> None:
+    sizes = ["--model", "VanillaUNet", "--model.base_channels", "4", "--model.depth", "2"]
+    data = ["--data", "Mosaic", "--data.store", str(tiny_store), "--data.patch_size", "64"]
+    more = ["--data.patches_per_epoch", "4", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+    where = ["--trainer.default_root_dir", str(tmp_path / "run"), "--trainer.enable_progress_bar", "false"]
+    cli.main(["fit", *sizes, *data, *more, *where])
+    first = (tmp_path / "run" / "config.yaml").read_text()
+    config = tmp_path / "again.yaml"
+    config.write_text(first)
+    cli.main(["fit", "--config", str(config)])
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()) == yaml.safe_load(first)
+    logs = [folder / "metrics.csv" for folder in (tmp_path / "run", tmp_path / "run" / "earlier" / "1")]
+    assert logs[0].read_text() == logs[1].read_text()
+
+
+def test_flags_win_over_the_checkpoint(tiny_store: Path, tmp_path: Path) -> None:
+    module = VanillaUNet(base_channels=4, depth=2, blend="constant")
+    trainer = tiny.quiet_trainer(tmp_path, max_epochs=0, limit_val_batches=0)
+    trainer.fit(module, tiny.data_of(tiny_store))
+    trainer.save_checkpoint(tmp_path / "c.ckpt")
+    sizes = ["--model", "VanillaUNet", "--model.base_channels", "4", "--model.depth", "2", "--model.blend", "gaussian"]
+    data = ["--data", "Mosaic", "--data.store", str(tiny_store), "--data.patch_size", "64"]
+    where = ["--trainer.default_root_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu"]
+    cli.main(["test", *sizes, *data, *where, "--ckpt_path", str(tmp_path / "c.ckpt")])
+    config = yaml.safe_load((tmp_path / "run" / "config-test.yaml").read_text())
+    assert config["model"]["init_args"]["blend"] == "gaussian"
+
+
+@pytest.mark.parametrize("given", ["1", "3", "0.5", "1.0"])
+def test_limits_are_batches_if_whole_and_shares_if_not(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    verbs = ("train", "val", "test", "predict")
+    limits = [word for verb in verbs for word in (f"--trainer.limit_{verb}_batches", given)]
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *limits, "--print_config"])
+    trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    for verb in verbs:
+        assert repr(trainer[f"limit_{verb}_batches"]) == given
+
+
+@pytest.mark.slow
+def test_module_is_the_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "lightning_emseg",
+            "test",
+            "--model",
+            "UNet",
+            "--data",
+            "Mosaic",
+            "--data.store",
+            "none.zarr",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "error: no store at none.zarr" in done.stderr
+    assert "Traceback" not in done.stderr
