@@ -1,7 +1,7 @@
 """The generic data module, which the others narrow down: patches for training, tiles and sweeps for evaluation."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -14,7 +14,8 @@ from data_modules.batch import Batch
 from data_modules.dataset import PatchDataset, SweepDataset, TileDataset, spread_tiles
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape, Sweep, share_rows
-from data_modules.samplers import EpochSampler, FixedPatches, PatchSampling, RandomPatches
+from data_modules.samplers import EpochSampler, SomeEpochs
+from data_modules.sampling import FixedPatches, PatchSampling, RandomPatches
 from data_modules.splits import Division, MosaicSplit, Split
 from data_modules.store import MosaicStore, MosaicView, shard_rows
 from data_modules.transforms import Augment
@@ -220,31 +221,6 @@ class Mosaic(pl.LightningDataModule):
             # Tensorstore's threads do not survive a fork.
             multiprocessing_context="forkserver" if self.num_workers else None,
         )
-
-
-class SomeEpochs(Sampler[int]):
-    """All items in order in every n-th epoch and in the last one, none in the others.
-
-    Args:
-        length: Number of items.
-        every: Epochs between two that count.
-        last: Index of the last epoch.
-    """
-
-    def __init__(self, length: int, every: int, last: int) -> None:
-        self._length, self._every, self._last = length, every, last
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; Lightning calls this before each one."""
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        due = (self._epoch + 1) % self._every == 0 or self._epoch == self._last
-        return iter(range(self._length if due else 0))
-
-    def __len__(self) -> int:
-        return self._length
 
 
 def _as_it_is(batch: Batch) -> Batch:

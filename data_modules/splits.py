@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape
 from data_modules.randomness import Purpose, stream
-from data_modules.samplers import Position, RandomPatches
+from data_modules.sampling import Position, RandomPatches
 from data_modules.store import MosaicView
 
 Views = Callable[[str], list[MosaicView]]

@@ -26,7 +26,9 @@ def readable(message: str) -> str:
     """Shorten a message of jsonargparse to its cause.
 
     >>> readable("Option 'encodr' is not accepted, Problem with given class_path 'lightning_emseg.modules.unet.UNet'")
-    "UNet has no option 'encodr': did you mean 'encoder'? Its options are listed in its docstring"
+    "UNet has no option 'encodr': did you mean 'encoder'?"
+    >>> readable("Subcommand 'fit' does not accept option 'trainer.max_epoch'")
+    "there is no option 'trainer.max_epoch': did you mean 'max_epochs'?"
     """
     message = str(message)
     key = re.search(r"[Pp]arser key \"([^\"]+)\"", message)
@@ -34,9 +36,15 @@ def readable(message: str) -> str:
     option = re.search(r"Option '([^']+)' is not accepted", message)
     owner = re.findall(r"Problem with given class_path '([^']+)'", message)
     if option and owner:
-        known = option_names(owner[-1])
         name = owner[-1].rpartition(".")[2]
-        return f"{name} has no option '{option.group(1)}'{of}{suggestion(option.group(1), known)}"
+        hint = suggestion(option.group(1), option_names(owner[-1]))
+        part = key.group(1).split(".")[0] if key else ""
+        listing = f" `lightning fit --{part}.help {name}` lists its options" if part in ("model", "data") else ""
+        return f"{name} has no option '{option.group(1)}'{of}{hint}{';' if hint == '' and listing else ''}{listing}"
+    trainer = re.search(r"option '(trainer\.(\w+))'", message)
+    if trainer:
+        hint = suggestion(trainer.group(2), option_names("pytorch_lightning.Trainer"))
+        return f"there is no option '{trainer.group(1)}'{hint}"
     missing = re.search(r"Expected a dot import path string: (\S+)|No module named '([^']+)'", message)
     if missing:
         wanted = missing.group(1) or missing.group(2)
@@ -61,9 +69,9 @@ def refusal(message: str) -> str:
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """A hint at the nearest known name, beginning with a colon."""
+    """A hint at the nearest known name, beginning with a colon; empty where none is near."""
     close = difflib.get_close_matches(wrong, list(known), n=1)
-    return (f": did you mean {close[0]!r}?" if close else ":") + " Its options are listed in its docstring"
+    return f": did you mean {close[0]!r}?" if close else ""
 
 
 def option_names(class_path: str) -> list[str]:
@@ -73,5 +81,6 @@ def option_names(class_path: str) -> list[str]:
         owner = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         return []
-    bases = [base for base in inspect.getmro(owner) if base is not object and "__init__" in vars(base)]
+    # A decorated constructor shows its wrapper's arguments, so it is unwrapped.
+    bases = [inspect.unwrap(vars(base)["__init__"]) for base in inspect.getmro(owner)[:-1] if "__init__" in vars(base)]
     return [parameter for base in bases for parameter in inspect.signature(base).parameters]

@@ -10,11 +10,12 @@ import torch
 import zarr
 from mosaic_checks import binary, grey, write_mosaic, write_random
 
-from data_modules.base import Mosaic, SomeEpochs
+from data_modules.base import Mosaic
 from data_modules.batch import Batch
 from data_modules.errors import UserError
 from data_modules.isbi2012 import ISBI2012
-from data_modules.samplers import GridPatches
+from data_modules.samplers import SomeEpochs
+from data_modules.sampling import GridPatches
 from data_modules.splits import PatchSplit, RegionSplit
 from data_modules.transforms import Augment
 from data_modules.urisc import URISC

@@ -7,16 +7,8 @@ import pytest
 from mosaic_checks import Bytes, grey, views, write_mosaic, write_random
 
 from data_modules.errors import UserError
-from data_modules.samplers import (
-    EpochSampler,
-    FixedPatches,
-    ForegroundPatches,
-    GridPatches,
-    Patch,
-    PatchSampling,
-    Position,
-    RandomPatches,
-)
+from data_modules.samplers import EpochSampler, Patch
+from data_modules.sampling import FixedPatches, ForegroundPatches, GridPatches, PatchSampling, Position, RandomPatches
 from data_modules.store import MosaicView
 
 SIZES: dict[str, tuple[int, ...]] = {"train/a": (200, 300), "train/b": (64, 64), "train/c": (100, 400)}

@@ -7,7 +7,7 @@ import pytest
 from mosaic_checks import views, write_random
 
 from data_modules.errors import UserError
-from data_modules.samplers import Position
+from data_modules.sampling import Position
 from data_modules.splits import Division, MosaicSplit, PatchSplit, RegionSplit
 from data_modules.store import MosaicView
 
