@@ -15,7 +15,6 @@ from data_modules.randomness import Purpose, stream
 Range = tuple[float, float]
 
 
-@dataclass
 class Augment:
     """Random flips, rotation, zoom, crop, translation, contrast and brightness (Shi et al. 2021).
 
@@ -37,24 +36,29 @@ class Augment:
         UserError: for a value out of its range.
     """
 
-    flip: bool = True
-    rotation_deg: float = 180.0
-    zoom: Range = (0.9, 1.1)
-    crop: Range = (1.0, 1.0)
-    translation: float = 0.0
-    contrast: float = 0.2
-    brightness: float = 0.1
-    noise: float = 0.0
-    probability: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("contrast", "brightness", "noise", "probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"data.augment.{name} must lie in 0–1, got {getattr(self, name)}")
-        if not 0 < self.zoom[0] <= self.zoom[1]:
-            raise UserError(f"data.augment.zoom must be two rising factors above 0, got {self.zoom}")
-        if not 0 < self.crop[0] <= self.crop[1] <= 1:
-            raise UserError(f"data.augment.crop must be two rising shares in 0–1, got {self.crop}")
+    def __init__(
+        self,
+        flip: bool = True,
+        rotation_deg: float = 180.0,
+        zoom: Range = (0.9, 1.1),
+        crop: Range = (1.0, 1.0),
+        translation: float = 0.0,
+        contrast: float = 0.2,
+        brightness: float = 0.1,
+        noise: float = 0.0,
+        probability: float = 1.0,
+    ) -> None:
+        shares = {"contrast": contrast, "brightness": brightness, "noise": noise, "probability": probability}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise UserError(f"data.augment.{name} must lie in 0–1, got {share}")
+        if not 0 < zoom[0] <= zoom[1]:
+            raise UserError(f"data.augment.zoom must be two rising factors above 0, got {zoom}")
+        if not 0 < crop[0] <= crop[1] <= 1:
+            raise UserError(f"data.augment.crop must be two rising shares in 0–1, got {crop}")
+        self.flip, self.rotation_deg, self.zoom, self.crop = flip, rotation_deg, zoom, crop
+        self.translation, self.contrast, self.brightness = translation, contrast, brightness
+        self.noise, self.probability = noise, probability
 
     def __call__(self, batch: Batch, seed: int, epoch: int) -> Batch:
         """Augment a batch of 2D patches.
