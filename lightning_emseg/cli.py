@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_info
 
 from data_modules.base import Mosaic
 from data_modules.errors import UserError
@@ -66,9 +67,15 @@ class EmsegCLI(LightningCLI):
         """Leave configuration and flags as they are: Lightning would let the checkpoint's override them."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse a broken checkpoint early; keep predictions out of memory, since they are written as they come."""
+        """Find the weights, refuse broken ones early, and keep predictions out of memory, as they are written.
+
+        Raises:
+            UserError: if a checkpoint is broken, or a verb other than ``fit`` would run on random weights.
+        """
         verb = str(self.subcommand)
         given = self.config[verb].get("ckpt_path")
+        if not given and verb != "fit":
+            given = self.config[verb].ckpt_path = str(best_of_run(Path(self.config[verb].trainer.default_root_dir)))
         if given and given not in ("best", "last", "hpc"):
             checkpoints.read(Path(given))
         if verb == "predict":
@@ -103,6 +110,19 @@ class EmsegCLI(LightningCLI):
         elif not isinstance(given, list | pl.loggers.Logger):
             kwargs["logger"] = False
         return super().instantiate_trainer(**kwargs)
+
+
+def best_of_run(folder: Path) -> Path:
+    """The best checkpoint of the run in ``folder``.
+
+    Raises:
+        UserError: if there is none, so that no verb scores random weights unasked.
+    """
+    best = folder / "checkpoints" / "best.ckpt"
+    if not best.is_file():
+        raise UserError(f"no trained weights: pass --ckpt_path FILE, or train first (there is no {best})")
+    rank_zero_info(f"weights: {best} (choose others with --ckpt_path)")
+    return best
 
 
 def main(args: Sequence[str] | None = None) -> None:

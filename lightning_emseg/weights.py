@@ -48,6 +48,12 @@ class LoadReport:
     unexpected: tuple[str, ...]
     mismatched: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """Numbers, and the first keys of what was not loaded."""
+        rest = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
+        parts = [f"{len(keys)} {what} ({_first(keys)})" for what, keys in rest.items() if keys]
+        return ", ".join([f"{len(self.loaded)} weights loaded", *parts])
+
 
 def load_moco_weights(path: str | Path) -> MocoWeights:
     """Read a checkpoint in the format of CEM500K's release (Conrad and Narayan 2021).

@@ -1,11 +1,25 @@
-"""Options that several architectures share."""
+"""What the architectures of segmentation_models_pytorch share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
+from data_modules.errors import UserError
 from lightning_emseg.networks import Hypercolumns, MultiScaleInput
+
+
+def build(architecture: Callable[..., nn.Module], encoder: str, **options: Any) -> nn.Module:
+    """Build an smp network of one class.
+
+    Raises:
+        UserError: if smp and timm have no such encoder.
+    """
+    try:
+        return architecture(encoder, **options)
+    except KeyError as error:
+        name = getattr(architecture, "__name__", "network")
+        raise UserError(f"model.encoder {encoder!r} of {name}: {str(error.args[0])[:300]} …") from None
 
 
 def with_extras(network: Any, hypercolumns: bool, scales: Sequence[float] | None) -> tuple[nn.Module, int]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 
-from lightning_emseg.modules.extras import with_extras
+from lightning_emseg.modules.extras import build, with_extras
 from lightning_emseg.modules.mixin import SegmentationMixin
 
 
@@ -29,6 +29,6 @@ class LinkNet(SegmentationMixin):
         scales: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        network = smp.Linknet(encoder, encoder_weights=encoder_weights, in_channels=in_channels)
+        network = build(smp.Linknet, encoder, encoder_weights=encoder_weights, in_channels=in_channels)
         wrapped, stride = with_extras(network, hypercolumns, scales)
         super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
 
-from lightning_emseg.modules.extras import with_extras
+from lightning_emseg.modules.extras import build, with_extras
 from lightning_emseg.modules.mixin import SegmentationMixin
 
 
@@ -31,8 +31,12 @@ class UNet(SegmentationMixin):
         scales: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        network = smp.Unet(
-            encoder, encoder_weights=encoder_weights, in_channels=in_channels, decoder_attention_type=decoder_attention
+        network = build(
+            smp.Unet,
+            encoder,
+            encoder_weights=encoder_weights,
+            in_channels=in_channels,
+            decoder_attention_type=decoder_attention,
         )
         wrapped, stride = with_extras(network, hypercolumns, scales)
         super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)

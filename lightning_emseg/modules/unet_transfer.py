@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 
 from data_modules.errors import UserError
+from lightning_emseg.modules.extras import build
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.weights import initialise_encoder, load_moco_weights
 
@@ -33,7 +34,7 @@ class UNetTransfer(SegmentationMixin):
         in_channels: int = 1,
         **kwargs: Any,
     ) -> None:
-        network = smp.Unet(encoder, encoder_weights=None, in_channels=in_channels)
+        network: Any = build(smp.Unet, encoder, encoder_weights=None, in_channels=in_channels)
         super().__init__(network, in_channels=in_channels, stride=int(network.encoder.output_stride), **kwargs)
         self.weights_path, self.use_norms, self.freeze_encoder = weights, use_norms, freeze_encoder
         if freeze_encoder:

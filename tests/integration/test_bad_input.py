@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import tiny
 import yaml
 from zarr import open_group
 
 from lightning_emseg import cli
+from lightning_emseg.modules.vanilla_unet import VanillaUNet
 
 MESSAGES: dict[str, str] = {}
 
@@ -54,6 +56,15 @@ def _refused(case: str, capsys: pytest.CaptureFixture[str], verb: str, config: P
     return message
 
 
+def _with_weights(config: Path) -> Path:
+    """Put an untrained checkpoint into the run folder, so that evaluation gets as far as the data."""
+    folder = Path(yaml.safe_load(config.read_text())["trainer"]["default_root_dir"])
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(VanillaUNet(base_channels=4, depth=2))
+    trainer.save_checkpoint(folder / "checkpoints" / "best.ckpt")
+    return config
+
+
 def _store(folder: Path, **splits: tuple[tuple[int, int], ...]) -> Path:
     tiny.make_store(folder / "s.zarr", splits)
     return folder / "s.zarr"
@@ -73,8 +84,17 @@ def test_missing_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     store = _store(tmp_path, train=((80, 80),))
     message = _refused("missing split", capsys, "fit", _experiment(tmp_path, store))
     assert "no split 'val'; it has: train" in message
-    message = _refused("missing test split", capsys, "test", _experiment(tmp_path, store))
+    message = _refused("missing test split", capsys, "test", _with_weights(_experiment(tmp_path, store)))
     assert "no split 'test'" in message
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_random_weights_are_not_scored(
+    tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    message = _refused(f"no weights, {verb}", capsys, verb, _experiment(tmp_path, tiny_store))
+    assert "pass --ckpt_path" in message
+    assert str(tmp_path / "run" / "checkpoints" / "best.ckpt") in message
 
 
 def test_empty_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +181,13 @@ def test_misspelt_key(
     assert wrong in message
 
 
+@pytest.mark.parametrize("model", ["UNet", "LinkNet", "UNetTransfer"])
+def test_unknown_encoder(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
+    config = _experiment(tmp_path, tiny_store, model)
+    message = _refused(f"unknown encoder of {model}", capsys, "fit", config, "--model.encoder", "resnet5o")
+    assert "model.encoder 'resnet5o'" in message
+
+
 def test_unknown_class(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = _experiment(tmp_path, tiny_store)
     config.write_text(config.read_text().replace("VanillaUNet", "VanilaUNet"))
@@ -213,5 +240,5 @@ def test_lost_shard_in_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[
     store = _store(tmp_path, train=((80, 80),), val=((80, 80),), test=((80, 80),))
     split = "val" if verb == "validate" else "test"
     next(p for p in (store / split / "m0" / "labels" / "membrane" / "0" / "c").rglob("*") if p.is_file()).unlink()
-    message = _refused(f"lost shard, {verb}", capsys, verb, _experiment(tmp_path, store))
+    message = _refused(f"lost shard, {verb}", capsys, verb, _with_weights(_experiment(tmp_path, store)))
     assert f"label 'membrane' of {split}/m0: stored data is missing in region" in message

@@ -69,7 +69,7 @@ def test_module_is_the_command(tmp_path: Path) -> None:
             sys.executable,
             "-m",
             "lightning_emseg",
-            "test",
+            "fit",
             "--model",
             "UNet",
             "--data",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from lightning_emseg.networks import CASENet
-from lightning_emseg.weights import MocoWeights, initialise_encoder, load_moco_weights
+from lightning_emseg.weights import LoadReport, MocoWeights, initialise_encoder, load_moco_weights
 
 
 def encoder(name: str = "resnet50", in_channels: int = 1) -> Any:
@@ -213,3 +213,8 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pth", tmp_path):
         with pytest.raises(UserError, match="no such file; give the path"):
             load_moco_weights(path)
+
+
+def test_report_reads_as_one_line() -> None:
+    report = LoadReport(loaded=("a", "b"), missing=("c",), unexpected=(), mismatched=())
+    assert str(report) == "2 weights loaded, 1 missing (c)"
