@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape
@@ -100,6 +101,7 @@ class ForegroundPatches(PatchSampling):
         Raises:
             UserError: if hardly any patch is accepted.
         """
+        self.count(mosaics)
         accepted: list[Position] = []
         for _ in range(1000):
             candidates = RandomPatches().positions(mosaics, size, count, random)
@@ -108,7 +110,7 @@ class ForegroundPatches(PatchSampling):
                 candidate
                 for candidate, chance in zip(candidates, luck, strict=True)
                 if chance >= self.reject
-                or self._fraction(mosaics[candidate[0]], candidate[1], size) >= self.min_fraction
+                or self.fraction(mosaics[candidate[0]], candidate[1], size) >= self.min_fraction
             ]
             if len(accepted) >= count:
                 return accepted[:count]
@@ -117,9 +119,14 @@ class ForegroundPatches(PatchSampling):
             "foreground: lower data.sampling.min_fraction or data.sampling.reject"
         )
 
-    def _fraction(self, mosaic: MosaicView, origin: Shape, size: Shape) -> float:
-        if mosaic.key not in self._sums:
+    def count(self, mosaics: Sequence[MosaicView]) -> None:
+        """Reduce the labels of mosaics that were not seen before to blocks; each is read once."""
+        uncounted = [mosaic for mosaic in mosaics if mosaic.key not in self._sums]
+        for mosaic in tqdm(uncounted, desc="count foreground", unit="mosaic", leave=False, disable=None):
             self._sums[mosaic.key] = foreground_sums(mosaic)
+
+    def fraction(self, mosaic: MosaicView, origin: Shape, size: Shape) -> float:
+        """Foreground share of the blocks that a patch touches, 0–1, for a mosaic that was counted."""
         sums = self._sums[mosaic.key]
         first = [min(start // BLOCK, side - 2) for start, side in zip(origin, sums.shape, strict=True)]
         last = [

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from tqdm import tqdm
 
 from data_modules.errors import UserError
 from data_modules.store import ArrayWriter, LabelInfo, MosaicView, SampleWriter
@@ -121,7 +122,7 @@ class PredictionWriter(pl.Callback):
             all(output.sample.complete for output in self._outputs.values()), all=True
         )
         if trainer.is_global_zero:
-            for output in self._outputs.values():
+            for output in tqdm(self._outputs.values(), desc="finish the store", unit="mosaic", disable=None):
                 if ready:
                     output.sample.close()
                 else:

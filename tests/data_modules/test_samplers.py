@@ -151,9 +151,10 @@ def test_foreground_on_whole_blocks_is_exact(
 ) -> None:
     mosaic, mask = half
     sampling = ForegroundPatches()
+    sampling.count([mosaic])
     for origin, size in [((0, 0), (32, 32)), ((64, 32), (96, 64)), ((0, 0), (1100, 330)), ((1088, 320), (12, 10))]:
         cut = mask[tuple(slice(o, o + s) for o, s in zip(origin, size, strict=True))]
-        assert sampling._fraction(mosaic, origin, size) == pytest.approx((cut == 1).mean()), (origin, size)
+        assert sampling.fraction(mosaic, origin, size) == pytest.approx((cut == 1).mean()), (origin, size)
 
 
 def test_foreground_elsewhere_is_that_of_the_blocks_around(
@@ -162,16 +163,18 @@ def test_foreground_elsewhere_is_that_of_the_blocks_around(
     """A patch between blocks must not look richer than it is because more blocks than its own area are counted."""
     mosaic, mask = half
     sampling = ForegroundPatches()
+    sampling.count([mosaic])
     for y, x in np.random.default_rng(1).integers(0, (1100 - 64, 330 - 64), (50, 2)).tolist():
         around = mask[y // 32 * 32 : -(-(y + 64) // 32) * 32, x // 32 * 32 : -(-(x + 64) // 32) * 32]
-        assert sampling._fraction(mosaic, (y, x), (64, 64)) == pytest.approx((around == 1).mean())
+        assert sampling.fraction(mosaic, (y, x), (64, 64)) == pytest.approx((around == 1).mean())
 
 
 def test_thin_patches_of_volumes_are_not_overrated(tmp_path: Path) -> None:
     mask = (np.random.default_rng(0).random((32, 64, 64)) < 0.1).astype(np.uint8)
     write_mosaic(tmp_path / "s", "train/a", grey(mask.shape), mask)
-    fraction = ForegroundPatches()._fraction(views(tmp_path / "s")[0], (4, 0, 0), (8, 64, 64))
-    assert fraction == pytest.approx(0.1, abs=0.01)
+    mosaics, sampling = views(tmp_path / "s"), ForegroundPatches()
+    sampling.count(mosaics)
+    assert sampling.fraction(mosaics[0], (4, 0, 0), (8, 64, 64)) == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.parametrize("reject", [0.0, 0.5, 0.95])
