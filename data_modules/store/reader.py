@@ -237,7 +237,9 @@ def read(array: ArrayRef, region: Sequence[slice]) -> Pixels:
 
 
 def _explain(array: ArrayRef, region: Sequence[slice], message: str) -> str:
-    damage = "is missing" if "NOT_FOUND" in message else "is damaged" if "DATA_LOSS" in message else "cannot be read"
+    # A damaged compressed chunk may fail in zstd, as FAILED_PRECONDITION, before its checksum is compared.
+    broken = any(word in message for word in ("DATA_LOSS", "FAILED_PRECONDITION"))
+    damage = "is missing" if "NOT_FOUND" in message else "is damaged" if broken else "cannot be read"
     where = ", ".join(f"{part.start}:{part.stop}" for part in region)
     return (
         f"{array.what}: stored data {damage} in region [{where}] of {array.path}. "

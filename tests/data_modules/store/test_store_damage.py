@@ -78,6 +78,17 @@ def test_a_flipped_byte_names_the_chunk_it_lies_in(store: Path) -> None:
     assert str(shard) in damage.message
 
 
+def test_damage_that_the_decompressor_meets_first_is_damage(tmp_path: Path) -> None:
+    mask = noise((700, 700), top=2)
+    write_sample(tmp_path / "s", mask, {"m": (BINARY, mask)})
+    (shard,) = data_files(tmp_path / "s/train/a/labels/m/0")
+    for at in (0, 4, 5000):
+        flip_byte(shard, at)
+        with pytest.raises(UserError, match="stored data is damaged"):
+            read_all(MosaicStore(tmp_path / "s").sample("train/a").label("m"))
+        flip_byte(shard, at)
+
+
 @pytest.mark.parametrize("keep", [0, 10, 100_000])
 def test_a_truncated_shard_is_damage(store: Path, keep: int) -> None:
     shard = store / "train/a/0/c/1/0"
