@@ -234,8 +234,13 @@ class SampleWriter:
             _ensure_group(pyramid.group, attributes)
         if labels:
             _ensure_group(self._root / "labels", {"ome": {"version": layout.OME_VERSION, "labels": labels}})
-        shutil.rmtree(self.target, ignore_errors=True)
+        # A sample that is replaced goes last, so that a kill at any instant loses neither the old one nor the new one.
+        replaced = self.target.with_name(f".{self.target.name}.replaced")
+        if self.target.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+            self.target.rename(replaced)
         self._root.rename(self.target)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _count_values(array: Path) -> dict[int, int]:

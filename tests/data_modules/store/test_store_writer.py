@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_checks import data_files, noise, read_all, write_sample
+from store_checks import data_files, noise, read_all, stock, write_sample
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, SampleWriter, shard_rows, verify
@@ -160,3 +160,22 @@ def test_rows_that_would_share_a_shard_are_refused(tmp_path: Path) -> None:
         SampleWriter(tmp_path / "s", "train", "a", (4700, 60), (1, 1), rows=(1000, 4700))
     with pytest.raises(ValueError, match="row 3000 does not end a shard"):
         SampleWriter(tmp_path / "s", "train", "a", (4700, 60), (1, 1), rows=(0, 3000))
+
+
+def test_replacing_a_sample_loses_neither_when_it_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = noise((40, 50), seed=1), noise((40, 50), seed=2)
+    write_sample(tmp_path / "s", old)
+    rename = Path.rename
+
+    def killed_before_the_new_one_is_in_place(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed_before_the_new_one_is_in_place)
+    sample = SampleWriter(tmp_path / "s", "train", "a", old.shape, (4.0, 4.0), overwrite=True)
+    sample.image.write(new)
+    with pytest.raises(KeyboardInterrupt):
+        sample.close()
+    np.testing.assert_array_equal(stock(tmp_path / "s/train/.a.replaced/0"), old)
+    np.testing.assert_array_equal(stock(tmp_path / "s/train/.a.partial/0"), new)
