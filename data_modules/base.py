@@ -1,7 +1,8 @@
 """The generic data module, which the others narrow down: patches for training, tiles and sweeps for evaluation."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -13,11 +14,11 @@ from data_modules import checks
 from data_modules.batch import Batch
 from data_modules.dataset import PatchDataset, SweepDataset, TileDataset, spread_tiles
 from data_modules.errors import UserError
-from data_modules.grid import Grid, Shape, Sweep, share_rows
+from data_modules.grid import Grid, Shape, Sweep, rows_left, share_rows
 from data_modules.samplers import EpochSampler, SomeEpochs
 from data_modules.sampling import FixedPatches, PatchSampling, RandomPatches
 from data_modules.splits import Division, MosaicSplit, Split
-from data_modules.store import MosaicStore, MosaicView, shard_rows
+from data_modules.store import MosaicStore, MosaicView, Rows, shard_rows
 from data_modules.transforms import Augment
 
 
@@ -87,6 +88,8 @@ class Mosaic(pl.LightningDataModule):
         self.overlap, self.val_tiles, self.full_validation_every = overlap, val_tiles, full_validation_every
         self.num_workers, self.allow_small, self.allow_empty = num_workers, allow_small, allow_empty
         self._seed = seed
+        self.finished: Callable[[SweepDataset], Sequence[Sequence[Rows]]] | None = None
+        """Asked before a prediction which rows of each mosaic are on disk already; the prediction writer answers."""
         self._division: Division | None = None
 
     @property
@@ -161,7 +164,12 @@ class Mosaic(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The sweep over the whole mosaics of the split to be predicted."""
         samples = MosaicStore(self.store_path).samples(self.predict_split)
-        return self._sweep_loader([MosaicView.of(sample, None) for sample in samples])
+        mosaics = [MosaicView.of(sample, None) for sample in samples]
+        dataset = self._sweep_dataset(mosaics)
+        if self.finished is not None:
+            left = rows_left(dataset.sweep.spans, self.finished(dataset))
+            dataset = SweepDataset(mosaics, replace(dataset.sweep, spans=tuple(left)), self.label)
+        return self._loader(dataset, batch_size=None)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment training batches, on the device."""

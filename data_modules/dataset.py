@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from data_modules.batch import IGNORE, Batch
 from data_modules.grid import Grid, Shape, Sweep, TileRun
 from data_modules.randomness import Purpose, stream
+from data_modules.read_ahead import ReadAhead
 from data_modules.samplers import Patch
 from data_modules.store import MosaicView
 
@@ -110,7 +111,8 @@ class TileDataset(Dataset[Batch]):
 class SweepDataset(Dataset[Batch]):
     """Runs of overlapping tiles that cover whole mosaics; item ``i`` is a whole batch without mask.
 
-    A run is read as one strip and cut into its tiles, so overlapping pixels are decoded once.
+    A run is read as one strip and cut into its tiles, so overlapping pixels are decoded once. Where there are no
+    worker processes, a thread reads the next run meanwhile.
 
     Args:
         mosaics: Mosaics to predict.
@@ -122,11 +124,22 @@ class SweepDataset(Dataset[Batch]):
         self.mosaics, self.label = tuple(mosaics), label
         self.sweep = sweep
         self._runs: list[TileRun] = [run for span in sweep.spans for run in sweep.runs(span)]
+        self._ahead: ReadAhead[Batch] | None = None
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def __getitem__(self, index: int) -> Batch:
+        if get_worker_info() is not None:
+            return self._load(index)
+        if self._ahead is None:
+            self._ahead = ReadAhead(self._load, len(self))
+        return self._ahead[index]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_ahead": None}
+
+    def _load(self, index: int) -> Batch:
         run = self._runs[index]
         tile = self.sweep.grids[run.mosaic].tile
         first, last = run.origins[0], run.origins[-1]

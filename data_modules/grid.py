@@ -151,6 +151,27 @@ def share_rows(shapes: Sequence[Shape], align: Sequence[int], rank: int, world: 
     return mine
 
 
+def rows_left(spans: Sequence[RowSpan], done: Sequence[Sequence[tuple[int, int]]]) -> list[RowSpan]:
+    """What remains of ``spans`` when some rows need no work any more.
+
+    Args:
+        spans: In order, as :func:`share_rows` gives them.
+        done: For each mosaic half-open spans of rows, in order and without overlap.
+
+    >>> rows_left([RowSpan(0, 0, 5000)], [[(2048, 4096)]])
+    [RowSpan(mosaic=0, start=0, stop=2048), RowSpan(mosaic=0, start=4096, stop=5000)]
+    """
+    left = []
+    for span in spans:
+        start = span.start
+        for first, last in (*done[span.mosaic], (span.stop, span.stop)):
+            stop = min(first, span.stop)
+            if start < stop:
+                left.append(RowSpan(span.mosaic, start, stop))
+            start = max(start, last)
+    return left
+
+
 @dataclass(frozen=True)
 class TileRun:
     """Neighbouring tiles of one row that are read and predicted together.

@@ -1,37 +1,32 @@
 """Writing predicted mosaics as an OME-Zarr store, and as pictures where wanted."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from tqdm import tqdm
 
 from data_modules.errors import UserError
-from data_modules.store import ArrayWriter, LabelInfo, MosaicView, SampleWriter
+from data_modules.grid import rows_left
+from data_modules.store import Earlier, Rows
 from lightning_emseg import checkpoints
 from lightning_emseg.inference.export import Format, Polarity, export_masks
+from lightning_emseg.inference.prediction_store import PredictionStore
 from lightning_emseg.inference.stitching import StitchedRows
 from lightning_emseg.metrics.pixel import level_of
-from lightning_emseg.modules.evaluation import datasets_of
+from lightning_emseg.modules.evaluation import EvaluationData
 from lightning_emseg.modules.mixin import SegmentationMixin
-
-
-@dataclass
-class _Output:
-    sample: SampleWriter
-    mask: ArrayWriter
 
 
 class PredictionWriter(pl.Callback):
     """Writes what ``predict`` produces: per sample the probability (``uint8``) as image and the mask as label.
 
-    The store has the layout of the data stores, so it can be inspected, verified and viewed like them.
+    The store has the layout of the data stores, so it can be inspected, verified and viewed like them. A run that was
+    killed is continued by the same command, from the last complete row of shards of every rank.
 
     Args:
         out: Path of the store; needed by ``predict`` and by nothing else.
@@ -49,56 +44,88 @@ class PredictionWriter(pl.Callback):
     ) -> None:
         self.out, self.overwrite, self.export, self.polarity = out, overwrite, export, polarity
         self._level = 128
-        self._outputs: dict[int, _Output] = {}
+        self._store: PredictionStore | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse to predict into nothing.
+        """Ask the data module to ask back, once the weights are loaded, which rows need no prediction.
 
         Raises:
             UserError: if ``predict`` has no ``out``.
         """
-        if stage == "predict" and self.out is None:
+        if stage != "predict":
+            return
+        if self.out is None:
             raise UserError("predict writes a store: pass --writer.out STORE.zarr")
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Rank 0 makes the arrays, then every rank opens those that it has rows of."""
         assert isinstance(pl_module, SegmentationMixin)
-        (data,) = datasets_of(trainer.predict_dataloaders)
+        # Not in `on_predict_start`: a rank that has nothing to predict never gets there, and the others would wait.
+        trainer.datamodule.finished = lambda data: self._begin(trainer, pl_module, data)  # type: ignore[attr-defined]
+
+    def _begin(self, trainer: pl.Trainer, module: SegmentationMixin, data: EvaluationData) -> Sequence[Sequence[Rows]]:
+        """Open the store on every rank; returns the rows of each mosaic that are on disk already."""
         assert data.sweep is not None
-        self._level = level_of(float(pl_module.threshold))
-        provenance = self._provenance(trainer, pl_module, data.sweep.grids[0].overlap)
-        rows = {span.mosaic: (span.start, span.stop) for span in data.sweep.spans}
-        for first in (True, False):
-            if trainer.is_global_zero == first:
-                for index, mosaic in enumerate(data.mosaics):
-                    if first or index in rows:
-                        span = rows.get(index, (0, 0))
-                        self._outputs[index] = self._begin(mosaic, data.label, provenance, span, attach=not first)
-            trainer.strategy.barrier("prediction store")
+        self._level = level_of(float(module.threshold))
+        provenance = self._provenance(trainer, module, data)
+        store = PredictionStore(Path(str(self.out)), data.mosaics, data.label, provenance, self.overwrite)
+        earlier = self._survey(trainer, store)
+        done = [found.rows if found else () for found in earlier]
+        if all(found and found.state == "finished" for found in earlier):
+            rank_zero_info(f"the predictions in {self.out} are complete: nothing is left to do")
+        elif any(done):
+            rank_zero_info(f"continuing the unfinished predictions in {self.out}")
+        mine: dict[int, list[Rows]] = defaultdict(list)
+        for span in rows_left(data.sweep.spans, done):
+            mine[span.mosaic].append((span.start, span.stop))
+        self._store = store
+        if trainer.is_global_zero:
+            store.begin("owner", earlier, mine)
+        trainer.strategy.barrier("prediction store")
+        if not trainer.is_global_zero:
+            store.begin("guest", earlier, mine)
+        return done
 
-    def _begin(
-        self, mosaic: MosaicView, label: str, provenance: dict[str, Any], rows: tuple[int, int], attach: bool
-    ) -> _Output:
-        split, name = mosaic.key.split("/")
-        sample = SampleWriter(
-            str(self.out), split, name, mosaic.shape, mosaic.pixel_size_nm, provenance, self.overwrite, rows, attach
-        )
-        return _Output(sample, sample.add_label(label, LabelInfo("binary"), provenance=provenance))
+    @staticmethod
+    def _survey(trainer: pl.Trainer, store: PredictionStore) -> list[Earlier | None]:
+        # One rank looks and tells the others, who would otherwise see what it has begun meanwhile.
+        answer: list[Earlier | None] | str = []
+        if trainer.is_global_zero:
+            try:
+                answer = store.survey()
+            except UserError as error:
+                answer = str(error)
+        answer = trainer.strategy.broadcast(answer)
+        if isinstance(answer, str):
+            raise UserError(answer)
+        return answer
 
-    def _provenance(self, trainer: pl.Trainer, module: SegmentationMixin, overlap: float) -> dict[str, Any]:
+    def _provenance(self, trainer: pl.Trainer, module: SegmentationMixin, data: EvaluationData) -> list[dict[str, Any]]:
+        """Everything that the pixels of each mosaic's prediction depend on."""
+        assert data.sweep is not None
         path = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
-        hyperparameters = json.loads(json.dumps(dict(module.hparams), default=str))
-        return {
+        common = {
             "checkpoint": path and path.name,
             "checkpoint_sha256": path and checkpoints.file_hash(path),
+            "weights_sha256": checkpoints.weights_hash(module),
             "architecture": type(module).__name__,
-            "hyperparameters": hyperparameters,
+            "hyperparameters": dict(module.hparams),
             "threshold": self._level / 255,
             "threshold_source": module.threshold_source,
             "blend": module.blend,
-            "overlap": overlap,
+            "batch_size": data.sweep.batch_size,
+            "precision": trainer.precision,
+            "device": module.device.type,
             "versions": {name: metadata.version(name) for name in ("lightning-emseg", "torch", "pytorch-lightning")},
         }
+        records = [
+            {
+                **common,
+                "source": mosaic.image.path,
+                "source_state": mosaic.image.stamp,
+                "tile": grid.tile,
+                "overlap": grid.overlap,
+            }
+            for mosaic, grid in zip(data.mosaics, data.sweep.grids, strict=True)
+        ]
+        return [json.loads(json.dumps(record, default=str)) for record in records]
 
     def on_predict_batch_end(
         self,
@@ -109,42 +136,44 @@ class PredictionWriter(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the rows that the batch has finished."""
+        """Hand over the rows that the batch has finished."""
+        assert self._store is not None
         finished: Sequence[StitchedRows] = outputs
         for rows in finished:
-            probability = rows.probability.numpy()
-            self._outputs[rows.mosaic].sample.image.write(probability)
-            self._outputs[rows.mosaic].mask.write((probability >= self._level).astype(np.uint8))
+            self._store.write(rows, self._level)
 
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Finish the samples; those of a run cut short are dropped, and said to be."""
-        ready = trainer.strategy.reduce_boolean_decision(
-            all(output.sample.complete for output in self._outputs.values()), all=True
-        )
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Finish the samples; those of a run cut short are kept for the next one, and said to be.
+
+        This is the one hook after a prediction that ranks without any rows reach too.
+        """
+        store, self._store = self._store, None
+        if store is None:
+            return
+        store.wait()
+        ready = trainer.strategy.reduce_boolean_decision(store.complete, all=True)
         if trainer.is_global_zero:
-            for output in tqdm(self._outputs.values(), desc="finish the store", unit="mosaic", disable=None):
-                if ready:
-                    output.sample.close()
-                else:
-                    output.sample.discard()
             if ready:
-                self._export()
+                store.finish()
+                self._export(store)
                 rank_zero_info(f"predictions: {self.out}")
             else:
-                rank_zero_warn(
-                    f"the run was cut short (fast_dev_run or limit_predict_batches): nothing is in {self.out}"
-                )
+                self._leave(store, "was cut short (fast_dev_run or limit_predict_batches)")
         trainer.strategy.barrier("prediction store finished")
-        self._outputs = {}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave no half sample behind."""
-        if trainer.is_global_zero:
-            for output in self._outputs.values():
-                output.sample.discard()
+        """Keep what is written, for the next run."""
+        store, self._store = self._store, None
+        if store is not None and trainer.is_global_zero:
+            self._leave(store, "was interrupted")
 
-    def _export(self) -> None:
+    def _leave(self, store: PredictionStore, why: str) -> None:
+        if store.keep_for_later():
+            rank_zero_warn(f"the prediction {why}: the same command continues what is hidden in {self.out}")
+        else:
+            rank_zero_warn(f"the prediction {why}: nothing is in {self.out}")
+
+    def _export(self, store: PredictionStore) -> None:
         if self.export is not None:
-            masks = [output.sample.target for output in self._outputs.values()]
-            folder = export_masks(masks, Path(f"{self.out}-{self.export}"), self.export, self.polarity)
+            folder = export_masks(store.targets, Path(f"{self.out}-{self.export}"), self.export, self.polarity)
             rank_zero_info(f"masks as {self.export}: {folder}")

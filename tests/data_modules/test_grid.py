@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_modules.grid import Grid, RowSpan, Sweep, origins, owned_spans, share_rows, stride_of
+from data_modules.grid import Grid, RowSpan, Sweep, origins, owned_spans, rows_left, share_rows, stride_of
 
 _OVERLAPS = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.9]), st.floats(0, 0.99))
 
@@ -167,3 +167,19 @@ def test_rows_group_the_tiles_in_order(grid: Grid) -> None:
     grouped = list(grid.rows())
     assert [first for first, _ in grouped] == sorted({origin[0] for origin in grid})
     assert list(itertools.chain.from_iterable(tiles for _, tiles in grouped)) == list(grid)
+
+
+@given(
+    st.integers(1, 60),
+    st.lists(st.booleans(), min_size=60, max_size=60),
+    st.lists(st.booleans(), min_size=60, max_size=60),
+)
+def test_rows_left_are_those_of_the_spans_that_are_not_done(length: int, mine: list[bool], done: list[bool]) -> None:
+    def spans(flags: list[bool]) -> list[tuple[int, int]]:
+        edges = np.flatnonzero(np.diff([0, *flags[:length], 0]))
+        return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+    left = rows_left([RowSpan(1, *span) for span in spans(mine)], [[(0, 99)], spans(done)])
+    rows = [row for span in left for row in range(span.start, span.stop)]
+    assert rows == [row for row in range(length) if mine[row] and not done[row]]
+    assert all(span.mosaic == 1 and span.start < span.stop for span in left)

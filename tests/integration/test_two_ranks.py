@@ -16,7 +16,13 @@ from lightning_emseg import cli
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
 # The first mosaic is two rows of shards high, so that two ranks share it; the others belong to one rank each.
-SHAPES = {"train": ((70, 80),), "val": ((70, 66), (64, 64)), "test": ((2100, 70), (50, 40), (90, 61))}
+SHAPES = {
+    "train": ((70, 80),),
+    "val": ((70, 66), (64, 64)),
+    "test": ((2100, 70), (50, 40), (90, 61)),
+    "tall": ((7000, 70),),
+    "tiny": ((64, 64),),
+}
 
 EARLIER = ("metrics.csv", "config.yaml", "environment.json", "checkpoints/best.ckpt")
 
@@ -81,6 +87,27 @@ def test_two_ranks_score_and_predict_like_one(folder: Path) -> None:
     ]
     assert set(files[0]) == set(files[1])
     assert [path for path in files[0] if files[0][path] != files[1][path]] == []
+
+
+def test_a_prediction_goes_on_with_another_number_of_ranks(folder: Path) -> None:
+    run = ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt"), "--data.predict_split", "tall"]
+    stores = []
+    for ranks, batches in ((1, 0), (1, 120), (2, 50)):
+        out = folder / f"tall-{ranks}-{batches}.zarr"
+        if batches:
+            cut = ["--trainer.limit_predict_batches", str(batches)]
+            _lightning(folder, "predict", "cut", ranks, *run, *cut, "--writer.out", str(out))
+            assert not (out / "tall" / "m0").exists()
+        _lightning(folder, "predict", "cut", 3 - ranks if batches else 1, *run, "--writer.out", str(out))
+        stores.append({path.relative_to(out): path.read_bytes() for path in _files(out)})
+    assert stores[0] == stores[1] == stores[2]
+
+
+def test_a_rank_without_work_does_not_hang_the_others(folder: Path) -> None:
+    best = ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt")]
+    out = folder / "tiny.zarr"
+    _lightning(folder, "predict", "tiny", 2, *best, "--data.predict_split", "tiny", "--writer.out", str(out))
+    assert (out / "tiny" / "m0" / "zarr.json").is_file()
 
 
 def _files(store: Path) -> list[Path]:

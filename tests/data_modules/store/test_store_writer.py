@@ -125,7 +125,7 @@ def test_several_writers_make_the_same_bytes_as_one(tmp_path: Path, writers: int
     parts = []
     for number in range(writers):
         rows = (cuts[number], cuts[number + 1])
-        part = SampleWriter(tmp_path / "many", "train", "a", shape, size, provenance, rows=rows, attach=number > 0)
+        part = SampleWriter(tmp_path / "many", "train", "a", shape, size, provenance, rows=[rows], attach=number > 0)
         parts.append((part, part.add_label("m", BINARY), rows))
     order = list(reversed(parts)) if reverse else parts
     for part, label, (start, stop) in order:
@@ -146,8 +146,8 @@ def test_several_writers_make_the_same_bytes_as_one(tmp_path: Path, writers: int
 
 def test_writers_attached_later_store_empty_chunks_too(tmp_path: Path) -> None:
     zeros = np.zeros((2100, 20), np.uint8)
-    first = SampleWriter(tmp_path / "s", "train", "a", zeros.shape, (1, 1), rows=(0, 2048))
-    second = SampleWriter(tmp_path / "s", "train", "a", zeros.shape, (1, 1), rows=(2048, 2100), attach=True)
+    first = SampleWriter(tmp_path / "s", "train", "a", zeros.shape, (1, 1), rows=[(0, 2048)])
+    second = SampleWriter(tmp_path / "s", "train", "a", zeros.shape, (1, 1), rows=[(2048, 2100)], attach=True)
     second.image.write(zeros[2048:])
     first.image.write(zeros[:2048])
     first.close()
@@ -157,9 +157,9 @@ def test_writers_attached_later_store_empty_chunks_too(tmp_path: Path) -> None:
 
 def test_rows_that_would_share_a_shard_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="row 1000 does not begin a shard"):
-        SampleWriter(tmp_path / "s", "train", "a", (4700, 60), (1, 1), rows=(1000, 4700))
+        SampleWriter(tmp_path / "s", "train", "a", (4700, 60), (1, 1), rows=[(1000, 4700)])
     with pytest.raises(ValueError, match="row 3000 does not end a shard"):
-        SampleWriter(tmp_path / "s", "train", "a", (4700, 60), (1, 1), rows=(0, 3000))
+        SampleWriter(tmp_path / "s", "train", "a", (4700, 60), (1, 1), rows=[(0, 3000)])
 
 
 def test_replacing_a_sample_loses_neither_when_it_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

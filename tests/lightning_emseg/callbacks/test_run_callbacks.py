@@ -3,7 +3,6 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ import tiny
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from data_modules.errors import UserError
-from lightning_emseg.callbacks import Overlays, PredictionWriter, RunFolder, ScoreFiles
+from lightning_emseg.callbacks import Overlays, RunFolder, ScoreFiles
 from lightning_emseg.callbacks.overlays import log_picture
 from lightning_emseg.callbacks.run_folder import environment, git_state, make_room, put_aside
 
@@ -65,59 +63,6 @@ def test_score_files_agree(tiny_store: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(picture[-48:, :48, 0], crop)
     np.testing.assert_array_equal(picture[-48:, 2 * 54 : 2 * 54 + 48, 0], tiny.known_map(crop))
     assert not (tmp_path / "figures" / "test-test-m2.png").exists()
-
-
-def test_predict_needs_out(tiny_store: Path, tmp_path: Path) -> None:
-    trainer = tiny.quiet_trainer(tmp_path, callbacks=[PredictionWriter()])
-    with pytest.raises(UserError, match=r"--writer\.out"):
-        trainer.predict(tiny.GreyModule(), tiny.data_of(tiny_store), return_predictions=False)
-
-
-def test_predictions_are_not_replaced_unasked(tiny_store: Path, tmp_path: Path) -> None:
-    out = tmp_path / "p.zarr"
-
-    def predict(**options: Any) -> None:
-        trainer = tiny.quiet_trainer(tmp_path, callbacks=[PredictionWriter(str(out), **options)])
-        trainer.predict(tiny.GreyModule(), tiny.data_of(tiny_store), return_predictions=False)
-
-    predict()
-    with pytest.raises(UserError, match=r"test/m0 exists.*--overwrite"):
-        predict()
-    predict(overwrite=True)
-    assert sorted(path.name for path in (out / "test").iterdir()) == ["m0", "m1", "m2", "zarr.json"]
-
-
-def test_a_run_cut_short_leaves_no_half_sample(tiny_store: Path, tmp_path: Path) -> None:
-    out = tmp_path / "p.zarr"
-    trainer = tiny.quiet_trainer(tmp_path, callbacks=[PredictionWriter(str(out))], limit_predict_batches=2)
-    with pytest.warns(UserWarning, match="cut short"):
-        trainer.predict(tiny.GreyModule(), tiny.data_of(tiny_store), return_predictions=False)
-    assert [path.name for path in (out / "test").iterdir()] == ["zarr.json"]
-
-
-def test_a_broken_run_leaves_no_half_sample(tiny_store: Path, tmp_path: Path) -> None:
-    module = tiny.GreyModule()
-    module.network.slope.data.fill_(float("nan"))  # type: ignore[operator]
-    out = tmp_path / "p.zarr"
-    trainer = tiny.quiet_trainer(tmp_path, callbacks=[PredictionWriter(str(out))])
-    with pytest.raises(UserError, match="not finite"):
-        trainer.predict(module, tiny.data_of(tiny_store), return_predictions=False)
-    assert [path.name for path in (out / "test").iterdir()] == ["zarr.json"]
-
-
-def test_prediction_records_where_it_comes_from(tiny_store: Path, tmp_path: Path) -> None:
-    from data_modules.store import MosaicStore
-
-    out = tmp_path / "p.zarr"
-    module = tiny.GreyModule(blend="cosine")
-    tiny.quiet_trainer(tmp_path, callbacks=[PredictionWriter(str(out))]).predict(
-        module, tiny.data_of(tiny_store, overlap=0.25), return_predictions=False
-    )
-    sample = MosaicStore(out).sample("test/m0")
-    assert sample.provenance["architecture"] == "GreyModule"
-    assert (sample.provenance["blend"], sample.provenance["overlap"]) == ("cosine", 0.25)
-    assert sample.provenance["versions"]["torch"]
-    assert sample.pixel_size_nm == (4, 4)
 
 
 def test_pictures_go_to_tensorboard(tmp_path: Path) -> None:

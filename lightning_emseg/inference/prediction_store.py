@@ -1,0 +1,186 @@
+"""Predicted mosaics on disk: written in the background, continued after an interruption, never mixed up."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from data_modules.batch import IGNORE
+from data_modules.errors import UserError
+from data_modules.store import (
+    ArrayWriter,
+    Earlier,
+    LabelInfo,
+    MosaicView,
+    Rows,
+    SampleWriter,
+    find_earlier,
+    sweep_temporary,
+)
+from lightning_emseg.inference.stitching import StitchedRows
+
+Provenance = Mapping[str, Any]
+Role = Literal["owner", "guest"]
+
+
+class PredictionStore:
+    """Probability (``uint8``, as image) and mask (as label) of every mosaic, in the layout of the data stores.
+
+    A sample is made in a hidden folder and appears when it is complete. What a killed run has left is continued when
+    it was made with the same provenance, and refused otherwise.
+
+    Args:
+        out: Path of the store.
+        mosaics: What is predicted.
+        label: Name of the foreground.
+        provenance: For each mosaic everything that its prediction depends on; JSON-ready and the same in every run
+            with the same settings.
+        overwrite: Whether predictions with another provenance, and finished ones, are replaced.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        mosaics: Sequence[MosaicView],
+        label: str,
+        provenance: Sequence[Provenance],
+        overwrite: bool = False,
+    ) -> None:
+        self._out, self._mosaics, self._label, self._overwrite = out, tuple(mosaics), label, overwrite
+        self._provenance = [dict(record) for record in provenance]
+        self._samples: dict[int, tuple[SampleWriter, ArrayWriter]] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prediction-writer")
+        self._writing: Future[None] | None = None
+
+    @property
+    def targets(self) -> list[Path]:
+        """Folder of every finished sample."""
+        return [self._out / mosaic.key for mosaic in self._mosaics]
+
+    def survey(self) -> list[Earlier | None]:
+        """What an earlier run has left of each mosaic to be continued; ``None`` where work begins anew.
+
+        Raises:
+            UserError: if a prediction is there that was made with other settings, naming those that differ.
+        """
+        return [self._survey(*pair) for pair in zip(self.targets, self._mosaics, self._provenance, strict=True)]
+
+    def _survey(self, target: Path, mosaic: MosaicView, provenance: Provenance) -> Earlier | None:
+        earlier = find_earlier(target, [self._label], mosaic.shape)
+        if earlier is None or (earlier.state == "partial" and not earlier.rows):
+            return None
+        if earlier.provenance == provenance:
+            return None if earlier.state == "finished" and self._overwrite else earlier
+        if self._overwrite:
+            return None
+        raise UserError(
+            f"{target} is {'unfinished, and ' if earlier.state == 'partial' else ''}of another checkpoint or "
+            f"configuration ({differences(earlier.provenance, provenance)}): choose another --writer.out, or pass "
+            "--writer.overwrite true to replace it"
+        )
+
+    def begin(self, role: Role, earlier: Sequence[Earlier | None], mine: Mapping[int, Sequence[Rows]]) -> None:
+        """Open what this process writes.
+
+        Args:
+            role: The ``owner`` makes the arrays of all mosaics; ``guest`` processes open them afterwards.
+            earlier: What :meth:`survey` found.
+            mine: Spans of rows of this process by mosaic.
+        """
+        for index, found in enumerate(earlier):
+            if (found is None or found.state == "partial") and (role == "owner" or index in mine):
+                if role == "owner":
+                    sweep_temporary(self.targets[index])
+                self._samples[index] = self._open(index, role, found is not None, mine.get(index, ()))
+
+    def _open(self, index: int, role: Role, resume: bool, rows: Sequence[Rows]) -> tuple[SampleWriter, ArrayWriter]:
+        mosaic, provenance = self._mosaics[index], self._provenance[index]
+        split, name = mosaic.key.split("/")
+        sample = SampleWriter(
+            self._out,
+            split,
+            name,
+            mosaic.shape,
+            mosaic.pixel_size_nm,
+            provenance,
+            self._overwrite,
+            rows,
+            attach=role == "guest",
+            resume=resume,
+        )
+        return sample, sample.add_label(self._label, LabelInfo("binary"), provenance=provenance)
+
+    def write(self, rows: StitchedRows, level: int) -> None:
+        """Write finished rows while the caller goes on; at most one band waits.
+
+        Args:
+            rows: Next rows of their mosaic's span.
+            level: Lowest quantised probability that is foreground.
+
+        Raises:
+            UserError: if this or an earlier band could not be written.
+        """
+        self.wait()
+        self._writing = self._thread.submit(self._write, rows, level)
+
+    def _write(self, rows: StitchedRows, level: int) -> None:
+        sample, label = self._samples[rows.mosaic]
+        probability = rows.probability.numpy()
+        mask = (probability >= level).astype(np.uint8)
+        if rows.invalid is not None:
+            mask[rows.invalid.numpy()] = IGNORE
+        sample.image.write(probability)
+        label.write(mask)
+
+    def wait(self) -> None:
+        """Wait until everything is on disk, and raise what went wrong with it."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    @property
+    def complete(self) -> bool:
+        """Whether this process has written all of its rows."""
+        return all(sample.complete for sample, _ in self._samples.values())
+
+    def finish(self) -> None:
+        """Put the samples in their places; for the owner, once every process is complete."""
+        for sample, _ in tqdm(self._samples.values(), desc="finish the store", unit="mosaic", disable=None):
+            sample.close()
+
+    def keep_for_later(self) -> bool:
+        """Leave unfinished samples for the next run and remove those of which nothing is on disk yet.
+
+        Returns:
+            Whether any is left.
+        """
+        if self._writing is not None:
+            self._writing.exception()
+        kept = False
+        for sample, _ in self._samples.values():
+            kept |= sample.discard_if_empty()
+        return kept
+
+
+def differences(old: Provenance, new: Provenance) -> str:
+    """What differs between two records, for a message.
+
+    >>> differences({"blend": "cosine", "tile": [64, 64]}, {"blend": "gaussian", "tile": [64, 64]})
+    "blend: 'cosine' there, 'gaussian' here"
+    """
+    if not old:
+        return "nothing says how it was made"
+    before, after = _flat(old), _flat(new)
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    told = [f"{key}: {before.get(key)!r} there, {after.get(key)!r} here" for key in changed[:4]]
+    return "; ".join(told) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else "")
+
+
+def _flat(record: Provenance, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat

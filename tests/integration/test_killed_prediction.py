@@ -1,0 +1,91 @@
+"""SIGKILL at random instants: the next run continues, and the store ends as if nothing had happened.
+
+``EMSEG_KILLS=20 pytest tests/integration/test_killed_prediction.py -s`` for as many kills as one likes.
+"""
+
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+
+from data_modules.store import MosaicStore, verify
+from lightning_emseg import cli
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("EMSEG_KILLS", "4"))
+SHAPES = {"train": ((70, 80),), "val": ((70, 66),), "test": ((9000, 140), (90, 61), (4200, 80))}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("killed")
+    tiny.make_store(path / "s.zarr", SHAPES)
+    content = {
+        "model": {"class_path": "VanillaUNet", "init_args": {"base_channels": 4, "depth": 2, "blend": "gaussian"}},
+        "data": {
+            "class_path": "Mosaic",
+            "init_args": {"store": str(path / "s.zarr"), "patch_size": 64, "batch_size": 2, "patches_per_epoch": 2},
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "default_root_dir": str(path / "run"),
+        },
+    }
+    (path / "e.yaml").write_text(yaml.safe_dump(content))
+    cli.main(["fit", "--config", str(path / "e.yaml")])
+    return path
+
+
+def _predict(folder: Path, out: Path) -> None:
+    words = ["predict", "--config", str(folder / "e.yaml"), "--data.predict_split", "test", "--writer.out", str(out)]
+    cli.main(words)
+
+
+def _run(folder: Path, out: Path, kill_after: float | None = None) -> float:
+    """Predict in a process of its own, which has everything imported; returns the seconds that it took."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lightning_emseg.cli"])
+    process = context.Process(target=_predict, args=(folder, out))
+    begun = time.monotonic()
+    process.start()
+    process.join(kill_after)
+    if process.is_alive():
+        process.kill()
+    process.join()
+    assert kill_after is not None or process.exitcode == 0
+    return time.monotonic() - begun
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_killed_prediction_continues_to_the_same_bytes(folder: Path) -> None:
+    _run(folder, folder / "warm.zarr")
+    seconds = _run(folder, folder / "whole.zarr")
+    whole = _contents(folder / "whole.zarr")
+    assert whole == _contents(folder / "warm.zarr")
+    instants = random.Random(0)
+    kills = runs = 0
+    while kills < KILLS:
+        out = folder / f"p{runs}.zarr"
+        # Between one and three kills on the way to one store.
+        for _ in range(instants.randint(1, 3)):
+            after = instants.uniform(0.02, 1) * seconds
+            if _run(folder, out, after) < seconds:
+                kills += 1
+            left = sorted(path.name for path in out.glob("test/*/0/c/*"))
+            print(f"kill {kills} after {after:.2f} of {seconds:.2f} s; rows of shards on disk: {len(left)}")
+        _run(folder, out)
+        runs += 1
+        assert _contents(out) == whole
+        assert verify(MosaicStore(out)) == []
