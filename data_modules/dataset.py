@@ -112,7 +112,8 @@ class SweepDataset(Dataset[Batch]):
     """Runs of overlapping tiles that cover whole mosaics; item ``i`` is a whole batch without mask.
 
     A run is read as one strip and cut into its tiles, so overlapping pixels are decoded once. Where there are no
-    worker processes, a thread reads the next run meanwhile.
+    worker processes, a thread reads the next run meanwhile. A sweep of nothing is one batch without tiles, because
+    Lightning would let a rank with no batch at all skip the steps in which the others wait for it.
 
     Args:
         mosaics: Mosaics to predict.
@@ -127,7 +128,7 @@ class SweepDataset(Dataset[Batch]):
         self._ahead: ReadAhead[Batch] | None = None
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return max(1, len(self._runs))
 
     def __getitem__(self, index: int) -> Batch:
         if get_worker_info() is not None:
@@ -140,12 +141,25 @@ class SweepDataset(Dataset[Batch]):
         return {**self.__dict__, "_ahead": None}
 
     def _load(self, index: int) -> Batch:
+        if not self._runs:
+            return self._nothing()
         run = self._runs[index]
         tile = self.sweep.grids[run.mosaic].tile
         first, last = run.origins[0], run.origins[-1]
         strip = self.mosaics[run.mosaic].read_image(first, (*tile[:-1], last[-1] + tile[-1] - first[-1]))
         images = [strip[..., at - first[-1] : at - first[-1] + tile[-1]] for *_, at in run.origins]
         return make_batch(self.mosaics, images, None, [(run.mosaic, origin, index) for origin in run.origins])
+
+    def _nothing(self) -> Batch:
+        tile = self.sweep.grids[0].tile
+        none = torch.zeros(0, dtype=torch.int64)
+        return Batch(
+            image=torch.zeros((0, 1, *tile), dtype=torch.uint8),
+            mosaic=none,
+            origin=none.reshape(0, len(tile)),
+            pixel_size_nm=torch.zeros(0, len(tile)),
+            index=none,
+        )
 
 
 def spread_tiles(

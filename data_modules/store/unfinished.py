@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,22 +43,36 @@ def find_earlier(target: Path, labels: Sequence[str], shape: Sequence[int]) -> E
     """
     part = partial_folder(target)
     if part.is_dir():
-        arrays = [part / "0", *(part / "labels" / label / "0" for label in labels)]
-        return Earlier("partial", _provenance(part), tuple(_sound_rows(arrays, shape)))
+        return Earlier("partial", _provenance(part), tuple(_sound_rows(_arrays(part, labels), shape)))
     if target.is_dir():
         return Earlier("finished", _provenance(target), ((0, shape[0]),))
     return None
 
 
-def sweep_temporary(target: Path) -> None:
-    """Delete the temporary files of writes that a kill has cut short, in the sample's folders and above them."""
-    stray = [
-        *partial_folder(target).rglob("*.partial"),
-        *target.parent.glob("zarr.*.partial"),
-        *target.parents[1].glob("zarr.*.partial"),
-    ]
+def clear_rest(target: Path, labels: Sequence[str], shape: Sequence[int], rows: Sequence[Rows]) -> None:
+    """Delete what a kill has left of a sample beside ``rows``: damaged shards and files of writes cut short.
+
+    Zarr would read a damaged shard before it writes to it, and refuse.
+
+    Args:
+        target: ``<store>/<split>/<sample>``.
+        labels: Names of the labels that the sample is to have.
+        shape: Of the sample in px.
+        rows: What :func:`find_earlier` has found.
+    """
+    part = partial_folder(target)
+    stray = [*part.rglob("*.partial"), *target.parent.glob("zarr.*.partial"), *target.parents[1].glob("zarr.*.partial")]
     for path in stray:
         path.unlink(missing_ok=True)
+    kept = {row for start, stop in rows for row in range(start, stop, layout.shard_rows(shape))}
+    for array in _arrays(part, labels):
+        for start in range(0, shape[0], layout.shard_rows(shape)):
+            if start not in kept:
+                shutil.rmtree(array / "c" / str(start // layout.shard_rows(shape)), ignore_errors=True)
+
+
+def _arrays(part: Path, labels: Sequence[str]) -> list[Path]:
+    return [part / "0", *(part / "labels" / label / "0" for label in labels)]
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from data_modules.store import (
     MosaicView,
     Rows,
     SampleWriter,
+    clear_rest,
     find_earlier,
-    sweep_temporary,
 )
 from lightning_emseg.inference.stitching import StitchedRows
 
@@ -93,7 +93,8 @@ class PredictionStore:
         for index, found in enumerate(earlier):
             if (found is None or found.state == "partial") and (role == "owner" or index in mine):
                 if role == "owner":
-                    sweep_temporary(self.targets[index])
+                    kept = () if found is None else found.rows
+                    clear_rest(self.targets[index], [self._label], self._mosaics[index].shape, kept)
                 self._samples[index] = self._open(index, role, found is not None, mine.get(index, ()))
 
     def _open(self, index: int, role: Role, resume: bool, rows: Sequence[Rows]) -> tuple[SampleWriter, ArrayWriter]:

@@ -163,3 +163,14 @@ def same(batches: list[Batch], others: list[Batch]) -> None:
         assert one.keys() == other.keys()
         for key in one:
             assert torch.equal(one[key], other[key]), key  # type: ignore[literal-required]
+
+
+def test_a_sweep_of_nothing_is_one_batch_without_tiles(written: Written) -> None:
+    mosaics, _ = written
+    grids = tuple(Grid(mosaic.shape, (16, 16)) for mosaic in mosaics)
+    data = SweepDataset(mosaics, Sweep(grids, (), 2), "membrane")
+    assert len(data) == 1
+    batch = data[0]
+    assert batch["image"].shape == (0, 1, 16, 16)
+    assert batch["origin"].shape == (0, 2)
+    assert len(batch["index"]) == 0

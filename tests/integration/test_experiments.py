@@ -131,6 +131,15 @@ def test_second_config_adds_and_drops_nothing(path: Path, capsys: pytest.Capture
             assert _at(after, keys) == _at(before, keys) == value, keys
 
 
+@pytest.mark.parametrize("name", [*(f"urisc/{method}" for method in (*PAPER, "unet_published")), "demo"])
+def test_every_architecture_can_be_compiled(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    base = FOLDER / f"{name}.yaml"
+    before, after = _resolved(capsys, base), _resolved(capsys, base, FOLDER / "with" / "compile.yaml")
+    assert before["model"]["init_args"].pop("compile") is False
+    assert after["model"]["init_args"].pop("compile") is True
+    assert after == before
+
+
 SMALL = {
     "UNet": ["--model.encoder", "resnet18"],
     "CASENet": ["--model.encoder", "resnet18"],

@@ -108,6 +108,8 @@ def test_a_rank_without_work_does_not_hang_the_others(folder: Path) -> None:
     out = folder / "tiny.zarr"
     _lightning(folder, "predict", "tiny", 2, *best, "--data.predict_split", "tiny", "--writer.out", str(out))
     assert (out / "tiny" / "m0" / "zarr.json").is_file()
+    _lightning(folder, "test", "tiny", 2, *best, "--data.test_split", "tiny")
+    assert list(json.loads((folder / "tiny" / "scores-test.json").read_text())["mosaics"]) == ["tiny/m0"]
 
 
 def _files(store: Path) -> list[Path]:

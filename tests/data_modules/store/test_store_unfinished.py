@@ -7,7 +7,7 @@ import pytest
 from store_checks import noise, read_all
 
 from data_modules.errors import UserError
-from data_modules.store import Earlier, LabelInfo, MosaicStore, SampleWriter, find_earlier, sweep_temporary
+from data_modules.store import Earlier, LabelInfo, MosaicStore, SampleWriter, clear_rest, find_earlier
 
 SHAPE = (5000, 2100)
 BINARY = LabelInfo("binary")
@@ -81,9 +81,17 @@ def test_temporary_files_are_swept_and_nothing_else(tmp_path: Path) -> None:
     for stray in ("s/zarr.12ab.partial", "s/test/zarr.12ab.partial", "s/test/.a.partial/0/c/1/0.12ab.partial"):
         (tmp_path / stray).write_bytes(b"half")
     (tmp_path / "s" / "test" / ".b.partial").mkdir()
-    sweep_temporary(target)
+    clear_rest(target, [], SHAPE, ((0, 5000),))
     assert {path for path in (tmp_path / "s").rglob("*") if path.is_file()} == before
     assert (tmp_path / "s" / "test" / ".b.partial").is_dir()
+    clear_rest(target, [], SHAPE, ((0, 2048), (4096, 5000)))
+    assert {
+        path.relative_to(tmp_path / "s/test/.a.partial/0/c").as_posix() for path in before if "/c/" in str(path)
+    } - {
+        path.relative_to(tmp_path / "s/test/.a.partial/0/c").as_posix()
+        for path in (tmp_path / "s").rglob("*")
+        if path.is_file() and "/c/" in str(path)
+    } == {"1/0", "1/1"}
 
 
 def test_failures_of_the_file_system_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

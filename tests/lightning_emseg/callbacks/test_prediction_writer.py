@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import tiny
 
+from data_modules.batch import Batch
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, read, verify
 from lightning_emseg.callbacks import PredictionWriter
@@ -40,10 +41,10 @@ class StopAt(pl.Callback):
     def __init__(self, batch: int | None = None) -> None:
         self.batch, self.seen = batch, 0
 
-    def on_predict_batch_start(self, *_: Any) -> None:
+    def on_predict_batch_start(self, trainer: Any, module: Any, batch: Batch, *_: Any) -> None:
         if self.seen == self.batch:
             raise RuntimeError("interrupted")
-        self.seen += 1
+        self.seen += len(batch["image"]) > 0
 
 
 def predict(
