@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -26,7 +25,7 @@ class Mosaic(pl.LightningDataModule):
     """Streams overlapping patches from a mosaic store.
 
     Args:
-        store: Path of the store (`emseg data convert` makes one).
+        store: Path of the store (`emseg data convert` makes one), or its URL (s3, gs, http or https).
         label: Name of the label to learn and to score.
         foreground: Classes that count as foreground, by name or value, for labels of kind ``classes``.
         patch_size: Side of a training patch in px, or one value an axis.
@@ -78,7 +77,7 @@ class Mosaic(pl.LightningDataModule):
         checks.fractions(overlap=overlap)
         checks.positive(batch_size=batch_size, patches_per_epoch=patches_per_epoch, patch_size=patch_size)
         checks.positive(tile_size=tile_size, eval_batch_size=eval_batch_size, val_tiles=val_tiles)
-        self.store_path = Path(store)
+        self.store_path = store
         self.label, self.foreground = label, foreground or []
         self._patch_size, self._tile_size = patch_size, tile_size or patch_size
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from data_modules.base import Mosaic
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, SampleWriter
+from data_modules.store.location import local_folder
 from data_modules.synthetic import SyntheticMosaic
 
 
@@ -99,8 +100,9 @@ class SyntheticMosaics(Mosaic):
 
     def prepare_data(self) -> None:
         """Make the store, on one process; under another name first, so that a broken-off one is not taken for whole."""
-        if not self.store_path.exists():
-            part = self.store_path.with_name(f".{self.store_path.name}.partial")
+        target = local_folder(self.store_path)
+        if not target.exists():
+            part = target.with_name(f".{target.name}.partial")
             shutil.rmtree(part, ignore_errors=True)  # it may hold mosaics of other sizes
             synthesize(part, *self._sizes, seed=self._synthetic_seed)
-            part.replace(self.store_path)
+            part.replace(target)

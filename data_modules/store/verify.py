@@ -1,16 +1,15 @@
 """Reading a whole store back, to name everything that is damaged or missing."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-import zarr
 
 from data_modules.errors import UserError
 from data_modules.store import layout
-from data_modules.store.reader import ArrayRef, MosaicStore, Sample, read
+from data_modules.store.reader import ArrayRef, read
+from data_modules.store.samples import MosaicStore, Sample
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,14 @@ def verify(store: MosaicStore, progress: Callable[[int], object] = lambda pixels
             damages.append(Damage(key, "metadata", (), str(sample)))
             continue
         for array in _all_levels(sample):
-            damages.extend(_verify_array(key, array, progress))
+            damages.extend(_verify_array(store, key, array, progress))
     return damages
 
 
 def pixels_to_verify(store: MosaicStore) -> int:
     """Number of stored pixels that :func:`verify` will read."""
     return sum(
-        _size(array.shape)
+        math.prod(array.shape)
         for _, sample in _samples(store)
         if isinstance(sample, Sample)
         for array in _all_levels(sample)
@@ -62,46 +61,44 @@ def pixels_to_verify(store: MosaicStore) -> int:
 
 def _samples(store: MosaicStore) -> Iterator[tuple[str, Sample | UserError]]:
     """Every folder that should hold a sample, opened, or why it cannot be."""
-    for split in _folders(store.path):
-        if not (split / "zarr.json").is_file():
-            yield split.name, UserError(f"{split / 'zarr.json'} is missing: this split is not seen; convert it again")
+    for split in store.location.children():
+        if not split.has_metadata():
+            yield split.name, UserError(f"{split}/zarr.json is missing: this split is not seen; convert it again")
             continue
-        for folder in _folders(split):
-            key = f"{split.name}/{folder.name}"
+        for folder in split.children():
             try:
-                yield key, store.sample(key)
+                yield folder.key, store.sample(folder.key)
             except UserError as error:
-                yield key, error
-
-
-def _folders(parent: Path) -> list[Path]:
-    return sorted(child for child in parent.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
+                yield folder.key, error
 
 
 def _all_levels(sample: Sample) -> Iterator[ArrayRef]:
     """Every array of a sample of ours; of a foreign one full resolution, which is all that is ever read of it."""
     for base in (sample.image, *sample.labels.values()):
         for level, shape in enumerate(layout.level_shapes(base.shape) if base.complete else [base.shape]):
-            path = Path(base.path).with_name(str(level)) if level else base.path
-            yield replace(base, path=str(path), shape=shape, what=f"{base.what}, level {level}")
+            path = f"{base.path.rpartition('/')[0]}/{level}" if level else base.path
+            yield replace(base, path=path, shape=shape, what=f"{base.what}, level {level}")
 
 
-def _verify_array(sample: str, array: ArrayRef, progress: Callable[[int], object]) -> Iterator[Damage]:
+def _verify_array(
+    store: MosaicStore, sample: str, array: ArrayRef, progress: Callable[[int], object]
+) -> Iterator[Damage]:
+    location = store.location.child(array.path.removeprefix(f"{store.path}/"))
     try:
-        stored: Any = zarr.open_array(array.path, mode="r")
-    except Exception as error:  # zarr raises several unrelated types for broken metadata
-        yield Damage(sample, array.what, (), f"{array.path}/zarr.json cannot be read: {error}")
+        shard, chunk = _shard_and_chunk(location.metadata())
+        array = replace(array, stamp=location.stamp())
+    except (UserError, LookupError, TypeError, ValueError) as error:
+        yield Damage(sample, array.what, (), f"{array.what}: {location}/zarr.json cannot be read: {error}")
         return
-    for region in _pieces((slice(0, side) for side in array.shape), stored.shards or stored.chunks):
-        yield from _verify_region(sample, array, region, stored.chunks)
-        progress(_size([part.stop - part.start for part in region]))
+    for region in _pieces([slice(0, side) for side in array.shape], shard):
+        yield from _verify_region(sample, array, region, chunk)
+        progress(math.prod(part.stop - part.start for part in region))
+
+
+def _shard_and_chunk(metadata: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    shard = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+    codec = metadata["codecs"][0]
+    return shard, tuple(codec["configuration"]["chunk_shape"]) if codec["name"] == "sharding_indexed" else shard
 
 
 def _verify_region(sample: str, array: ArrayRef, region: tuple[slice, ...], chunk: tuple[int, ...]) -> list[Damage]:
@@ -109,9 +106,9 @@ def _verify_region(sample: str, array: ArrayRef, region: tuple[slice, ...], chun
     if failure is None:
         return []
     # One shard holds many chunks: name only those that are lost, or the shard when all of them are.
-    pieces = list(_pieces(region, chunk))
-    failures = [found for piece in pieces if (found := _failure(sample, array, piece)) is not None]
-    return [failure] if len(failures) == len(pieces) else failures
+    parts = list(_pieces(region, chunk))
+    failures = [found for part in parts if (found := _failure(sample, array, part)) is not None]
+    return [failure] if len(failures) == len(parts) else failures
 
 
 def _failure(sample: str, array: ArrayRef, region: tuple[slice, ...]) -> Damage | None:
@@ -122,7 +119,7 @@ def _failure(sample: str, array: ArrayRef, region: tuple[slice, ...]) -> Damage 
     return None
 
 
-def _pieces(region: Iterator[slice] | Sequence[slice], size: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+def _pieces(region: Sequence[slice], size: Sequence[int]) -> Iterator[tuple[slice, ...]]:
     axes = (
         [slice(start, min(start + step, part.stop)) for start in range(part.start, part.stop, step)]
         for part, step in zip(region, size, strict=True)

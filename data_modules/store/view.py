@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
-from data_modules.store.reader import ArrayRef, Sample, read
+from data_modules.store.reader import ArrayRef, read
+from data_modules.store.samples import Sample
+
+_FEW = 8
+"""Values up to which comparing one by one is faster than looking them up."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,11 @@ class MosaicView:
         if info.kind == "binary" and self.foreground == (1,):
             mask: NDArray[np.uint8] = values
         else:
-            chosen = np.isin(values, np.asarray(self.foreground, values.dtype)) if self.foreground else values != 0
-            mask = chosen.astype(np.uint8)
+            chosen = _is_one_of(values, self.foreground) if self.foreground else values != 0
+            mask = chosen.view(np.uint8)
             if info.ignore is not None:
-                mask[values == info.ignore] = IGNORE
+                # 1 becomes 255, IGNORE; a boolean index takes ten times as long.
+                mask |= np.negative((values == info.ignore).view(np.uint8))
         if info.ignore is None:
             self._ignore_outside(mask, origin)
         return mask
@@ -112,6 +117,15 @@ class MosaicView:
             for row in np.flatnonzero((rows < 0) | (rows >= side)):
                 outside[axis] = slice(int(row), int(row) + 1)
                 mask[tuple(outside)] = IGNORE
+
+
+def _is_one_of(values: NDArray[Any], chosen: Sequence[int]) -> NDArray[np.bool_]:
+    if len(chosen) > _FEW:
+        return np.isin(values, np.asarray(chosen, values.dtype))
+    found: NDArray[np.bool_] = values == chosen[0]
+    for value in chosen[1:]:
+        found |= values == value
+    return found
 
 
 def _foreground_values(sample: Sample, label: str, mask: ArrayRef, names: Sequence[str | int]) -> tuple[int, ...]:

@@ -15,7 +15,9 @@ from numpy.typing import DTypeLike
 from data_modules.errors import UserError
 from data_modules.store import layout
 from data_modules.store.arrays import ArrayWriter, Rows, create_array, explain_failure, open_array
+from data_modules.store.consolidation import forget_consolidated
 from data_modules.store.layout import Attributes, LabelInfo
+from data_modules.store.location import local_folder
 from data_modules.store.pyramid import write_levels
 
 
@@ -67,7 +69,7 @@ class SampleWriter:
         attach: bool = False,
         resume: bool = False,
     ) -> None:
-        self.store = Path(store)
+        self.store = local_folder(store)
         for part in (split, name):
             if not part or "/" in part or part.startswith("."):
                 raise UserError(f"{part!r} cannot name a split or sample: no slashes and no leading dot, please")
@@ -159,6 +161,7 @@ class SampleWriter:
         try:
             self._describe()
             self._put_in_place()
+            forget_consolidated(self.store)
         except OSError as error:
             raise UserError(explain_failure(error, str(self.target))) from error
 

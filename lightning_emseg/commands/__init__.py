@@ -12,7 +12,7 @@ from data_modules.convert import convert_folder, convert_isbi2012, convert_urisc
 from data_modules.errors import UserError
 from data_modules.synthesize import synthesize
 from lightning_emseg.commands.baselines import baselines
-from lightning_emseg.commands.data import inspect, verify
+from lightning_emseg.commands.data import consolidate, inspect, verify
 from lightning_emseg.commands.demo import demo
 
 
@@ -36,6 +36,7 @@ COMMANDS: Tree = {
         "synthesize": Command(synthesize),
         "inspect": Command(inspect, positional=True),
         "verify": Command(verify, positional=True),
+        "consolidate": Command(consolidate, positional=True),
     },
     "baselines": Command(baselines, positional=True),
     "demo": Command(demo),

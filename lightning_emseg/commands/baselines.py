@@ -12,11 +12,11 @@ from lightning_emseg.metrics.threshold import choose_level
 from lightning_emseg.report.text import score_text
 
 
-def baselines(store: Path, split: str = "test", fit: str = "train", label: str = "membrane") -> str:
+def baselines(store: str, split: str = "test", fit: str = "train", label: str = "membrane") -> str:
     """Score two trivial predictions on whole mosaics: all background, and the best global grey threshold.
 
     Args:
-        store: Path of the store.
+        store: Path or URL of the store.
         split: Split to score.
         fit: Split on which threshold and polarity are chosen.
         label: Name of the label.
@@ -29,7 +29,7 @@ def baselines(store: Path, split: str = "test", fit: str = "train", label: str =
     )
 
 
-def baseline_tables(store: Path, split: str, fit: str, label: str) -> dict[str, ScoreTable]:
+def baseline_tables(store: str | Path, split: str, fit: str, label: str) -> dict[str, ScoreTable]:
     """Tables of :func:`baselines` by name."""
     opened = MosaicStore(store)
     views = {part: [MosaicView.of(sample, label) for sample in opened.samples(part)] for part in (fit, split)}

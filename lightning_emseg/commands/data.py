@@ -1,4 +1,4 @@
-"""``emseg data inspect`` and ``emseg data verify``."""
+"""``emseg data inspect``, ``emseg data verify`` and ``emseg data consolidate``."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +7,18 @@ from tqdm import tqdm
 
 from data_modules.store import ArrayRef, MosaicStore, Sample, layout
 from data_modules.store import verify as find_damage
+from data_modules.store.consolidation import consolidate as write_list
+from data_modules.store.stamps import is_url
 from data_modules.store.verify import pixels_to_verify
 
 
-def inspect(store: Path) -> str:
+def inspect(store: str) -> str:
     """Show what a store holds: samples, shapes, pixel sizes, class fractions, chunks, files and bytes.
 
+    Files and bytes are counted in folders only.
+
     Args:
-        store: Path of the store.
+        store: Path or URL of the store.
 
     Raises:
         UserError: if there is no store or a sample cannot be opened.
@@ -26,8 +30,7 @@ def inspect(store: Path) -> str:
         lines.append(f"\n{split}: {len(samples)} samples")
         for sample in samples:
             lines += _describe(sample)
-    files = [path for path in Path(store).rglob("*") if path.is_file()]
-    lines.append(f"\n{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB")
+    lines.append(f"\n{_size(opened.path)}" if not is_url(opened.path) else "")
     return "\n".join(lines)
 
 
@@ -35,13 +38,16 @@ def _describe(sample: Sample) -> Iterator[str]:
     shape = " × ".join(f"{side:,}" for side in sample.image.shape)
     pixel = " × ".join(f"{size:g}" for size in sample.pixel_size_nm)
     chunk, shard = layout.chunk_and_shard(sample.image.shape)
-    pieces = f"chunks {chunk} in shards {shard}, " if sample.image.complete else "foreign store, "
-    folder = Path(sample.image.path).parent
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    yield f"  {sample.name}: {shape} px, {pixel} nm, {pieces}{len(files)} files, {size:,.1f} MB"
+    pieces = f"chunks {chunk} in shards {shard}" if sample.image.complete else "foreign store"
+    size = "" if is_url(sample.image.path) else f", {_size(str(Path(sample.image.path).parent))}"
+    yield f"  {sample.name}: {shape} px, {pixel} nm, {pieces}{size}"
     for name, label in sample.labels.items():
         yield f"    {name} ({label.info.kind if label.info else '?'}): {_fractions(label)}"
+
+
+def _size(folder: str) -> str:
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:,.1f} MB"
 
 
 def _fractions(label: ArrayRef) -> str:
@@ -54,11 +60,11 @@ def _fractions(label: ArrayRef) -> str:
     return ", ".join(f"{names.get(value, value)} {count / total:.2%}" for value, count in info.counts.items())
 
 
-def verify(store: Path) -> int:
+def verify(store: str) -> int:
     """Read every chunk of a store and name what is damaged or missing; exit status 1 if anything is.
 
     Args:
-        store: Path of the store.
+        store: Path or URL of the store.
 
     Raises:
         UserError: if there is no store.
@@ -70,3 +76,15 @@ def verify(store: Path) -> int:
         print(damage.message)
     print(f"{store}: {len(damages)} damaged or missing pieces" if damages else f"{store}: sound")
     return 1 if damages else 0
+
+
+def consolidate(store: str) -> str:
+    """List all samples in the root of a store, so that it can be read over HTTP; run it again when samples are added.
+
+    Args:
+        store: Path of the store.
+
+    Raises:
+        UserError: if there is no store, or if it is a URL.
+    """
+    return f"{store}: {write_list(store)} samples listed in its zarr.json"
