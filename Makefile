@@ -32,7 +32,7 @@ smoke: install
 	$(BIN)/lightning fit --config experiments/smoke.yaml
 
 bench: install
-	$(BIN)/python tests/bench/reader.py
+	$(BIN)/python tests/bench/run.py $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) runs/demo runs/smoke data/smoke.zarr build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

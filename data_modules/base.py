@@ -170,6 +170,11 @@ class Mosaic(pl.LightningDataModule):
             dataset = SweepDataset(mosaics, replace(dataset.sweep, spans=tuple(left)), self.label)
         return self._loader(dataset, batch_size=None)
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """As always, but where patches came from stays on the CPU: to read it back would wait for the device."""
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return {**moved, "origin": batch["origin"], "mosaic": batch["mosaic"]}
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment training batches, on the device."""
         if self.augment is None or self.trainer is None or not self.trainer.training:

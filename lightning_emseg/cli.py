@@ -1,5 +1,6 @@
 """The command ``lightning``: a LightningCLI with this project's defaults, and messages instead of tracebacks."""
 
+import multiprocessing
 import os
 import sys
 import warnings
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_info
@@ -19,7 +20,14 @@ from data_modules.isbi2012 import ISBI2012
 from data_modules.synthesize import SyntheticMosaics
 from data_modules.urisc import URISC
 from lightning_emseg import checkpoints
-from lightning_emseg.callbacks import Overlays, PredictionWriter, RunFolder, ScoreFiles
+from lightning_emseg.callbacks import (
+    MegapixelProgressBar,
+    Overlays,
+    PredictionWriter,
+    RunFolder,
+    ScoreFiles,
+    Throughput,
+)
 from lightning_emseg.callbacks.run_folder import make_room
 from lightning_emseg.messages import ReadableParser, refusal
 from lightning_emseg.modules.casenet import CASENet
@@ -109,6 +117,11 @@ class EmsegCLI(LightningCLI):
             kwargs["logger"] = [CSVLogger(root, name="", version=""), *others]
         elif not isinstance(given, list | pl.loggers.Logger):
             kwargs["logger"] = False
+        callbacks = self._get(self.config_init, "trainer").callbacks or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        shown = self._get(self.config_init, "trainer").enable_progress_bar is not False
+        if shown and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            kwargs["callbacks"] = [*callbacks, MegapixelProgressBar()]
         return super().instantiate_trainer(**kwargs)
 
 
@@ -128,6 +141,8 @@ def best_of_run(folder: Path) -> Path:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; mistakes of the user end with one message and exit status 1."""
     _silence()
+    # Loader workers are forked off a process that has imported everything once.
+    multiprocessing.set_forkserver_preload(["lightning_emseg.cli"])
     _offline_without_account()
     _count_batches_in_integers()
     try:
@@ -144,12 +159,19 @@ def main(args: Sequence[str] | None = None) -> None:
                 "default_root_dir": "runs/unnamed",
                 # Our samplers share the work out themselves; Lightning's would pad it with repeated patches.
                 "use_distributed_sampler": False,
-                "callbacks": [RunFolder(), ScoreFiles(), Overlays()],
+                "callbacks": [RunFolder(), ScoreFiles(), Overlays(), Throughput()],
             },
             args=None if args is None else list(args),
         )
     except UserError as error:
         sys.exit(f"error: {plain_message(error)}")
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        # Torch could go on uncompiled, but would then silently lack the speed that was asked for.
+        sys.exit(
+            f"error: torch cannot compile this network here; leave out --model.compile: {str(error).splitlines()[0]}"
+        )
 
 
 def plain_message(error: UserError) -> str:
@@ -186,6 +208,8 @@ def _silence() -> None:
         "Previous log files in this directory will be deleted",
         # A rank without rows of a mosaic has nothing to count, which is no mistake.
         "method of metric (MosaicHistograms|MeanMetric) was called before the ``update``",
+        # Every rank logs the same scores of whole mosaics.
+        "It is recommended to use `self.log\\('(val|test)/.*sync_dist=True",
         # Lightning 2.6 under newer torch.
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     ):

@@ -1,8 +1,10 @@
-"""Callbacks: the run folder, score files, prediction stores, overlays."""
+"""Callbacks: the run folder, score files, prediction stores, overlays, speed, progress."""
 
 from lightning_emseg.callbacks.overlays import Overlays
 from lightning_emseg.callbacks.prediction_writer import PredictionWriter
+from lightning_emseg.callbacks.progress import MegapixelProgressBar
 from lightning_emseg.callbacks.run_folder import RunFolder
 from lightning_emseg.callbacks.score_files import ScoreFiles
+from lightning_emseg.callbacks.throughput import Throughput
 
-__all__ = ["Overlays", "PredictionWriter", "RunFolder", "ScoreFiles"]
+__all__ = ["MegapixelProgressBar", "Overlays", "PredictionWriter", "RunFolder", "ScoreFiles", "Throughput"]

@@ -106,12 +106,14 @@ class PredictionWriter(pl.Callback):
             "checkpoint_sha256": path and checkpoints.file_hash(path),
             "weights_sha256": checkpoints.weights_hash(module),
             "architecture": type(module).__name__,
-            "hyperparameters": dict(module.hparams),
+            # A run that stopped at a tile may go on and mark it.
+            "hyperparameters": {key: value for key, value in module.hparams.items() if key != "non_finite"},
             "threshold": self._level / 255,
             "threshold_source": module.threshold_source,
             "blend": module.blend,
             "batch_size": data.sweep.batch_size,
             "precision": trainer.precision,
+            "compiled": module.compiled,
             "device": module.device.type,
             "versions": {name: metadata.version(name) for name in ("lightning-emseg", "torch", "pytorch-lightning")},
         }

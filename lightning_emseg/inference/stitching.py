@@ -1,15 +1,15 @@
 """Blending a stream of tiles into rows of whole mosaics; memory is one row of tiles, whatever the height."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from data_modules.errors import UserError
 from data_modules.grid import Grid, RowSpan, Shape, Sweep
-from lightning_emseg.inference.blending import Blend, normalised_windows
+from lightning_emseg.inference.band import TileBand
+from lightning_emseg.inference.blending import Blend
 
 
 @dataclass
@@ -21,16 +21,23 @@ class StitchedRows:
         start: First row.
         probability: ``uint8 (rows, …)`` over the mosaic's full width, on the CPU; 255 is certain foreground.
         last: Whether these are the last rows of the span that this process produces.
+        invalid: ``bool``, same shape: pixels that a tile with NaN or infinity contributes to; their probability
+            is 0. ``None`` where there are none.
+        failed: Origins of the tiles with NaN or infinity that were found since the rows before.
     """
 
     mosaic: int
     start: int
     probability: Tensor
     last: bool
+    invalid: Tensor | None = None
+    failed: tuple[Shape, ...] = ()
 
 
 class RowStitcher:
     """Blends the tiles of one span of rows, which must come in the grid's order.
+
+    The device is waited for only where rows come out.
 
     Args:
         grid: Tiles of the mosaic.
@@ -40,13 +47,12 @@ class RowStitcher:
     """
 
     def __init__(self, grid: Grid, span: RowSpan, blend: Blend, device: torch.device) -> None:
-        self._grid, self._span = grid, span
-        self._weights = [
-            {start: torch.from_numpy(weights.astype(np.float32)).to(device) for start, weights in axis.items()}
-            for axis in normalised_windows(grid, blend)
-        ]
-        self._band = torch.zeros((grid.tile[0], *grid.shape[1:]), device=device)
+        self._grid, self._span, self._device = grid, span, device
+        self._band = TileBand(grid, blend, device, scale=255)
         self._top: int | None = None
+        self._unchecked: list[tuple[Sequence[Shape], Tensor]] = []
+        self._failed: list[Shape] = []
+        self._reported = 0
 
     def add(self, origins: Sequence[Shape], probabilities: Tensor) -> Iterator[StitchedRows]:
         """Blend tiles in; rows above them that no later tile touches are finished and come out.
@@ -55,50 +61,68 @@ class RowStitcher:
             origins: First pixels of the tiles.
             probabilities: ``(n, *tile)``, 0–1.
         """
-        for origin, tile in zip(origins, probabilities, strict=True):
+        probabilities = probabilities.float()
+        inside = probabilities[(slice(None), *(slice(0, side) for side in self._grid.shape))]
+        # One number a tile, finite unless a pixel is not. It is looked at when rows come out: nothing waits here.
+        self._unchecked.append((origins, inside.sum(dim=tuple(range(1, inside.ndim)))))
+        first = 0
+        for top, several in itertools.groupby(origins, key=lambda origin: origin[0]):
+            line = list(several)
             if self._top is None:
-                self._top = origin[0]
-            if origin[0] > self._top:
-                yield from self._emit(origin[0], last=False)
-            self._blend(origin, tile)
+                self._top = top
+            if top > self._top:
+                yield from self._emit(top, last=False)
+            self._band.add(line, probabilities[first : first + len(line)])
+            first += len(line)
 
     def finish(self) -> Iterator[StitchedRows]:
         """Give out the remaining rows of the span."""
         yield from self._emit(self._span.stop, last=True)
 
-    def _blend(self, origin: Shape, tile: Tensor) -> None:
-        weighted = tile.float()
-        for axis, start in enumerate(origin):
-            shape = [-1 if other == axis else 1 for other in range(len(origin))]
-            weighted = weighted * self._weights[axis][start].reshape(shape)
-        # A mosaic smaller than its tile: what was padded is cut off here.
-        inside = [slice(0, min(side, at + extent) - at) for side, at, extent in self._axes(origin)]
-        target = [
-            slice(0, inside[0].stop),
-            *(slice(at, at + part.stop) for at, part in zip(origin[1:], inside[1:], strict=True)),
-        ]
-        self._band[tuple(target)] += weighted[tuple(inside)]
-
-    def _axes(self, origin: Shape) -> Iterator[tuple[int, int, int]]:
-        return zip(self._grid.shape, origin, self._grid.tile, strict=True)
-
     def _emit(self, stop: int, last: bool) -> Iterator[StitchedRows]:
         assert self._top is not None
-        rows = self._band[: stop - self._top]
-        first = max(self._top, self._span.start)
-        wanted = rows[first - self._top : max(first, min(stop, self._span.stop)) - self._top]
-        if len(wanted):
-            if not torch.isfinite(wanted).all():
-                raise UserError(
-                    f"the network's output is not finite in rows {first}–{first + len(wanted)} of mosaic "
-                    f"{self._span.mosaic}: check the checkpoint and, in 16-bit precision, try --trainer.precision 32"
-                )
-            quantised = (wanted * 255).round_().clamp_(0, 255).to(torch.uint8).cpu()
-            yield StitchedRows(self._span.mosaic, first, quantised, last)
-        kept = self._band[stop - self._top :].clone()
-        self._band.zero_()
-        self._band[: len(kept)] = kept
+        self._check()
+        start, end = max(self._top, self._span.start), min(stop, self._span.stop)
+        self._drop(self._top, min(start, stop))
+        if start < end:
+            probability, invalid = self._quantised(start, end), self._invalid(start, end)
+            if invalid is not None:
+                probability[invalid] = 0
+            failed = tuple(self._failed[self._reported :])
+            self._reported = len(self._failed)
+            yield StitchedRows(self._span.mosaic, start, probability, last, invalid, failed)
+        self._drop(max(start, end), stop)
         self._top = stop
+
+    def _drop(self, start: int, stop: int) -> None:
+        for _ in self._band.take(start, stop):
+            pass
+
+    def _quantised(self, start: int, stop: int) -> Tensor:
+        """``uint8`` on the CPU."""
+        levels = torch.empty((stop - start, *self._grid.shape[1:]), dtype=torch.uint8, device=self._device)
+        at = 0
+        for rows in self._band.take(start, stop):
+            levels[at : at + len(rows)] = rows.round_().clamp_(0, 255)
+            at += len(rows)
+        return levels.cpu()
+
+    def _check(self) -> None:
+        finite = torch.cat([sums for _, sums in self._unchecked]).isfinite().tolist() if self._unchecked else []
+        origins = [origin for several, _ in self._unchecked for origin in several]
+        self._failed += [origin for origin, good in zip(origins, finite, strict=True) if not good]
+        self._unchecked = []
+
+    def _invalid(self, start: int, stop: int) -> Tensor | None:
+        height, *sides = self._grid.tile
+        touching = [origin for origin in self._failed if origin[0] < stop and origin[0] + height > start]
+        if not touching:
+            return None
+        invalid = torch.zeros((stop - start, *self._grid.shape[1:]), dtype=torch.bool)
+        for first, *rest in touching:
+            across = (slice(at, at + side) for at, side in zip(rest, sides, strict=True))
+            invalid[(slice(max(first - start, 0), first + height - start), *across)] = True
+        return invalid
 
 
 class SweepStitcher:

@@ -2,19 +2,22 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from data_modules.batch import Batch
-from data_modules.grid import Sweep
+from data_modules.errors import UserError
+from data_modules.grid import Shape, Sweep
 from data_modules.store import MosaicView
 from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
 from lightning_emseg.metrics.histogram import Counts, MosaicHistograms
 from lightning_emseg.metrics.table import ScoreTable, mean_f1_curve, score_rows
+
+NonFinite = Literal["stop", "mark"]
 
 
 class EvaluationData(Protocol):
@@ -76,12 +79,26 @@ class MosaicScores:
         blend: Weights of overlapping tiles.
         device: Of the module.
         score: Whether truth is read and counted; without it rows are only stitched.
+        non_finite: Whether a tile with NaN or infinity in the network's output ends the run, or its pixels are
+            marked; scores are never made of marked maps.
+
+    Attributes:
+        marked: By key of the mosaic, the origins of the tiles that this process has marked so far, in px.
     """
 
-    def __init__(self, data: EvaluationData, blend: Blend, device: torch.device, score: bool = True) -> None:
+    def __init__(
+        self,
+        data: EvaluationData,
+        blend: Blend,
+        device: torch.device,
+        score: bool = True,
+        non_finite: NonFinite = "stop",
+    ) -> None:
         assert data.sweep is not None
         self.label, self._mosaics, self._score = data.label, data.mosaics, score
+        self._sweep, self._non_finite = data.sweep, non_finite
         self._stitcher = SweepStitcher(data.sweep, blend, device)
+        self.marked: dict[str, list[Shape]] = {}
         self._histograms = MosaicHistograms(len(data.mosaics)).to(device)
 
     def update(self, batch: Batch, probability: Tensor) -> list[StitchedRows]:
@@ -93,14 +110,29 @@ class MosaicScores:
 
         Returns:
             The finished rows.
+
+        Raises:
+            UserError: if a tile that contributes to them is not finite, unless such tiles are marked.
         """
         origins = [tuple(origin) for origin in batch["origin"].tolist()]
-        finished = list(self._stitcher.add(origins, probability))
+        finished = []
+        for rows in self._stitcher.add(origins, probability):
+            if rows.failed:
+                self._stop_or_mark(rows)
+            finished.append(rows)
         for rows in finished if self._score else ():
             mosaic = self._mosaics[rows.mosaic]
             truth = mosaic.read_mask((rows.start, *(0,) * (len(mosaic.shape) - 1)), rows.probability.shape)
             self._histograms.update(rows.mosaic, rows.probability, torch.from_numpy(truth))
         return finished
+
+    def _stop_or_mark(self, rows: StitchedRows) -> None:
+        key, tile = self._mosaics[rows.mosaic].key, self._sweep.grids[rows.mosaic].tile
+        if self._score or self._non_finite == "stop":
+            raise UserError(_not_finite(key, rows.failed, tile, self._score))
+        if key not in self.marked:
+            warnings.warn(f"{key}: tiles with NaN or infinity are marked, from {rows.failed[0]} px on", stacklevel=2)
+        self.marked.setdefault(key, []).extend(rows.failed)
 
     def counts(self) -> tuple[list[str], Counts, dict[str, tuple[int, int]]]:
         """Complete mosaics with their histograms, and the pixels seen and wanted of those that are not complete."""
@@ -125,6 +157,20 @@ class MosaicScores:
             )
         rows = score_rows(keys, counts, self.label, level)
         return ScoreTable(self.label, level / 255, criterion, rows, mean_f1_curve(counts), partial)
+
+
+def _not_finite(key: str, origins: Sequence[Shape], tile: Shape, scoring: bool) -> str:
+    named = ", ".join(str(origin) for origin in origins[:5]) + (", …" if len(origins) > 5 else "")
+    instead = (
+        "scores always stop here; predict with --model.non_finite mark writes the rest of the map"
+        if scoring
+        else "or pass --model.non_finite mark to write the rest of the map, with these tiles' pixels marked"
+    )
+    return (
+        f"{key}: the network's output is NaN or infinite in {len(origins)} tile(s) of {' × '.join(map(str, tile))} px "
+        f"that begin at {named}: look at the image there and check the checkpoint; in 16-bit precision try "
+        f"--trainer.precision bf16-mixed or 32; {instead}"
+    )
 
 
 def _pixels(mosaic: MosaicView) -> int:

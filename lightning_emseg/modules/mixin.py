@@ -14,12 +14,14 @@ from data_modules.batch import Batch
 from data_modules.errors import UserError
 from lightning_emseg import checkpoints
 from lightning_emseg.inference.blending import Blend
+from lightning_emseg.inference.stitching import StitchedRows
+from lightning_emseg.inference.symmetry import Views, averaged
 from lightning_emseg.losses import FocalDiceLoss
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.pixel import Values, average_precision, confusion_at, level_of
 from lightning_emseg.metrics.table import ScoreTable
 from lightning_emseg.metrics.threshold import Criterion, choose_level
-from lightning_emseg.modules.evaluation import MosaicScores, TileScores, datasets_of
+from lightning_emseg.modules.evaluation import MosaicScores, NonFinite, TileScores, datasets_of
 
 # Of the foreground; the score files have every column.
 _LOGGED = ("f1", "precision", "recall", "iou", "average_precision", "background_f1")
@@ -43,7 +45,13 @@ class SegmentationMixin(pl.LightningModule):
         grey_std: Divides them; both travel in the checkpoint. The defaults map to −1 … 1 as U-RISC's published code.
         threshold_criterion: How the threshold is chosen on validation data.
         blend: Weights of overlapping tiles.
+        tta: Test-time augmentation of whole-mosaic sweeps: the mean over 4 ``flips`` or all 8 flips and rotations
+            (``dihedral``), at as many times the cost.
+        non_finite: Whether ``predict`` stops at a tile with NaN or infinity in the network's output, naming it, or
+            marks its pixels as invalid and goes on; scores always stop.
         start_from: Checkpoint of the same architecture whose weights a second training stage starts from.
+        compile: Whether torch compiles the network, which takes a minute or two and needs a compiler on the machine;
+            checkpoints are the same with and without.
     """
 
     grey_mean: Tensor
@@ -63,17 +71,25 @@ class SegmentationMixin(pl.LightningModule):
         grey_std: float = 127.5,
         threshold_criterion: Criterion = "mean_f1",
         blend: Blend = "constant",
+        tta: Views = "none",
+        non_finite: NonFinite = "stop",
         start_from: str | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["network", "stride", "loss", "optimizer", "lr_scheduler"])
+        self.save_hyperparameters(ignore=["network", "stride", "loss", "optimizer", "lr_scheduler", "compile"])
         # 20–30 % faster on CPUs and on GPUs with tensor cores; weights of 3D networks stay as they are.
         self.network = network.to(memory_format=torch.channels_last)
+        self.compiled = compile
+        if compile:
+            self.network.compile()  # in place: `torch.compile(network)` would rename the keys of checkpoints
         self.in_channels, self.stride = in_channels, stride
         self.loss = loss or FocalDiceLoss()
         self.make_optimizer, self.make_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.threshold_criterion: Criterion = threshold_criterion
         self.blend: Blend = blend
+        self.tta: Views = tta
+        self.non_finite: NonFinite = non_finite
         self.start_from = start_from
         self.register_buffer("grey_mean", torch.tensor(float(grey_mean)))
         self.register_buffer("grey_std", torch.tensor(float(grey_std)))
@@ -121,8 +137,10 @@ class SegmentationMixin(pl.LightningModule):
         return logits
 
     def probability(self, image: Tensor) -> Tensor:
-        """Foreground probability ``(B, *S)``, 0–1, of grey images ``(B, C, *S)``."""
-        return torch.sigmoid(self(image)[:, 0].float())
+        """Foreground probability ``(B, *S)``, 0–1, of grey images ``(B, C, *S)``; NaN where a logit is not finite."""
+        logits = self(image)[:, 0].float()
+        # A logit that overflowed must not pass for certainty: 0 · ∞ is NaN.
+        return torch.add(torch.sigmoid(logits), logits, alpha=0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of patches."""
@@ -159,7 +177,7 @@ class SegmentationMixin(pl.LightningModule):
         """
         evaluation = self._evaluations[dataloader_idx]
         if isinstance(evaluation, MosaicScores):
-            return evaluation.update(batch, self.probability(batch["image"]))
+            return self._sweep_step(evaluation, batch)
         logits = self(batch["image"])
         probability = torch.sigmoid(logits[:, 0].float())
         evaluation.update(batch, probability, self.loss(logits, batch["mask"]))
@@ -225,7 +243,13 @@ class SegmentationMixin(pl.LightningModule):
         """Predict one run of tiles; returns the list of :class:`StitchedRows` that it finishes."""
         (evaluation,) = self._evaluations
         assert isinstance(evaluation, MosaicScores)
-        return evaluation.update(batch, self.probability(batch["image"]))
+        return self._sweep_step(evaluation, batch)
+
+    def _sweep_step(self, evaluation: MosaicScores, batch: Batch) -> list[StitchedRows]:
+        # A rank that has no rows of any mosaic gets one batch without tiles.
+        if not len(batch["image"]):
+            return []
+        return evaluation.update(batch, averaged(self.probability, batch["image"], self.tta))
 
     def on_test_epoch_end(self) -> None:
         """Score at the checkpoint's threshold."""
@@ -236,7 +260,7 @@ class SegmentationMixin(pl.LightningModule):
     def on_predict_epoch_start(self) -> None:
         """Begin stitching."""
         (data,) = datasets_of(self.trainer.predict_dataloaders)
-        self._evaluations = [MosaicScores(data, self.blend, self.device, score=False)]
+        self._evaluations = [MosaicScores(data, self.blend, self.device, False, self.non_finite)]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Any:
         """Predict one run of tiles; returns the list of :class:`StitchedRows` that it finishes."""

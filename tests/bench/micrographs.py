@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+from harness import synthetic_image, synthetic_mask
 from numpy.typing import NDArray
 from PIL import Image
-
-from tests.bench.harness import synthetic_image, synthetic_mask
 
 Pixels = NDArray[np.uint8]
 REAL = Path(__file__).parents[3] / "shared" / "data" / "vnc_sstem" / "stack1"

@@ -94,12 +94,16 @@ def test_validate_test_and_predict(trained: Path) -> None:
     assert samples[0].provenance["threshold"] == scores["threshold"]
     assert (trained / "p.zarr-png" / "test" / "synthetic-1.png").is_file()
 
-    # A second predict into the same store is refused unless asked for.
+    # The same again is left as it is; with other settings it is refused unless asked for.
+    written = (out / "test" / "synthetic-0" / "zarr.json").stat().st_mtime_ns
+    _lightning("predict", trained, *best, "--writer.out", str(out))
+    assert (out / "test" / "synthetic-0" / "zarr.json").stat().st_mtime_ns == written
+    other = [*best, "--writer.out", str(out), "--model.blend", "cosine"]
     with pytest.raises(SystemExit) as caught:
-        _lightning("predict", trained, *best, "--writer.out", str(out))
-    assert "exists" in str(caught.value)
-    assert "--overwrite" in str(caught.value)
-    _lightning("predict", trained, *best, "--writer.out", str(out), "--writer.overwrite", "true")
+        _lightning("predict", trained, *other)
+    assert "'constant' there, 'cosine' here" in str(caught.value)
+    assert "--writer.overwrite true" in str(caught.value)
+    _lightning("predict", trained, *other, "--writer.overwrite", "true")
 
 
 def test_predict_without_out_says_so(trained: Path) -> None:

@@ -1,12 +1,15 @@
 """Weights of overlapping tiles."""
 
+import itertools
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_modules.grid import Grid
-from lightning_emseg.inference.blending import Blend, normalised_windows, window
+from lightning_emseg.inference.blending import Blend, Windows, normalised_windows, window
 
 BLENDS: tuple[Blend, ...] = ("constant", "cosine", "gaussian")
 
@@ -47,3 +50,33 @@ def test_windows_are_symmetric_and_highest_in_the_middle(blend: Blend) -> None:
     values = window(31, blend)
     np.testing.assert_allclose(values, values[::-1], rtol=1e-12)
     assert values.argmax() == (0 if blend == "constant" else 15)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 60), min_size=2, max_size=3),
+    tile=st.integers(1, 16),
+    overlap=st.floats(0, 0.9),
+    blend=st.sampled_from(BLENDS),
+    scale=st.sampled_from([1.0, 255.0]),
+)
+def test_window_of_a_tile_is_the_product_over_the_axes(
+    shape: list[int], tile: int, overlap: float, blend: Blend, scale: float
+) -> None:
+    grid = Grid(tuple(shape), (tile,) * len(shape), overlap)
+    windows, axes = Windows(grid, blend, torch.device("cpu"), scale), normalised_windows(grid, blend)
+    for origin in itertools.islice(grid, 300):
+        expected = np.full((), scale)
+        for axis, start, length in zip(axes, origin, shape, strict=True):
+            expected = np.multiply.outer(expected, axis[start][:length])
+        assert windows[origin].dtype == torch.float32
+        np.testing.assert_allclose(windows[origin].numpy(), expected, rtol=1e-6)
+
+
+def test_inner_tiles_share_a_window_and_few_are_kept() -> None:
+    grid = Grid((1000, 1000), (16, 16), 0.5)
+    windows = Windows(grid, "gaussian", torch.device("cpu"))
+    inner = [windows[y, x] for y, x in grid if 16 <= y <= 900 and 16 <= x <= 900]
+    assert len({window.data_ptr() for window in inner}) == 1
+    list(map(windows.__getitem__, grid))
+    assert len(windows._made) <= 8
