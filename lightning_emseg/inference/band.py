@@ -1,6 +1,6 @@
 """The rows of a mosaic that later tiles may still change, kept as a ring."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,29 +21,26 @@ class TileBand:
         blend: Weights.
         device: Where tiles are blended.
         scale: Multiplies the mean; 255 gives levels of 8 bit for nothing.
+        offset: Added to the mean; 0.5 makes rounding of truncation, for nothing too.
     """
 
-    def __init__(self, grid: Grid, blend: Blend, device: torch.device, scale: float = 1.0) -> None:
+    def __init__(self, grid: Grid, blend: Blend, device: torch.device, scale: float = 1.0, offset: float = 0.0) -> None:
         self._windows = Windows(grid, blend, device, scale)
         self._height = grid.tile[0]
-        self._rows = torch.zeros((grid.tile[0], *grid.shape[1:]), device=device)
+        self._offset = offset
+        self._rows = torch.full((grid.tile[0], *grid.shape[1:]), offset, device=device)
 
-    def add(self, origins: Sequence[Shape], tiles: Tensor) -> None:
-        """Blend tiles in, without waiting for the device.
+    def add(self, origin: Shape, tile: Tensor) -> None:
+        """Blend a tile in, without waiting for the device.
 
         Args:
-            origins: First pixels, which share the first coordinate. All tiles of a mosaic come in the grid's order,
-                which fixes the order of additions.
-            tiles: ``float32 (n, *tile)``.
+            origin: First pixel. Tiles come in the grid's order, which fixes the order of additions.
+            tile: ``float32``, without what reaches past the mosaic where that is smaller than a tile.
         """
-        # A mosaic smaller than its tile: what was padded is cut off.
-        used = self._windows[origins[0]].shape
-        tiles = tiles[(slice(None), *(slice(0, side) for side in used))]
-        for origin, tile in zip(origins, tiles, strict=True):
-            window = self._windows[origin]
-            across = tuple(slice(at, at + side) for at, side in zip(origin[1:], used[1:], strict=True))
-            for in_tile, in_band in self._stretches(origin[0], origin[0] + used[0]):
-                self._rows[(in_band, *across)].addcmul_(tile[in_tile], window[in_tile])
+        window = self._windows[origin]
+        across = tuple(slice(at, at + side) for at, side in zip(origin[1:], tile.shape[1:], strict=True))
+        for in_tile, in_band in self._stretches(origin[0], origin[0] + len(tile)):
+            self._rows[(in_band, *across)].addcmul_(tile[in_tile], window[in_tile])
 
     def take(self, start: int, stop: int) -> Iterator[Tensor]:
         """Consecutive rows ``[start, stop)`` of the mosaic over its full width, in one piece or two.
@@ -58,7 +55,7 @@ class TileBand:
         for _, in_band in self._stretches(start, stop):
             rows = self._rows[in_band]
             yield rows
-            rows.zero_()
+            rows.fill_(self._offset)
 
     def _stretches(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
         """Where rows lie, counted from ``start`` and in the ring, cut where that ends."""

@@ -1,6 +1,5 @@
 """Blending a stream of tiles into rows of whole mosaics; memory is one row of tiles, whatever the height."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -48,9 +47,9 @@ class RowStitcher:
 
     def __init__(self, grid: Grid, span: RowSpan, blend: Blend, device: torch.device) -> None:
         self._grid, self._span, self._device = grid, span, device
-        self._band = TileBand(grid, blend, device, scale=255)
+        self._band = TileBand(grid, blend, device, scale=255, offset=0.5)
         self._top: int | None = None
-        self._unchecked: list[tuple[Sequence[Shape], Tensor]] = []
+        self._unchecked: list[tuple[Shape, Tensor]] = []
         self._failed: list[Shape] = []
         self._reported = 0
 
@@ -61,19 +60,16 @@ class RowStitcher:
             origins: First pixels of the tiles.
             probabilities: ``(n, *tile)``, 0–1.
         """
-        probabilities = probabilities.float()
-        inside = probabilities[(slice(None), *(slice(0, side) for side in self._grid.shape))]
-        # One number a tile, finite unless a pixel is not. It is looked at when rows come out: nothing waits here.
-        self._unchecked.append((origins, inside.sum(dim=tuple(range(1, inside.ndim)))))
-        first = 0
-        for top, several in itertools.groupby(origins, key=lambda origin: origin[0]):
-            line = list(several)
+        # A mosaic smaller than its tile: what was padded is cut off.
+        inside = probabilities.float()[(slice(None), *(slice(0, side) for side in self._grid.shape))]
+        for origin, tile in zip(origins, inside, strict=True):
             if self._top is None:
-                self._top = top
-            if top > self._top:
-                yield from self._emit(top, last=False)
-            self._band.add(line, probabilities[first : first + len(line)])
-            first += len(line)
+                self._top = origin[0]
+            if origin[0] > self._top:
+                yield from self._emit(origin[0], last=False)
+            self._band.add(origin, tile)
+            # One number a tile, finite unless a pixel is not. It is looked at when rows come out: nothing waits here.
+            self._unchecked.append((origin, tile.sum()))
 
     def finish(self) -> Iterator[StitchedRows]:
         """Give out the remaining rows of the span."""
@@ -103,14 +99,13 @@ class RowStitcher:
         levels = torch.empty((stop - start, *self._grid.shape[1:]), dtype=torch.uint8, device=self._device)
         at = 0
         for rows in self._band.take(start, stop):
-            levels[at : at + len(rows)] = rows.round_().clamp_(0, 255)
+            levels[at : at + len(rows)] = rows
             at += len(rows)
         return levels.cpu()
 
     def _check(self) -> None:
-        finite = torch.cat([sums for _, sums in self._unchecked]).isfinite().tolist() if self._unchecked else []
-        origins = [origin for several, _ in self._unchecked for origin in several]
-        self._failed += [origin for origin, good in zip(origins, finite, strict=True) if not good]
+        finite = torch.stack([total for _, total in self._unchecked]).isfinite().tolist() if self._unchecked else []
+        self._failed += [origin for (origin, _), good in zip(self._unchecked, finite, strict=True) if not good]
         self._unchecked = []
 
     def _invalid(self, start: int, stop: int) -> Tensor | None:

@@ -142,7 +142,8 @@ def blended(image: Tensor) -> None:
     grid = _sweep(image).grids[0]
     band, below = TileBand(grid, "gaussian", image.device), dict(itertools.pairwise((*grid.starts[0], grid.shape[0])))
     for origins, probability in bare(image):
-        band.add(origins, probability)
+        for origin, tile in zip(origins, probability, strict=True):
+            band.add(origin, tile)
         top, *across = origins[-1]
         if across[-1] == grid.starts[-1][-1]:
             for _ in band.take(top, below[top]):

@@ -21,6 +21,11 @@ def tile_at(origin: Shape, shape: Shape) -> NDArray[np.float32]:
     return values
 
 
+def inside(origin: Shape, grid: Grid) -> torch.Tensor:
+    """The prediction of a tile, without what reaches past a mosaic that is smaller."""
+    return torch.from_numpy(tile_at(origin, grid.tile)[tuple(slice(0, side) for side in grid.shape)])
+
+
 def weights_of(tile: Shape, blend: Blend) -> NDArray[np.float64]:
     """Not normalised."""
     product = np.ones(())

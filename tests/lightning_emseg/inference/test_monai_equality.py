@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from dense_reference import CPU, stream, tile_at, weights_of
+from dense_reference import CPU, inside, stream, tile_at, weights_of
 from monai.inferers.utils import sliding_window_inference
 from numpy.typing import NDArray
 
@@ -31,7 +31,7 @@ def _ours(grid: Grid, blend: Blend) -> NDArray[np.float32]:
     band, made = TileBand(grid, blend, CPU), []
     for (top, tiles), below in zip(grid.rows(), [*grid.starts[0][1:], grid.shape[0]], strict=True):
         for origin in tiles:
-            band.add([origin], torch.from_numpy(tile_at(origin, grid.tile))[None])
+            band.add(origin, inside(origin, grid))
         made += [rows.clone() for rows in band.take(top, below)]
     values: NDArray[np.float32] = torch.cat(made).numpy()
     return values

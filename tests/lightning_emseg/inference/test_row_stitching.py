@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from dense_reference import BLENDS, CPU, dense, stream, tile_at
+from dense_reference import BLENDS, CPU, dense, inside, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,7 +82,7 @@ def test_probability_before_quantisation_is_within_the_stated_bound(
     tops = [*grid.starts[0], grid.shape[0]]
     for (top, tiles), below in zip(grid.rows(), tops[1:], strict=True):
         for origin in tiles:
-            band.add([origin], torch.from_numpy(tile_at(origin, grid.tile))[None])
+            band.add(origin, inside(origin, grid))
         rows = torch.cat([rows.clone() for rows in band.take(top, below)]).double().numpy()
         assert np.abs(rows - expected[top:below]).max() <= bound
 
@@ -120,7 +120,7 @@ def test_floats_do_not_depend_on_where_a_band_begins(start: int) -> None:
         tops = [top for top in grid.starts[0] if top + 256 > first]
         for top, below in zip(tops, [*tops[1:], 1500], strict=True):
             for across in grid.starts[1]:
-                band.add([(top, across)], torch.from_numpy(tile_at((top, across), grid.tile))[None])
+                band.add((top, across), inside((top, across), grid))
             made += [rows.clone() for rows in band.take(top, below)]
         return torch.cat(made)[-(1500 - first) :]
 
