@@ -39,11 +39,13 @@ def find_earlier(target: Path, labels: Sequence[str], shape: Sequence[int]) -> E
         shape: Of the sample in px.
 
     Returns:
-        What was found; the finished sample only where there is none in the making.
+        What was found; the finished sample only where there is none in the making, of which rows are left.
     """
     part = partial_folder(target)
     if part.is_dir():
-        return Earlier("partial", _provenance(part), tuple(_sound_rows(_arrays(part, labels), shape)))
+        rows = _sound_rows(_arrays(part, labels), shape)
+        if rows:
+            return Earlier("partial", _provenance(part), tuple(rows))
     if target.is_dir():
         return Earlier("finished", _provenance(target), ((0, shape[0]),))
     return None

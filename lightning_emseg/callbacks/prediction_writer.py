@@ -50,12 +50,14 @@ class PredictionWriter(pl.Callback):
         """Ask the data module to ask back, once the weights are loaded, which rows need no prediction.
 
         Raises:
-            UserError: if ``predict`` has no ``out``.
+            UserError: if ``predict`` has no ``out`` or no data module.
         """
         if stage != "predict":
             return
         if self.out is None:
             raise UserError("predict writes a store: pass --writer.out STORE.zarr")
+        if trainer.datamodule is None:  # type: ignore[attr-defined]
+            raise UserError("predictions are written of a data module's mosaics: pass datamodule=, not dataloaders=")
         assert isinstance(pl_module, SegmentationMixin)
         # Not in `on_predict_start`: a rank that has nothing to predict never gets there, and the others would wait.
         trainer.datamodule.finished = lambda data: self._begin(trainer, pl_module, data)  # type: ignore[attr-defined]

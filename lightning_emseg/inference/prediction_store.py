@@ -70,12 +70,10 @@ class PredictionStore:
 
     def _survey(self, target: Path, mosaic: MosaicView, provenance: Provenance) -> Earlier | None:
         earlier = find_earlier(target, [self._label], mosaic.shape)
-        if earlier is None or (earlier.state == "partial" and not earlier.rows):
+        if earlier is None or (self._overwrite and (earlier.state == "finished" or earlier.provenance != provenance)):
             return None
         if earlier.provenance == provenance:
-            return None if earlier.state == "finished" and self._overwrite else earlier
-        if self._overwrite:
-            return None
+            return earlier
         raise UserError(
             f"{target} is {'unfinished, and ' if earlier.state == 'partial' else ''}of another checkpoint or "
             f"configuration ({differences(earlier.provenance, provenance)}): choose another --writer.out, or pass "

@@ -67,6 +67,14 @@ def test_predict_needs_out(tiny_store: Path, tmp_path: Path) -> None:
         trainer.predict(tiny.GreyModule(), tiny.data_of(tiny_store), return_predictions=False)
 
 
+def test_predict_needs_a_data_module(tiny_store: Path, tmp_path: Path) -> None:
+    data = tiny.data_of(tiny_store)
+    data.setup("predict")
+    trainer = tiny.quiet_trainer(tmp_path, callbacks=[PredictionWriter(str(tmp_path / "p.zarr"))])
+    with pytest.raises(UserError, match="datamodule="):
+        trainer.predict(tiny.GreyModule(), dataloaders=data.predict_dataloader(), return_predictions=False)
+
+
 def test_the_store_holds_the_map_and_its_mask(tall_store: Path, tmp_path: Path) -> None:
     predict(tall_store, tmp_path / "p.zarr")
     store = MosaicStore(tmp_path / "p.zarr")
