@@ -130,8 +130,9 @@ class MosaicScores:
         key, tile = self._mosaics[rows.mosaic].key, self._sweep.grids[rows.mosaic].tile
         if self._score or self._non_finite == "stop":
             raise UserError(_not_finite(key, rows.failed, tile, self._score))
-        if key not in self.marked:
-            warnings.warn(f"{key}: tiles with NaN or infinity are marked, from {rows.failed[0]} px on", stacklevel=2)
+        # Every tile is named: the store says only which pixels are marked.
+        named = ", ".join(map(str, rows.failed))
+        warnings.warn(f"{key}: tiles with NaN or infinity are marked; they begin at {named} px", stacklevel=2)
         self.marked.setdefault(key, []).extend(rows.failed)
 
     def counts(self) -> tuple[list[str], Counts, dict[str, tuple[int, int]]]:

@@ -88,7 +88,7 @@ def test_mark_leaves_out_the_footprints_and_says_so(tmp_path: Path, value: float
     white = [(40, 50), (132, 3)]
     images = _store(tmp_path / "s.zarr", white)
     module = BreakingModule(value, non_finite="mark", blend="gaussian")
-    with pytest.warns(UserWarning, match="test/m1: tiles with NaN or infinity are marked"):
+    with pytest.warns(UserWarning, match="test/m1: tiles with NaN or infinity are marked") as caught:
         found = _predict(module, tmp_path / "s.zarr", tmp_path)
     broken = _origins(white)
     assert len(broken) > 2
@@ -103,6 +103,8 @@ def test_mark_leaves_out_the_footprints_and_says_so(tmp_path: Path, value: float
         invalid = [np.zeros(part.probability.shape, bool) if part.invalid is None else part.invalid for part in rows]
         np.testing.assert_array_equal(np.concatenate(invalid), marked)
     (evaluation,) = module._evaluations
+    told = " ".join(str(warning.message) for warning in caught)
+    assert all(f"{origin}" in told for origin in broken)
     assert {key: sorted(origins) for key, origins in evaluation.marked.items()} == {"test/m1": broken}  # type: ignore[union-attr]
 
 
