@@ -14,6 +14,7 @@ from data_modules.synthesize import synthesize
 from lightning_emseg.commands.baselines import baselines
 from lightning_emseg.commands.data import consolidate, inspect, verify
 from lightning_emseg.commands.demo import demo
+from lightning_emseg.commands.quality import quality
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ COMMANDS: Tree = {
         "inspect": Command(inspect, positional=True),
         "verify": Command(verify, positional=True),
         "consolidate": Command(consolidate, positional=True),
+        "quality": Command(quality, positional=True),
     },
     "baselines": Command(baselines, positional=True),
     "demo": Command(demo),

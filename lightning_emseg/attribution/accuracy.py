@@ -1,0 +1,100 @@
+"""How far fast fields are from exact ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.grid import Shape
+from lightning_emseg.attribution.area import Values, normalised, pixels_above
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One fast field against the exact field of the same pixel.
+
+    Attributes:
+        areas: Pixels above each threshold in the fast field, ``(K,)``.
+        exact_areas: Likewise in the exact field.
+        correlation: Pearson's, over all pixels of the window.
+    """
+
+    areas: tuple[int, ...]
+    exact_areas: tuple[int, ...]
+    correlation: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Errors of fast fields on a sample of the pixels, in the order of the thresholds.
+
+    Attributes:
+        thresholds: K values k.
+        pixels: Number of pixels in the sample.
+        mean_error: Mean over pixels of ``|S_k / exact S_k − 1|``.
+        largest_error: The largest of these.
+        bias: Mean S_k over the mean exact S_k, minus 1: the error of a table's means.
+        correlation: Mean over pixels of the correlation with the exact field.
+        smallest_correlation: The smallest of these.
+    """
+
+    thresholds: tuple[float, ...]
+    pixels: int
+    mean_error: tuple[float, ...]
+    largest_error: tuple[float, ...]
+    bias: tuple[float, ...]
+    correlation: float
+    smallest_correlation: float
+
+
+def compare(fast: Values, exact: Values, thresholds: Sequence[float]) -> Difference:
+    """Compare two fields of one pixel, each over the whole window and not normalised yet."""
+    mine, truth = normalised(fast).ravel(), normalised(exact).ravel()
+    areas, exact_areas = (pixels_above(field, thresholds).tolist() for field in (mine, truth))
+    # A field without any attribution correlates with nothing but another such field.
+    flat = mine.std() == 0 or truth.std() == 0
+    correlation = float(np.array_equal(mine, truth)) if flat else float(np.corrcoef(mine, truth)[0, 1])
+    return Difference(tuple(areas), tuple(exact_areas), correlation)
+
+
+def summarise(differences: Sequence[Difference], thresholds: Sequence[float]) -> Accuracy | None:
+    """Pool the differences of a sample; ``None`` without one."""
+    if not differences:
+        return None
+    areas = np.array([difference.areas for difference in differences], np.float64)
+    exact = np.array([difference.exact_areas for difference in differences], np.float64)
+    relative = np.abs(areas - exact) / np.maximum(exact, 1)
+    correlations = [difference.correlation for difference in differences]
+    return Accuracy(
+        tuple(thresholds),
+        len(differences),
+        tuple(relative.mean(axis=0).tolist()),
+        tuple(relative.max(axis=0).tolist()),
+        tuple((areas.sum(axis=0) / np.maximum(exact.sum(axis=0), 1) - 1).tolist()),
+        float(np.mean(correlations)),
+        float(np.min(correlations)),
+    )
+
+
+def effective_reach(
+    fields: Sequence[Values], pixels: Sequence[Shape], threshold: float, kept: float = 0.99
+) -> tuple[int, ...]:
+    """Distance from the pixel within which almost all of a field's area lies.
+
+    Args:
+        fields: Exact fields over whole windows.
+        pixels: The pixel of each, in px of the window.
+        threshold: The smallest k of interest.
+        kept: Share of all pixels above the threshold, over the fields together, 0–1.
+
+    Returns:
+        Chebyshev distance in px, the same along every axis, at least 1.
+    """
+    distances: list[NDArray[np.int64]] = []
+    for field, pixel in zip(fields, pixels, strict=True):
+        places = np.argwhere(normalised(field) > threshold)
+        distances.append(np.abs(places - np.array(pixel)).max(axis=1, initial=0))
+    found = np.concatenate(distances) if distances else np.zeros(0)
+    reach = int(np.quantile(found, kept, method="higher")) if len(found) else 1
+    return (max(1, reach),) * fields[0].ndim

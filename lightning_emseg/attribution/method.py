@@ -1,0 +1,79 @@
+"""What every attribution method is: a few settings, and, bound to a network, fields of the pixels of a window."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from data_modules.grid import Shape
+from lightning_emseg.attribution.baselines import Baseline
+from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.outputs import Output
+
+
+class BoundMethod(ABC):
+    """A method and the network that it explains."""
+
+    @abstractmethod
+    def fields(
+        self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape], together: Sequence[Sequence[int]]
+    ) -> list[Field]:
+        """Attribute the answers at some pixels of a window.
+
+        Args:
+            image: ``float (C, *S)``, grey levels 0–255, on the network's device.
+            baseline: Likewise.
+            pixels: Positions in the window, in px.
+            together: Positions in ``pixels``, of :meth:`groups` or of some of these.
+        """
+
+    def groups(self, pixels: Sequence[Shape]) -> list[list[int]]:
+        """Positions in ``pixels`` of those that share a pass; every pixel on its own where none do."""
+        return [[index] for index in range(len(pixels))]
+
+    def exact_fields(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field] | None:
+        """The same without any approximation in space; ``None`` where :meth:`fields` makes none."""
+        return None
+
+    def calibrate(self, exact: Sequence[Field], shape: Shape, threshold: float) -> None:
+        """Learn from exact fields what :meth:`fields` needs to know; a method that needs nothing learns nothing.
+
+        Args:
+            exact: Of :meth:`exact_fields`.
+            shape: Of their windows, in px.
+            threshold: The smallest k of interest.
+        """
+        return
+
+    @property
+    def passes(self) -> int:
+        """Forward passes that the field of one group costs, about; a backward pass counts twice."""
+        return 3
+
+    @property
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """JSON-ready account of everything that the fields depend on, the network and the windows aside."""
+
+
+class AttributionMethod(ABC):
+    """Settings of a method; the base of what YAML can name by ``class_path``.
+
+    Attributes:
+        output: What is attributed, ``logit`` or ``probability``.
+        baseline: What the image is compared with, by methods that do.
+    """
+
+    output: Output
+    baseline: Baseline
+
+    @abstractmethod
+    def bind(self, network: nn.Module, stride: int) -> BoundMethod:
+        """Prepare for one network.
+
+        Args:
+            network: From grey windows ``float (B, C, *S)``, levels 0–255, to logits ``(B, 1, *S)``; in evaluation mode,
+                its weights need no gradient, see :func:`~lightning_emseg.attribution.network_copy.detached_copy`.
+            stride: Multiple that the sides of its windows must have.
+        """

@@ -1,0 +1,188 @@
+"""Which pixels to attribute, and which of them can share a backward pass; windows ``(Y, X)`` or ``(Z, Y, X)``."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.batch import IGNORE
+from lightning_emseg.attribution.location_hash import Hashes, Purpose, location_hash
+
+Pixel = tuple[int, ...]
+"""Position in a window, in px."""
+OUTCOMES = ("TP", "FP", "FN", "TN")
+"""Correct, incorrect and broken membrane, correct background; an outcome's code is its position here."""
+_BLOCK = 1024
+
+
+def outcomes(truth: NDArray[np.uint8], predicted: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Outcome of every pixel.
+
+    Args:
+        truth: ``uint8``, any shape: 0 background, 1 foreground, 255 ignored.
+        predicted: ``bool`` of the same shape.
+
+    Returns:
+        ``uint8`` of the same shape: positions in :data:`OUTCOMES`, 255 where the truth is ignored.
+
+    Raises:
+        ValueError: if the shapes differ or the truth has other values.
+
+    >>> outcomes(np.array([1, 0, 1, 0, 255], np.uint8), np.array([True, True, False, False, True])).tolist()
+    [0, 1, 2, 3, 255]
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"truth {truth.shape} and prediction {predicted.shape} differ in shape")
+    if not np.isin(truth, (0, 1, IGNORE)).all():
+        raise ValueError("the truth has values other than 0, 1 and 255")
+    # By (truth, predicted), in the order of the table's rows.
+    codes = np.array([OUTCOMES.index(name) for name in ("TN", "FP", "FN", "TP")], np.uint8)
+    found: NDArray[np.uint8] = codes[2 * (truth == 1) + predicted]
+    found[truth == IGNORE] = IGNORE
+    return found
+
+
+def priorities(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) -> Hashes:
+    """Random order of the pixels of a mosaic, the same whichever window shows them.
+
+    Args:
+        key: Seed and mosaic.
+        origin: First pixel of the window in its mosaic, in px.
+        shape: Of the window, in px.
+
+    Returns:
+        ``uint64`` of ``shape``, for :func:`stratified`.
+    """
+    return location_hash((Purpose.PRIORITY, *key), origin, shape)
+
+
+def stratified(
+    truth: NDArray[np.uint8],
+    predicted: NDArray[np.bool_],
+    per_outcome: int,
+    priority: Hashes,
+    apart: Sequence[int] | None = None,
+) -> list[tuple[Pixel, str]]:
+    """Choose the pixels of lowest priority number of each outcome, all where there are too few.
+
+    With ``apart`` the outcomes take turns, and each takes its first pixel that is far enough from all chosen so far,
+    of whichever outcome; once it has none left, its first pixel that is not chosen yet.
+
+    Args:
+        truth: ``uint8`` of the window's shape: 0, 1, or 255 for ignored pixels, which are never chosen.
+        predicted: ``bool`` of the same shape.
+        per_outcome: Number of pixels wanted of each of :data:`OUTCOMES`.
+        priority: Of the same shape, see :func:`priorities`; equal numbers count in C order.
+        apart: Distance wanted along at least one axis, in px, at least 1, one value an axis; without it only the
+            priority counts.
+
+    Returns:
+        Pixels with their outcomes, outcome by outcome in the order of :data:`OUTCOMES`, each in the order of choice.
+
+    Raises:
+        ValueError: if shapes differ, the truth has other values or ``apart`` is no distance for each axis.
+    """
+    codes = outcomes(truth, predicted)
+    if priority.shape != codes.shape:
+        raise ValueError(f"priority {priority.shape} and truth {codes.shape} differ in shape")
+    distance = _distance((1,) * codes.ndim if apart is None else apart, codes.ndim)
+    blocked = np.zeros(codes.shape, np.bool_)
+    candidates = [
+        _candidates(_by_priority(codes == code, priority), blocked, per_outcome) for code in range(len(OUTCOMES))
+    ]
+    chosen: list[list[Pixel]] = [[] for _ in OUTCOMES]
+    for _, (code, offered) in itertools.product(range(per_outcome), enumerate(candidates)):
+        for index in itertools.islice(offered, 1):
+            pixel = tuple(int(at) for at in np.unravel_index(index, codes.shape))
+            blocked[tuple(slice(max(at - d + 1, 0), at + d) for at, d in zip(pixel, distance, strict=True))] = True
+            chosen[code].append(pixel)
+    return [(pixel, name) for name, pixels in zip(OUTCOMES, chosen, strict=True) for pixel in pixels]
+
+
+def lattice(shape: Sequence[int], step: Sequence[int], offset: Sequence[int]) -> list[Pixel]:
+    """Pixels of a regular grid in C order: every 10th pixel of U-RISC, every 8th of ISBI 2012 in the published code.
+
+    Args:
+        shape: Of the window, in px.
+        step: Distance of neighbours along each axis, in px, at least 1.
+        offset: First position along each axis, in px, at least 0.
+
+    Raises:
+        ValueError: if a step or an offset is too small, or their numbers of axes differ.
+
+    >>> lattice((4, 6), (3, 4), (0, 1))
+    [(0, 1), (0, 5), (3, 1), (3, 5)]
+    """
+    if min(step) < 1 or min(offset) < 0:
+        raise ValueError(f"a lattice needs steps of at least 1 and offsets of at least 0, got {step} and {offset}")
+    return list(itertools.product(*(range(a, side, b) for a, side, b in zip(offset, shape, step, strict=True))))
+
+
+def groups(pixels: Sequence[Pixel], apart: Sequence[int]) -> list[list[int]]:
+    """Partition pixels into few groups in which any two are at least ``apart`` along at least one axis.
+
+    The gradients at the pixels of a group then share a backward pass, if nothing beyond ``apart / 2`` around a pixel
+    counts. Greedy: next comes the pixel whose neighbours already fill the most groups, of these the one with the most
+    neighbours, and takes the first group that is free (Brélaz, "New methods to color the vertices of a graph",
+    Commun. ACM 22, 1979). On a regular lattice that finds the fewest groups possible.
+
+    Args:
+        pixels: In px, any order; N of them take O(N²) time.
+        apart: Distance along each axis, in px, at least 1.
+
+    Returns:
+        Positions in ``pixels``, rising within each group; groups by their first.
+
+    Raises:
+        ValueError: if ``apart`` is no distance for each axis of the pixels.
+
+    >>> groups([(0, 0), (0, 3), (0, 6), (5, 1)], (4, 4))
+    [[0, 2], [1, 3]]
+    """
+    if not pixels:
+        return []
+    distance = np.array(_distance(apart, len(pixels[0])))
+    # In C order, so that the order given plays no role.
+    given = sorted(range(len(pixels)), key=lambda index: tuple(pixels[index]))
+    places = np.array([pixels[index] for index in given])
+    near = [np.flatnonzero((np.abs(places - place) < distance).all(axis=1)) for place in places]
+    most = max(map(len, near))
+    taken = np.zeros((len(places), most), np.bool_)
+    rank = np.array([len(neighbours) / (most + 1) for neighbours in near])
+    found: list[list[int]] = [[] for _ in range(most)]
+    for _ in given:
+        place = int(rank.argmax())
+        group = int(taken[place].argmin())
+        found[group].append(given[place])
+        rank[place] = -np.inf
+        news = near[place][~taken[near[place], group]]
+        taken[news, group] = True
+        rank[news] += 1
+    return sorted(sorted(members) for members in found if members)
+
+
+def _distance(apart: Sequence[int], axes: int) -> Pixel:
+    if len(apart) != axes or min(apart) < 1:
+        raise ValueError(f"apart has to be a distance of at least 1 px for each of {axes} axes, got {tuple(apart)}")
+    return tuple(apart)
+
+
+def _by_priority(where: NDArray[np.bool_], priority: Hashes) -> NDArray[np.int64]:
+    """Flat positions at which ``where`` holds, the lowest priority number first."""
+    flat = np.flatnonzero(where)
+    return flat[np.argsort(priority.ravel()[flat], kind="stable")]
+
+
+def _candidates(order: NDArray[np.int64], blocked: NDArray[np.bool_], count: int) -> Iterator[int]:
+    """Up to ``count`` flat positions in order: those not blocked when their turn comes, then the others.
+
+    The caller blocks more places between one candidate and the next, never fewer.
+    """
+    offered: set[int] = set()
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        while (free := ~blocked.reshape(-1)[block]).any():
+            offered.add(int(block[free.argmax()]))
+            yield int(block[free.argmax()])
+    yield from (index for index in order[:count].tolist() if index not in offered)

@@ -1,0 +1,102 @@
+"""Windows of mosaics as the network sees them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from data_modules.batch import IGNORE
+from data_modules.grid import Shape
+from data_modules.store import MosaicView
+from lightning_emseg.attribution.baselines import Baseline, baseline_window
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a window lies.
+
+    Attributes:
+        mosaic: Position of the mosaic in its list.
+        origin: First pixel of the window in its mosaic, in px.
+        size: Of the window in px of the mosaic; it reaches past the end of a mosaic that is smaller.
+    """
+
+    mosaic: int
+    origin: Shape
+    size: Shape
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window.
+
+    Attributes:
+        image: ``float32 (C, *S)``, grey levels 0–255; mirrored where the window reaches past the mosaic.
+        truth: ``uint8 (*S)``: 0, 1, or 255 where ignored or outside the mosaic; all 255 without labels.
+        inside: The part of the window that belongs to the mosaic.
+        pixel_size_nm: One value an axis, after any resize.
+        scale: Pixels of the mosaic in one of the window, along each axis.
+    """
+
+    image: NDArray[np.float32]
+    truth: NDArray[np.uint8]
+    inside: tuple[slice, ...]
+    pixel_size_nm: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @property
+    def pixels_inside(self) -> int:
+        """Number of pixels that belong to the mosaic."""
+        return math.prod(part.stop - part.start for part in self.inside)
+
+
+def window_shape(wanted: Sequence[int], mosaic: Sequence[int], stride: int) -> Shape:
+    """The wanted window, or one that just covers the mosaic where that is smaller, in multiples of ``stride`` px.
+
+    >>> window_shape((512, 512), (1000, 300), 32)
+    (512, 320)
+    """
+    return tuple(math.ceil(min(side, extent) / stride) * stride for side, extent in zip(wanted, mosaic, strict=True))
+
+
+def read_window(mosaic: MosaicView, place: Place, resize: Shape | None = None) -> Window:
+    """Read a window and bring it to another size where that is wanted.
+
+    Args:
+        mosaic: That the place is in.
+        place: Of the window.
+        resize: Size in px that the network sees, as the published loader of U-RISC resizes to 512; the image by
+            antialiased linear interpolation, the truth by nearest neighbour.
+    """
+    image = mosaic.read_image(place.origin, place.size).astype(np.float32)
+    if mosaic.mask is not None:
+        truth = mosaic.read_mask(place.origin, place.size)
+    else:
+        truth = np.full(image.shape, IGNORE, np.uint8)
+    shape = resize or place.size
+    scale = tuple(size / side for size, side in zip(place.size, shape, strict=True))
+    if shape != place.size:
+        image = _resized(image, shape, "bilinear" if image.ndim == 2 else "trilinear").clip(0, 255)
+        truth = _resized(truth.astype(np.float32), shape, "nearest-exact").astype(np.uint8)
+    inside = tuple(
+        slice(0, math.ceil(min(size, extent - start) / step))
+        for size, extent, start, step in zip(place.size, mosaic.shape, place.origin, scale, strict=True)
+    )
+    pixel_size_nm = tuple(size * step for size, step in zip(mosaic.pixel_size_nm, scale, strict=True))
+    return Window(image[None], truth, inside, pixel_size_nm, scale)
+
+
+def baseline_of(window: Window, kind: Baseline, place: Place, seed: int) -> NDArray[np.float32]:
+    """The baseline of a window, ``float32 (C, *S)``; noise belongs to places, so that overlapping windows share it."""
+    return baseline_window(kind, window.image, (seed, place.mosaic), place.origin, window.pixel_size_nm)
+
+
+def _resized(pixels: NDArray[np.float32], shape: Shape, mode: str) -> NDArray[np.float32]:
+    # Torch antialiases two axes only; sections of a volume are resized one by one where their number stays.
+    found = F.interpolate(torch.from_numpy(pixels)[None, None], shape, mode=mode, antialias=mode == "bilinear")
+    resized: NDArray[np.float32] = found[0, 0].numpy()
+    return resized
