@@ -1,5 +1,6 @@
 """Random numbers that belong to places of a mosaic, so that whoever looks at a place finds the same number there."""
 
+import hashlib
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -16,6 +17,11 @@ class Purpose(IntEnum):
 
     PRIORITY = 1
     NOISE = 2
+
+
+def number_of(name: str) -> int:
+    """A whole number below 2⁶⁴ for the name of a mosaic, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def location_hash(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) -> Hashes:

@@ -13,6 +13,7 @@ from data_modules.batch import IGNORE
 from data_modules.grid import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.baselines import Baseline, baseline_window
+from lightning_emseg.attribution.location_hash import number_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Window:
     """One window.
 
     Attributes:
+        mosaic: ``<split>/<sample>``.
         image: ``float32 (C, *S)``, grey levels 0–255; mirrored where the window reaches past the mosaic.
         truth: ``uint8 (*S)``: 0, 1, or 255 where ignored or outside the mosaic; all 255 without labels.
         inside: The part of the window that belongs to the mosaic.
@@ -42,6 +44,7 @@ class Window:
         scale: Pixels of the mosaic in one of the window, along each axis.
     """
 
+    mosaic: str
     image: NDArray[np.float32]
     truth: NDArray[np.uint8]
     inside: tuple[slice, ...]
@@ -87,12 +90,12 @@ def read_window(mosaic: MosaicView, place: Place, resize: Shape | None = None) -
         for size, extent, start, step in zip(place.size, mosaic.shape, place.origin, scale, strict=True)
     )
     pixel_size_nm = tuple(size * step for size, step in zip(mosaic.pixel_size_nm, scale, strict=True))
-    return Window(image[None], truth, inside, pixel_size_nm, scale)
+    return Window(mosaic.key, image[None], truth, inside, pixel_size_nm, scale)
 
 
 def baseline_of(window: Window, kind: Baseline, place: Place, seed: int) -> NDArray[np.float32]:
     """The baseline of a window, ``float32 (C, *S)``; noise belongs to places, so that overlapping windows share it."""
-    return baseline_window(kind, window.image, (seed, place.mosaic), place.origin, window.pixel_size_nm)
+    return baseline_window(kind, window.image, (seed, number_of(window.mosaic)), place.origin, window.pixel_size_nm)
 
 
 def _resized(pixels: NDArray[np.float32], shape: Shape, mode: str) -> NDArray[np.float32]:

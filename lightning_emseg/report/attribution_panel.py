@@ -1,0 +1,237 @@
+"""Pictures of attribution fields below the image, prediction and truth that they belong to."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from data_modules.batch import IGNORE
+from lightning_emseg.report.overlay import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, Picture
+from lightning_emseg.report.panel_drawing import (
+    BLACK,
+    WHITE,
+    Font,
+    box,
+    cross,
+    font_of,
+    framed,
+    scale_bar,
+    sheet,
+    wrapped,
+)
+
+Values = NDArray[np.float32]
+
+TRUE_NEGATIVE = (50, 80, 120)
+OUTCOME_COLOURS = {"TP": TRUE_POSITIVE, "FP": FALSE_POSITIVE, "FN": FALSE_NEGATIVE, "TN": TRUE_NEGATIVE}
+GAMMA = 0.5
+"""Colours follow sign(w)·|w|^γ: most evidence lies far below 0.1 and would be white on a linear scale."""
+_MEANING = {"TP": "correct", "FP": "false positive", "FN": "missed", "TN": "background"}
+# ColorBrewer's RdBu, readable for the colour blind, with a pure white middle and from −1 to 1.
+_RAMP = np.array(
+    [
+        *((103, 0, 31), (178, 24, 43), (214, 96, 77), (244, 165, 130), (253, 219, 199), (255, 255, 255)),
+        *((209, 229, 240), (146, 197, 222), (67, 147, 195), (33, 102, 172), (5, 48, 97)),
+    ]
+)
+_TICKS = (1.0, 0.5, 0.2, 0.05, 0.0, -0.05, -0.2, -0.5, -1.0)
+_COLUMNS = 4
+_SMALLEST, _LARGEST = 384, 768
+"""Shown sides in px between which windows are enlarged or reduced."""
+
+
+@dataclass(frozen=True)
+class PanelField:
+    """Attribution of one pixel's answer to the pixels of its window.
+
+    Attributes:
+        outcome: ``TP``, ``FP``, ``FN`` or ``TN``.
+        pixel: The pixel whose answer is explained, ``(y, x)`` in px of the window.
+        values: ``float32 (Y, X)`` of the window's shape, −1…1; positive is evidence for foreground.
+        caption: Its figures, e.g. ``S(0.01) = 46,000 nm², F(x) = 3.2``.
+    """
+
+    outcome: str
+    pixel: tuple[int, int]
+    values: Values
+    caption: str
+
+
+@dataclass(frozen=True)
+class _View:
+    """Box of a window that a panel shows, in px of the window; ``scale`` is shown px for one of them."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    scale: float
+
+    def at(self, y: float, x: float) -> tuple[float, float]:
+        """Shown (x, y)."""
+        return (x - self.left) * self.scale, (y - self.top) * self.scale
+
+
+def field_colours(values: Values) -> Picture:
+    """Blue for evidence for foreground, red against it, white for none, along sign(w)·|w|^γ with γ = 0.5.
+
+    Args:
+        values: ``float32 (Y, X)``, −1…1.
+
+    Returns:
+        RGB ``uint8 (Y, X, 3)``.
+
+    Raises:
+        ValueError: if a value is not a number or outside −1…1.
+    """
+    if not (np.abs(values) <= 1 + 1e-6).all():
+        raise ValueError("an attribution field has to be normalised to −1…1, without NaN")
+    place = np.sign(values) * np.abs(values) ** GAMMA
+    stops = np.linspace(-1, 1, len(_RAMP))
+    return np.stack([np.interp(place, stops, channel).round() for channel in _RAMP.T], axis=-1).astype(np.uint8)
+
+
+def attribution_panel(
+    image: Picture,
+    probability: Picture,
+    truth: Picture,
+    fields: Sequence[PanelField],
+    pixel_size_nm: float,
+    zoom_px: int | None = None,
+) -> Picture:
+    """Image, probability and truth with the attributed pixels marked, below them the fields, four in a row.
+
+    After Figure 8 of the U-RISC preprint (2021). Pixels are numbered as their fields are. Windows above 768 px are
+    shown reduced, a field with its strongest value in each shown pixel, so that sparse evidence stays.
+
+    Args:
+        image: Grey ``uint8 (Y, X)``.
+        probability: ``uint8 (Y, X)``; 255 is certain foreground.
+        truth: ``uint8 (Y, X)`` with 0, 1, 255.
+        fields: Of pixels of this window.
+        pixel_size_nm: Of the window as it is given, along both axes, in nm.
+        zoom_px: Side of the box around its pixel to which a field is cut, in px of the window, at least 1; the box
+            stays inside the window and is drawn into the first row. Without it fields are shown whole.
+
+    Returns:
+        RGB ``uint8``.
+
+    Raises:
+        ValueError: if shapes differ, an outcome is unknown, a pixel lies outside, or a field is not within −1…1.
+    """
+    _check(image, probability, truth, fields)
+    side = max(image.shape)
+    scale = float(-(-_SMALLEST // side)) if side <= _LARGEST else 1 / -(-side // _LARGEST)
+    whole = _View(0, 0, image.shape[0], image.shape[1], scale)
+    views = [_zoomed(whole, field.pixel, zoom_px) for field in fields]
+    font = font_of(max(13, round(side * scale / 26)))
+    marked = np.where(truth == IGNORE, 90, 255 * (truth == 1)).astype(np.uint8)
+    cells = [
+        framed(_overview(grey, whole, fields, views, pixel_size_nm, font), [title], BLACK, 1, font)
+        for title, grey in (("image", image), ("probability", probability), ("truth", marked))
+    ]
+    cells.append(_key(cells[0].size, fields, font, zoomed=zoom_px is not None))
+    for number, (field, view) in enumerate(zip(fields, views, strict=True), 1):
+        picture = _field(field, view, pixel_size_nm, font)
+        title = f"{number}  {field.outcome}  at y {field.pixel[0]}, x {field.pixel[1]}"
+        lines = [title, *wrapped(field.caption, picture.width, font)]
+        cells.append(framed(picture, lines, OUTCOME_COLOURS[field.outcome], max(3, round(font.size / 4)), font))
+    return sheet(cells, _COLUMNS, gap=round(font.size))
+
+
+def _check(image: Picture, probability: Picture, truth: Picture, fields: Sequence[PanelField]) -> None:
+    shapes = {image.shape, probability.shape, truth.shape, *(field.values.shape for field in fields)}
+    if len(shapes) > 1 or image.ndim != 2:
+        raise ValueError(f"image, probability, truth and fields need one shape (Y, X), got {sorted(shapes)}")
+    for field in fields:
+        if field.outcome not in OUTCOME_COLOURS:
+            raise ValueError(f"outcome {field.outcome!r} is none of {', '.join(OUTCOME_COLOURS)}")
+        if not all(0 <= at < side for at, side in zip(field.pixel, image.shape, strict=True)):
+            raise ValueError(f"pixel {field.pixel} lies outside a window of {image.shape} px")
+
+
+def _zoomed(whole: _View, pixel: tuple[int, int], zoom_px: int | None) -> _View:
+    if zoom_px is None:
+        return whole
+    height, width = min(zoom_px, whole.height), min(zoom_px, whole.width)
+    top = min(max(pixel[0] - height // 2, 0), whole.height - height)
+    left = min(max(pixel[1] - width // 2, 0), whole.width - width)
+    return _View(top, left, height, width, whole.scale * min(whole.height / height, whole.width / width))
+
+
+def _overview(
+    grey: Picture, whole: _View, fields: Sequence[PanelField], views: Sequence[_View], pixel_size_nm: float, font: Font
+) -> Image.Image:
+    """The window with boxes, crosses and numbers, the crosses above all boxes."""
+    step = max(1, round(1 / whole.scale))
+    picture = _enlarged(Image.fromarray(grey).reduce(step).convert("RGB"), whole)
+    draw = ImageDraw.Draw(picture)
+    for view, field in zip(views, fields, strict=True):
+        if view != whole:
+            corners = (*whole.at(view.top, view.left), *whole.at(view.top + view.height, view.left + view.width))
+            box(draw, corners, OUTCOME_COLOURS[field.outcome], max(2, round(font.size / 8)))
+    for number, field in enumerate(fields, 1):
+        x, y = whole.at(field.pixel[0] + 0.5, field.pixel[1] + 0.5)
+        cross(draw, (x, y), OUTCOME_COLOURS[field.outcome], font.size / 5, font.size / 2)
+        shift, anchor = (0.4, "ls") if x < picture.width - 2.5 * font.size else (-0.4, "rs")
+        place = (x + shift * font.size, max(y - 0.3 * font.size, 1.2 * font.size))
+        draw.text(place, str(number), WHITE, font, anchor, stroke_width=3, stroke_fill=OUTCOME_COLOURS[field.outcome])
+    scale_bar(draw, picture.size, pixel_size_nm / whole.scale, font)
+    return picture
+
+
+def _field(field: PanelField, view: _View, pixel_size_nm: float, font: Font) -> Image.Image:
+    values = field.values[view.top : view.top + view.height, view.left : view.left + view.width]
+    step = max(1, math.ceil(1 / view.scale - 1e-9))
+    picture = _enlarged(Image.fromarray(field_colours(_strongest(values, step))), view)
+    draw = ImageDraw.Draw(picture)
+    # The evidence at the pixel itself, often the strongest, has to stay visible between the arms.
+    place, gap = view.at(field.pixel[0] + 0.5, field.pixel[1] + 0.5), max(font.size / 2, 2.5 * view.scale)
+    cross(draw, place, BLACK, gap, font.size / 2)
+    scale_bar(draw, picture.size, pixel_size_nm / view.scale, font)
+    return picture
+
+
+def _enlarged(picture: Image.Image, view: _View) -> Image.Image:
+    size = (round(view.width * view.scale), round(view.height * view.scale))
+    return picture.resize(size, Image.Resampling.NEAREST)
+
+
+def _strongest(values: Values, step: int) -> Values:
+    """The value of largest magnitude in every block of ``step`` × ``step`` px."""
+    height, width = values.shape
+    padded = np.pad(values, ((0, -height % step), (0, -width % step)))
+    blocks = padded.reshape(padded.shape[0] // step, step, -1, step).swapaxes(1, 2)
+    flat = blocks.reshape(*blocks.shape[:2], -1)
+    return np.take_along_axis(flat, np.abs(flat).argmax(axis=-1)[..., None], axis=-1)[..., 0]
+
+
+def _key(size: tuple[int, int], fields: Sequence[PanelField], font: Font, zoomed: bool) -> Image.Image:
+    """Colour bar and meaning of the colours, as large as the panel beside it if its text has room there."""
+    cell = Image.new("RGB", (max(size[0], round(18 * font.size)), max(size[1], round(15 * font.size))), WHITE)
+    draw = ImageDraw.Draw(cell)
+    top, width = round(1.6 * font.size), round(1.2 * font.size)
+    height = cell.height - top
+    bar = np.linspace(1, -1, height, dtype=np.float32)[:, None]
+    # Along the bar it is the place that is even, so the values are the places' inverse.
+    colours = field_colours(np.repeat(np.sign(bar) * np.abs(bar) ** (1 / GAMMA), width, axis=1))
+    cell.paste(Image.fromarray(colours), (0, top))
+    draw.rectangle((0, top, width - 1, top + height - 1), outline=BLACK)
+    for tick in _TICKS:
+        y = top + (height - 1) * (1 - math.copysign(abs(tick) ** GAMMA, tick)) / 2
+        draw.line((width, y, width + font.size / 3, y), BLACK, 2)
+        y = min(max(y, top + 0.5 * font.size), cell.height - 0.5 * font.size)
+        draw.text((width + font.size / 2, y), f"{tick:g}".replace("-", "−"), BLACK, font, "lm")
+    x = width + 4.5 * font.size
+    draw.text((x, top), "evidence for", BLACK, font)
+    draw.text((x, cell.height - 1), "evidence against", BLACK, font, "lb")
+    notes = [f"colour: sign(w)·|w|^{GAMMA:g}", *(["boxes: parts shown below"] if zoomed else [])]
+    draw.text((x, top + 0.55 * height), "\n".join(notes), BLACK, font, spacing=0.4 * font.size)
+    for row, name in enumerate(name for name in OUTCOME_COLOURS if name in {field.outcome for field in fields}):
+        y = top + 0.14 * height + 1.5 * font.size * row
+        draw.rectangle((x, y, x + font.size, y + font.size), fill=OUTCOME_COLOURS[name])
+        draw.text((x + 1.5 * font.size, y + font.size / 2), f"{name}  {_MEANING[name]}", BLACK, font, "lm")
+    return cell

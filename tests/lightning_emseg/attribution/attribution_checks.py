@@ -1,0 +1,33 @@
+"""Windows and networks that the tests of captum's methods share."""
+
+import torch
+from torch import Tensor, nn
+
+
+def windows(*shape: int) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(11)
+    return torch.rand(shape) * 255, torch.rand(shape) * 255
+
+
+def settled(network: nn.Module, side: int = 64) -> nn.Module:
+    """A network in evaluation mode whose batch norms have seen noise."""
+    torch.manual_seed(5)
+    for module in network.train().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.5
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.rand(2, 1, side, side) * 255)
+    return network.eval()
+
+
+def bias_free(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False),
+        shared := nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 1, 1),
+        nn.Conv2d(4, 3, 3, padding=1, bias=False),
+        shared,
+        nn.Conv2d(3, 1, 1, bias=False),
+    ).eval()

@@ -1,0 +1,147 @@
+"""Numbers of places against a reference in plain integers, and against what chance allows."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import chisquare
+
+from lightning_emseg.attribution.location_hash import Purpose, location_hash, location_noise
+
+WORD = 2**64 - 1
+KEYS = ((0, 0), (0, 1), (1, 0), (42, 7), (2**40, 123456789))
+numbers = st.integers(-(2**40), 2**64 - 1)
+
+
+def splitmix64(seed: int, count: int) -> list[int]:
+    """The generator as published, one output after the other."""
+    found = []
+    for _ in range(count):
+        seed = (seed + 0x9E3779B97F4A7C15) & WORD
+        mixed = ((seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9) & WORD
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & WORD
+        found.append(mixed ^ (mixed >> 31))
+    return found
+
+
+def correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """In units of its standard error for independent values."""
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1]) * float(np.sqrt(first.size))
+
+
+def test_the_reference_gives_the_published_outputs() -> None:
+    assert splitmix64(1234567, 3) == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert splitmix64(0, 1) == [0xE220A8397B1DCDAF]
+
+
+@given(
+    key=st.lists(st.integers(0, 20), min_size=1, max_size=3), place=st.lists(st.integers(0, 20), min_size=1, max_size=3)
+)
+def test_every_number_picks_an_output_of_the_generator_seeded_before(key: list[int], place: list[int]) -> None:
+    expected = len(key)
+    for number in (*key, *place):
+        expected = splitmix64(expected, number + 1)[-1]
+    assert int(location_hash(key, place, [1] * len(place)).item()) == expected
+
+
+@given(data=st.data(), axes=st.integers(2, 3), key=st.tuples(numbers, numbers))
+def test_windows_share_the_numbers_of_the_places_they_share(
+    data: st.DataObject, axes: int, key: tuple[int, int]
+) -> None:
+    origin = data.draw(st.tuples(*[st.integers(-50, 10**6)] * axes))
+    shape = data.draw(st.tuples(*[st.integers(2, 9)] * axes))
+    first = data.draw(st.tuples(*[st.integers(0, side - 1) for side in shape]))
+    size = tuple(side - at for side, at in zip(shape, first, strict=True))
+    inner = tuple(a + b for a, b in zip(origin, first, strict=True))
+    part = tuple(slice(at, None) for at in first)
+    for made in (location_hash, location_noise):
+        np.testing.assert_array_equal(made(key, origin, shape)[part], made(key, inner, size))
+
+
+def test_shape_and_type() -> None:
+    assert location_hash((1,), (0, 0, 0), (2, 3, 4)).shape == (2, 3, 4)
+    assert location_hash((1,), (0, 0), (2, 3)).dtype == np.uint64
+    assert location_noise((1,), (0, 0), (2, 3)).dtype == np.uint8
+    with pytest.raises(ValueError, match="zip"):
+        location_hash((1,), (0, 0), (2, 3, 4))
+
+
+def test_keys_and_axes_do_not_stand_in_for_each_other() -> None:
+    places: Sequence[tuple[tuple[int, ...], tuple[int, ...]]] = (
+        ((1, 2), (3, 4)),
+        ((2, 1), (3, 4)),
+        ((1, 2), (4, 3)),
+        ((1,), (2, 3, 4)),
+        ((1, 2, 3), (4,)),
+        ((1, 2, 0), (3, 4)),
+        ((1, 2), (0, 3, 4)),
+        ((-1, 2), (3, 4)),
+    )
+    found = {int(location_hash(key, place, [1] * len(place)).item()) for key, place in places}
+    assert len(found) == len(places)
+
+
+def test_a_large_window_has_no_number_twice() -> None:
+    window = location_hash((5,), (9000, 9000), (1024, 1024))
+    assert np.unique(window).size == window.size
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("shape", [(512, 512), (16, 128, 128)])
+def test_noise_is_uniform(key: tuple[int, int], shape: tuple[int, ...]) -> None:
+    noise = location_noise(key, [700] * len(shape), shape)
+    assert chisquare(np.bincount(noise.ravel(), minlength=256)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_bit_is_set_half_of_the_time(key: tuple[int, int]) -> None:
+    window = location_hash(key, (0, 0), (512, 512))
+    shares = np.array([np.mean((window >> np.uint64(bit)) & np.uint64(1)) for bit in range(64)])
+    # 64 bits: at five standard errors chance would raise its hand once in 30,000 runs.
+    assert np.abs(shares - 0.5).max() < 5 * 0.5 / 512
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (32, 96, 96)])
+@pytest.mark.parametrize("origin", [0, 9000, -300])
+def test_neighbours_are_not_correlated(shape: tuple[int, ...], origin: int) -> None:
+    start = (origin,) * len(shape)
+    noise = location_noise((3, 1), start, shape)
+    steps = [*itertools.product((0, 1), repeat=len(shape)), *(tuple(16 * np.eye(len(shape), dtype=int)[0]),)]
+    for step in steps[1:]:
+        shifted = location_noise((3, 1), [origin + int(by) for by in step], shape)
+        assert abs(correlation(noise, shifted)) < 4
+
+
+def test_neighbours_are_independent_in_their_high_bits() -> None:
+    noise = location_noise((0, 0), (0, 0), (512, 512)) >> 4
+    for first, second in ((noise[:, :-1:2], noise[:, 1::2]), (noise[:-1:2], noise[1::2])):
+        pairs = np.bincount((first.astype(np.int64) * 16 + second).ravel(), minlength=256)
+        assert chisquare(pairs).pvalue > 1e-3
+
+
+def test_axes_are_not_correlated() -> None:
+    noise = location_noise((3, 1), (0, 0), (512, 512))
+    upper = np.triu_indices(512, 1)
+    assert abs(correlation(noise[upper], noise.T[upper])) < 4
+    volume = location_noise((3, 1), (0, 0, 0), (64, 64, 64))
+    assert abs(correlation(volume[5], volume[:, 5])) < 4
+    assert abs(correlation(volume[0], location_noise((3, 1), (0, 0), (64, 64)))) < 4
+
+
+def test_keys_are_not_correlated() -> None:
+    windows = [location_noise(key, (100, 100), (512, 512)) for key in KEYS]
+    for first, second in itertools.combinations(windows, 2):
+        assert abs(correlation(first, second)) < 4
+
+
+def test_what_is_noise_says_nothing_about_other_purposes() -> None:
+    key = (4, 2)
+    priority = location_hash((Purpose.PRIORITY, *key), (0, 0), (512, 512))
+    noise = location_noise(key, (0, 0), (512, 512))
+    # Pixels are chosen by low priority numbers: their noise must not be dark for it.
+    chosen = noise.ravel()[np.argsort(priority.ravel())[:20000]]
+    assert chisquare(np.bincount(chosen, minlength=256)).pvalue > 1e-3

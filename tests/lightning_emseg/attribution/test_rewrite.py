@@ -1,0 +1,210 @@
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from attribution_checks import settled
+from captum.attr import DeepLift
+from torch import Tensor, nn
+
+from data_modules.errors import UserError
+from lightning_emseg.attribution.outputs import PixelOutput
+from lightning_emseg.attribution.rewrite import leaves, one_call_each
+from lightning_emseg.modules.casenet import CASENet
+from lightning_emseg.modules.linknet import LinkNet
+from lightning_emseg.modules.unet import UNet
+from lightning_emseg.modules.vanilla_unet import VanillaUNet
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "vanilla U-Net": lambda: VanillaUNet(base_channels=4, depth=3),
+    "LinkNet": lambda: LinkNet(encoder="resnet18"),
+    "U-Net": lambda: UNet(encoder="resnet18"),
+    "U-Net with scSE": lambda: UNet(encoder="resnet18", decoder_attention="scse"),
+    "U-Net of two scales": lambda: UNet(encoder="resnet18", scales=[0.5, 1.0]),
+    "hypercolumns": lambda: LinkNet(encoder="resnet18", hypercolumns=True),
+    "CASENet": lambda: CASENet("resnet18"),
+}
+
+
+class Twice(nn.Module):
+    """One ReLU, in place, after each of two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        answers: Tensor = self.relu(self.second(self.relu(self.first(x))))
+        return answers
+
+
+class PooledAndKept(nn.Module):
+    """A feature map that is pooled and handed on, as in every U-Net."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.pool = layer, nn.MaxPool1d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.layer(x)
+        return torch.cat([self.pool(features), features], dim=-1).sum(dim=-1)
+
+
+class Loop(nn.Module):
+    """Calls its ReLU as often as the input says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(int(x.sum())):
+            x = self.relu(x)
+        return x
+
+
+def calls_of(network: nn.Module, example: Tensor) -> dict[nn.Module, int]:
+    counts = dict.fromkeys(leaves(network), 0)
+
+    def count(module: nn.Module, *_: object) -> None:
+        counts[module] += 1
+
+    for leaf in counts:
+        leaf.register_forward_pre_hook(count)
+    network(example)
+    return counts
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_answers_the_same_with_each_module_called_once(name: str) -> None:
+    torch.manual_seed(0)
+    network = PixelOutput(settled(NETWORKS[name]()))
+    example = torch.rand(1, 1, 64, 64) * 255
+    copied = one_call_each(network, example)
+    other = torch.rand(2, 1, 64, 64) * 255
+    with torch.no_grad():
+        for window in (example, other):
+            torch.testing.assert_close(copied(window), network(window), rtol=1e-5, atol=1e-6)
+    assert max(calls_of(copied, example).values()) == 1
+    assert not any(getattr(module, "inplace", False) for module in copied.modules())
+    assert max(calls_of(network, example).values()) > 1 or name == "vanilla U-Net" or "CASENet" in name
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_original_is_untouched(training: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), shared := nn.ReLU(inplace=True), nn.Conv2d(3, 3, 1))
+    network.append(shared).train(training)
+    network[0].weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    example = torch.rand(1, 1, 8, 8)
+    kept = example.clone()
+    copied = one_call_each(network, example)
+    copied(example * 2)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(example, kept)
+    assert example.requires_grad is False
+    assert network[2] is shared
+    assert network[4] is shared
+    assert shared.inplace
+    assert all(module.training is training for module in network.modules())
+    assert [weight.requires_grad for weight in network.parameters()] == [False, *[True] * 5]
+    assert all(not module._forward_pre_hooks and not module._forward_hooks for module in network.modules())
+    weights = {weight.data_ptr() for weight in network.parameters()}
+    assert not weights & {weight.data_ptr() for weight in copied.parameters()}
+
+
+def test_the_copy_is_in_evaluation_mode() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.9)).train()
+    copied = one_call_each(network, torch.rand(1, 4))
+    window = torch.rand(2, 4)
+    assert torch.equal(copied(window), network[0](window))
+
+
+def test_a_network_that_is_one_module_can_be_copied() -> None:
+    copied = one_call_each(nn.ReLU(inplace=True), torch.tensor([[-1.0, 2.0]]))
+    assert copied(torch.tensor([[3.0, -4.0]])).tolist() == [[3.0, 0.0]]
+
+
+def test_a_reused_relu_gets_the_rescale_rule_at_both_places() -> None:
+    torch.manual_seed(3)
+    network = Twice().eval()
+    window, baseline = torch.randn(1, 3), torch.randn(1, 3)
+    hidden, hidden_0 = network.first(window), network.first(baseline)
+    answer, answer_0 = network.second(F.relu(hidden)), network.second(F.relu(hidden_0))
+    # Shrikumar et al. 2017, eq. 13: the multiplier of a non-linear step is the ratio of the differences.
+    inner = (F.relu(hidden) - F.relu(hidden_0)) / (hidden - hidden_0)
+    outer = (F.relu(answer) - F.relu(answer_0)) / (answer - answer_0)
+    copied = one_call_each(network, window)
+    for target in (0, 1):
+        weights = (network.second.weight[target] * inner[0]) @ network.first.weight * outer[0, target]
+        expected = weights * (window - baseline)
+        torch.testing.assert_close(DeepLift(copied).attribute(window, baseline, target=target), expected)
+
+
+@pytest.mark.parametrize(
+    ("layer", "handed_on"), [(nn.ReLU(), [2.0, -1.0, 0.0, 5.0]), (nn.BatchNorm1d(1, eps=0.0), [2.0, -1.0, -2.0, 5.0])]
+)
+def test_a_map_that_is_pooled_and_handed_on_keeps_both_shares(layer: nn.Module, handed_on: list[float]) -> None:
+    network = PooledAndKept(layer).eval()
+    window, baseline = torch.tensor([[[3.0, 1.0, -2.0, 5.0]]]), torch.tensor([[[1.0, 2.0, 0.0, 0.0]]])
+    # The first maximum goes from 2 to 3, the second from 0 to 5, which pixels 0 and 3 bring about.
+    expected = torch.tensor([[[1.0, 0.0, 0.0, 5.0]]]) + torch.tensor(handed_on)
+    copied = one_call_each(network, window)
+    torch.testing.assert_close(DeepLift(copied).attribute(window, baseline, target=0), expected)
+    # What it is for: captum alone forgets the rule for the pool, or what was handed on.
+    assert not torch.allclose(DeepLift(network).attribute(window, baseline, target=0), expected)
+
+
+def test_each_pass_begins_anew_after_one_that_failed() -> None:
+    network = Twice().eval()
+    copied = one_call_each(network, torch.rand(1, 3))
+    second = copied.network.second  # type: ignore[union-attr]
+    handle = second.register_forward_pre_hook(lambda *_: 1 / 0)  # type: ignore[union-attr]
+    with pytest.raises(ZeroDivisionError):
+        copied(torch.rand(1, 3))
+    handle.remove()
+    window = torch.rand(5, 3)
+    assert torch.equal(copied(window), network(window))
+
+
+def test_copies_of_the_copy_are_independent() -> None:
+    copied = one_call_each(Twice(), torch.rand(1, 3))
+    again = copy.deepcopy(copied)
+    window = torch.rand(2, 3)
+    assert torch.equal(again(window), copied(window))
+
+
+def test_a_network_that_relies_on_working_in_place_is_refused() -> None:
+    class KeepsRectified(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.relu(x)
+            return x + 1
+
+    with pytest.raises(UserError, match=r"KeepsRectified answers otherwise .* take InputXGradient"):
+        one_call_each(KeepsRectified(), torch.tensor([[-1.0, 2.0]]))
+
+
+def test_a_network_that_looks_into_a_reused_module_is_refused() -> None:
+    class Looks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            answers: Tensor = self.layer(self.layer(x)) + self.layer.in_features
+            return answers
+
+    with pytest.raises(UserError, match="Looks reads attributes of a module"):
+        one_call_each(Looks(), torch.rand(1, 2))
+
+
+def test_a_course_that_depends_on_the_input_is_refused() -> None:
+    copied = one_call_each(Loop(), torch.tensor([[2.0]]))
+    with pytest.raises(UserError, match="ReLU is called more than 2 times"):
+        copied(torch.tensor([[3.0]]))
