@@ -20,7 +20,9 @@ from data_modules.isbi2012 import ISBI2012
 from data_modules.synthesize import SyntheticMosaics
 from data_modules.urisc import URISC
 from lightning_emseg import checkpoints
+from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.callbacks import (
+    AttributionFields,
     MegapixelProgressBar,
     Overlays,
     PredictionWriter,
@@ -39,7 +41,11 @@ from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 
 # Imported, a class can be named in YAML without its module: `class_path: UNet`.
-SHORT_NAMES = (CASENet, LinkNet, SmpModel, UNet, UNetTransfer, VanillaUNet, ISBI2012, Mosaic, SyntheticMosaics, URISC)
+SHORT_NAMES = (
+    *(CASENet, LinkNet, SmpModel, UNet, UNetTransfer, VanillaUNet),
+    *(ISBI2012, Mosaic, SyntheticMosaics, URISC),
+    *(AttributionFields, IntegratedGradients),
+)
 
 
 class RunConfig(SaveConfigCallback):

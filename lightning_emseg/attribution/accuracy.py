@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from data_modules.grid import Shape
 from lightning_emseg.attribution.area import Values, normalised, pixels_above
+from lightning_emseg.attribution.fields import Field
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Accuracy:
     Attributes:
         thresholds: K values k.
         pixels: Number of pixels in the sample.
-        mean_error: Mean over pixels of ``|S_k / exact S_k − 1|``.
+        mean_error: Mean over pixels of ``|S_k / exact S_k − 1|``; S_k itself, in px, where the exact one is 0.
         largest_error: The largest of these.
         bias: Mean S_k over the mean exact S_k, minus 1: the error of a table's means.
         correlation: Mean over pixels of the correlation with the exact field.
@@ -77,14 +78,11 @@ def summarise(differences: Sequence[Difference], thresholds: Sequence[float]) ->
     )
 
 
-def effective_reach(
-    fields: Sequence[Values], pixels: Sequence[Shape], threshold: float, kept: float = 0.99
-) -> tuple[int, ...]:
+def effective_reach(fields: Sequence[Field], threshold: float, kept: float = 0.99) -> Shape:
     """Distance from the pixel within which almost all of a field's area lies.
 
     Args:
-        fields: Exact fields over whole windows.
-        pixels: The pixel of each, in px of the window.
+        fields: Exact ones, at least one.
         threshold: The smallest k of interest.
         kept: Share of all pixels above the threshold, over the fields together, 0–1.
 
@@ -92,9 +90,9 @@ def effective_reach(
         Chebyshev distance in px, the same along every axis, at least 1.
     """
     distances: list[NDArray[np.int64]] = []
-    for field, pixel in zip(fields, pixels, strict=True):
-        places = np.argwhere(normalised(field) > threshold)
-        distances.append(np.abs(places - np.array(pixel)).max(axis=1, initial=0))
-    found = np.concatenate(distances) if distances else np.zeros(0)
+    for field in fields:
+        places = np.argwhere(normalised(field.values) > threshold) + np.array(field.origin)
+        distances.append(np.abs(places - np.array(field.pixel)).max(axis=1, initial=0))
+    found = np.concatenate(distances)
     reach = int(np.quantile(found, kept, method="higher")) if len(found) else 1
-    return (max(1, reach),) * fields[0].ndim
+    return (max(1, reach),) * len(fields[0].pixel)

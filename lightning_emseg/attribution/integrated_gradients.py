@@ -1,11 +1,13 @@
 """Integrated gradients of many pixels: the settings, and how the exact and the fast path are chosen."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from data_modules.errors import UserError
 from data_modules.grid import Shape
 from lightning_emseg.attribution.accuracy import effective_reach
 from lightning_emseg.attribution.baselines import Baseline
@@ -35,6 +37,9 @@ class IntegratedGradients(AttributionMethod):
             fields of a few pixels have 99 % of their area.
         precision: ``bf16`` computes fast fields in 16-bit brain floats, where the hardware has them; its error is
             measured with the other.
+
+    Raises:
+        UserError: if ``steps`` is below 2 or ``reach`` below 1.
     """
 
     def __init__(
@@ -47,8 +52,15 @@ class IntegratedGradients(AttributionMethod):
         reach: int | None = None,
         precision: Precision = "32",
     ) -> None:
+        if steps < 2:
+            raise UserError(f"IntegratedGradients: steps must be at least 2, but is {steps}; 100 is usual")
+        if reach is not None and reach < 1:
+            raise UserError(
+                f"IntegratedGradients: reach must be at least 1 px, but is {reach}; leave it out to measure it"
+            )
         self.steps, self.rule, self.output, self.baseline = steps, rule, output, baseline
         self.exact, self.reach, self.precision = exact, reach, precision
+        self.passes = 3 * steps
 
     def bind(self, network: nn.Module, stride: int) -> "BoundIntegratedGradients":
         """Prepare for one network; see :meth:`AttributionMethod.bind`."""
@@ -62,14 +74,10 @@ class BoundIntegratedGradients(BoundMethod):
         method: The settings.
         network: As in :meth:`AttributionMethod.bind`.
         stride: Multiple that the sides of its windows must have.
-
-    Attributes:
-        reach: Distance in px at which fast fields are cut off, one value an axis, or ``None`` until it is known.
     """
 
     def __init__(self, method: IntegratedGradients, network: nn.Module, stride: int) -> None:
         self.method, self._network, self._stride = method, network, stride
-        self.reach: Shape | None = None
         self._radii: dict[Shape, Shape | None] = {}
         self._fast: PixelOutput | None = None
 
@@ -79,7 +87,8 @@ class BoundIntegratedGradients(BoundMethod):
         """Fast fields, or exact ones where these are asked for, or where nothing is known of their reach."""
         reach = self._reach(image.ndim - 1)
         radius = self._radius(image)
-        if self.method.exact or reach is None or (radius is not None and radius <= reach):
+        within_reach = radius is not None and reach is not None and all(map(operator.le, radius, reach))
+        if self.method.exact or reach is None or within_reach:
             return self.exact_fields(image, baseline, pixels)
         if self._fast is None:
             self._fast = PixelOutput(folded(self._network, image[None]), self.method.output)
@@ -99,16 +108,10 @@ class BoundIntegratedGradients(BoundMethod):
         path = Path(self.method.steps, self.method.rule)
         return exact_fields(answers, image, baseline, pixels, path, self._radius(image), self._stride)
 
-    def calibrate(self, exact: Sequence[Field], shape: Shape, threshold: float) -> None:
+    def calibrate(self, exact: Sequence[Field], threshold: float) -> None:
         """Measure the reach, unless it is given."""
         if exact:
-            values = [field.whole(shape) for field in exact]
-            self.reach = effective_reach(values, [field.pixel for field in exact], threshold)
-
-    @property
-    def passes(self) -> int:
-        """Forward passes that the field of one group costs, about; a backward pass counts twice."""
-        return 3 * self.method.steps
+            self.reach = effective_reach(exact, threshold)
 
     @property
     def record(self) -> dict[str, Any]:

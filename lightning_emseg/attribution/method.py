@@ -13,7 +13,14 @@ from lightning_emseg.attribution.outputs import Output
 
 
 class BoundMethod(ABC):
-    """A method and the network that it explains."""
+    """A method and the network that it explains.
+
+    Attributes:
+        reach: Distance in px at which :meth:`fields` cuts off, one value an axis; ``None`` where it does not, or where
+            :meth:`calibrate` has not found out yet.
+    """
+
+    reach: Shape | None = None
 
     @abstractmethod
     def fields(
@@ -36,20 +43,14 @@ class BoundMethod(ABC):
         """The same without any approximation in space; ``None`` where :meth:`fields` makes none."""
         return None
 
-    def calibrate(self, exact: Sequence[Field], shape: Shape, threshold: float) -> None:
+    def calibrate(self, exact: Sequence[Field], threshold: float) -> None:
         """Learn from exact fields what :meth:`fields` needs to know; a method that needs nothing learns nothing.
 
         Args:
             exact: Of :meth:`exact_fields`.
-            shape: Of their windows, in px.
             threshold: The smallest k of interest.
         """
         return
-
-    @property
-    def passes(self) -> int:
-        """Forward passes that the field of one group costs, about; a backward pass counts twice."""
-        return 3
 
     @property
     @abstractmethod
@@ -63,10 +64,12 @@ class AttributionMethod(ABC):
     Attributes:
         output: What is attributed, ``logit`` or ``probability``.
         baseline: What the image is compared with, by methods that do.
+        passes: Forward passes that one field costs, about; a backward pass counts twice.
     """
 
     output: Output
     baseline: Baseline
+    passes: int = 3
 
     @abstractmethod
     def bind(self, network: nn.Module, stride: int) -> BoundMethod:

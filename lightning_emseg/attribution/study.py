@@ -1,6 +1,6 @@
 """One study of attribution fields: pixels are chosen, shared out as units of work, measured, and put together again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
@@ -68,48 +68,53 @@ class Found:
 
     Attributes:
         place: The window.
+        shape: Of the window, in px after any resize.
         row: For the table.
         exact: Whether it is of the exact field.
         field: Where it was to be kept.
     """
 
     place: Place
+    shape: Shape
     row: Row
     exact: bool
     field: Field | None
 
 
-def units_of(
-    method: BoundMethod,
-    place: Place,
-    pixels: Sequence[Shape],
-    outcomes: Sequence[str],
-    checked: Sequence[int],
-    kept: Sequence[int],
+def exact_units(place: Place, pixels: Sequence[Shape], outcomes: Sequence[str], checked: Sequence[int]) -> list[Unit]:
+    """One unit for each pixel whose exact field is wanted.
+
+    Args:
+        place: The window.
+        pixels: In px of the window.
+        outcomes: One a pixel.
+        checked: Positions in ``pixels``.
+    """
+    return [Unit(place, (pixels[at],), (outcomes[at],), True, (True,)) for at in checked]
+
+
+def shared_units(
+    method: BoundMethod, place: Place, pixels: Sequence[Shape], outcomes: Sequence[str], kept: Collection[int]
 ) -> list[Unit]:
-    """Divide the work on one window; which pixels share a pass does not depend on who does it.
+    """One unit for each group of pixels that share a pass, which does not depend on who computes it.
 
     Args:
         method: That attributes.
         place: The window.
         pixels: In px of the window.
         outcomes: One a pixel.
-        checked: Positions in ``pixels`` of those whose exact field is computed too.
-        kept: Positions of those whose fields are wanted.
+        kept: Positions in ``pixels`` of those whose fields are wanted.
     """
-    wanted = set(checked) | set(kept)
-    exact = [Unit(place, (pixels[at],), (outcomes[at],), True, (True,)) for at in checked]
-    shared = [
+    return [
         Unit(
             place,
             tuple(pixels[at] for at in group),
             tuple(outcomes[at] for at in group),
             False,
-            tuple(at in wanted for at in group),
+            tuple(at in kept for at in group),
         )
         for group in method.groups(pixels)
     ]
-    return exact + shared
 
 
 def share_of(units: Sequence[Unit], rank: int, world: int) -> list[Unit]:
@@ -122,16 +127,14 @@ def measure(
     setting: Setting,
     units: Sequence[Unit],
     device: torch.device,
-    known: Mapping[tuple[Place, Shape], Field] | None = None,
 ) -> Iterator[Found]:
     """Compute the fields of some units, window by window.
 
     Args:
         method: That attributes.
         setting: Of the study.
-        units: In the order of :func:`units_of`.
+        units: Those of a window behind each other, exact ones apart from the others.
         device: Of the network.
-        known: Exact fields that need not be computed again.
     """
     for place, some in groupby(units, key=lambda unit: unit.place):
         window = setting.read(place)
@@ -141,7 +144,7 @@ def measure(
             group = list(chosen)
             pixels = [pixel for unit in group for pixel in unit.pixels]
             if exact:
-                fields = _exact(method, image, baseline, [(place, pixel) for pixel in pixels], known or {})
+                fields = method.exact_fields(image, baseline, pixels) or []
             else:
                 sizes = np.cumsum([0, *(len(unit.pixels) for unit in group)]).tolist()
                 together = [list(range(first, last)) for first, last in pairwise(sizes)]
@@ -150,22 +153,12 @@ def measure(
                 fields,
                 (outcome for unit in group for outcome in unit.outcomes),
                 (kept for unit in group for kept in unit.kept),
-                strict=True,
+                # A method that approximates nothing has no other fields to compare with.
+                strict=not exact or bool(fields),
             )
             for field, outcome, kept in named:
-                yield Found(place, row_of(setting, place, window, field, outcome), exact, field if kept else None)
-
-
-def _exact(
-    method: BoundMethod,
-    image: torch.Tensor,
-    baseline: torch.Tensor,
-    wanted: Sequence[tuple[Place, Shape]],
-    known: Mapping[tuple[Place, Shape], Field],
-) -> list[Field]:
-    unknown = [pixel for place, pixel in wanted if (place, pixel) not in known]
-    fresh = iter(method.exact_fields(image, baseline, unknown) or () if unknown else ())
-    return [known[key] if key in known else next(fresh) for key in wanted]
+                row = row_of(setting, place, window, field, outcome)
+                yield Found(place, window.truth.shape, row, exact, field if kept else None)
 
 
 def row_of(setting: Setting, place: Place, window: Window, field: Field, outcome: str) -> Row:
@@ -188,21 +181,19 @@ def row_of(setting: Setting, place: Place, window: Window, field: Field, outcome
     )
 
 
-def accuracy_of(found: Sequence[Found], shapes: Mapping[Place, Shape], thresholds: Sequence[float]) -> Accuracy | None:
-    """Errors of fast fields on the pixels whose exact fields were computed too.
+def accuracy_of(found: Sequence[Found], thresholds: Sequence[float]) -> Accuracy | None:
+    """Errors of fast fields on the pixels whose exact fields were computed too; ``None`` where there are none.
 
     Args:
         found: Of all units.
-        shapes: Of the windows, in px.
         thresholds: Of which errors are given.
     """
     fast = {(each.place, each.field.pixel): each.field for each in found if each.field is not None and not each.exact}
-    pairs = [
-        (fast[each.place, each.field.pixel], each.field, shapes[each.place])
+    differences = [
+        compare(fast[each.place, each.field.pixel].whole(each.shape), each.field.whole(each.shape), thresholds)
         for each in found
         if each.exact and each.field is not None
     ]
-    differences = [compare(mine.whole(shape), exact.whole(shape), thresholds) for mine, exact, shape in pairs]
     return summarise_accuracy(differences, thresholds)
 
 

@@ -1,5 +1,6 @@
-"""Callbacks: the run folder, score files, prediction stores, overlays, speed, progress."""
+"""Callbacks: the run folder, score files, prediction stores, overlays, attribution fields, speed, progress."""
 
+from lightning_emseg.callbacks.attribution_fields import AttributionFields
 from lightning_emseg.callbacks.overlays import Overlays
 from lightning_emseg.callbacks.prediction_writer import PredictionWriter
 from lightning_emseg.callbacks.progress import MegapixelProgressBar
@@ -7,4 +8,12 @@ from lightning_emseg.callbacks.run_folder import RunFolder
 from lightning_emseg.callbacks.score_files import ScoreFiles
 from lightning_emseg.callbacks.throughput import Throughput
 
-__all__ = ["MegapixelProgressBar", "Overlays", "PredictionWriter", "RunFolder", "ScoreFiles", "Throughput"]
+__all__ = [
+    "AttributionFields",
+    "MegapixelProgressBar",
+    "Overlays",
+    "PredictionWriter",
+    "RunFolder",
+    "ScoreFiles",
+    "Throughput",
+]

@@ -12,8 +12,9 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from data_modules.errors import UserError
 from data_modules.grid import rows_left
-from data_modules.store import Earlier, Rows
+from data_modules.store import Rows
 from lightning_emseg import checkpoints
+from lightning_emseg.distributed import from_first_rank
 from lightning_emseg.inference.export import Format, Polarity, export_masks
 from lightning_emseg.inference.prediction_store import PredictionStore
 from lightning_emseg.inference.stitching import StitchedRows
@@ -68,7 +69,8 @@ class PredictionWriter(pl.Callback):
         self._level = level_of(float(module.threshold))
         provenance = self._provenance(trainer, module, data)
         store = PredictionStore(Path(str(self.out)), data.mosaics, data.label, provenance, self.overwrite)
-        earlier = self._survey(trainer, store)
+        # One rank looks and tells the others, who would otherwise see what it has begun meanwhile.
+        earlier = from_first_rank(store.survey)
         done = [found.rows if found else () for found in earlier]
         if all(found and found.state == "finished" for found in earlier):
             rank_zero_info(f"the predictions in {self.out} are complete: nothing is left to do")
@@ -84,20 +86,6 @@ class PredictionWriter(pl.Callback):
         if not trainer.is_global_zero:
             store.begin("guest", earlier, mine)
         return done
-
-    @staticmethod
-    def _survey(trainer: pl.Trainer, store: PredictionStore) -> list[Earlier | None]:
-        # One rank looks and tells the others, who would otherwise see what it has begun meanwhile.
-        answer: list[Earlier | None] | str = []
-        if trainer.is_global_zero:
-            try:
-                answer = store.survey()
-            except UserError as error:
-                answer = str(error)
-        answer = trainer.strategy.broadcast(answer)
-        if isinstance(answer, str):
-            raise UserError(answer)
-        return answer
 
     def _provenance(self, trainer: pl.Trainer, module: SegmentationMixin, data: EvaluationData) -> list[dict[str, Any]]:
         """Everything that the pixels of each mosaic's prediction depend on."""

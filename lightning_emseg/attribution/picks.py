@@ -1,0 +1,143 @@
+"""Which windows and which of their pixels a run looks at, the same whenever it looks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from data_modules.grid import Shape
+from data_modules.store import MosaicView
+from lightning_emseg.attribution.location_hash import number_of
+from lightning_emseg.attribution.points import OUTCOMES, priorities, stratified
+from lightning_emseg.attribution.study import foreground_probability
+from lightning_emseg.attribution.windows import Place, Window, read_window, window_shape
+
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Pixels of one window.
+
+    Attributes:
+        place: The window.
+        window: Its pixels.
+        probability: Quantised, ``uint8 (*S)``.
+        pixels: Chosen ones, in px of the window.
+        outcomes: One a pixel.
+    """
+
+    place: Place
+    window: Window
+    probability: NDArray[np.uint8]
+    pixels: tuple[Shape, ...]
+    outcomes: tuple[str, ...]
+
+    @property
+    def work(self) -> tuple[Place, tuple[Shape, ...], tuple[str, ...]]:
+        """What units of work are made of."""
+        return self.place, self.pixels, self.outcomes
+
+    def first_of_each(self, outcomes: Sequence[str] = OUTCOMES) -> list[int]:
+        """Positions of the first pixel of every outcome that occurs."""
+        return [self.outcomes.index(outcome) for outcome in outcomes if outcome in self.outcomes]
+
+
+def choose_windows(views: Sequence[MosaicView], size: Sequence[int], stride: int, count: int, seed: int) -> list[Place]:
+    """Windows at random places that show foreground and background, spread evenly over the mosaics.
+
+    Args:
+        views: Mosaics with labels.
+        size: Of a window in px; smaller mosaics get smaller windows.
+        stride: Multiple that sides must have.
+        count: Number of windows; fewer where no further place is found.
+        seed: Of the choice.
+    """
+    chosen: list[Place] = []
+    for place in _proposals(views, size, stride, count, seed):
+        if len(chosen) == count:
+            break
+        truth = views[place.mosaic].read_mask(place.origin, place.size)
+        if place not in chosen and (truth == 1).any() and (truth == 0).any():
+            chosen.append(place)
+    return chosen
+
+
+def _proposals(views: Sequence[MosaicView], size: Sequence[int], stride: int, count: int, seed: int) -> Iterator[Place]:
+    order = np.random.default_rng([seed, len(views)]).permutation(len(views))
+    for attempt in range(_TRIES * count):
+        mosaic = int(order[attempt % len(views)])
+        view = views[mosaic]
+        shape = window_shape(size, view.shape, stride)
+        room = [max(0, extent - side) for extent, side in zip(view.shape, shape, strict=True)]
+        random = np.random.default_rng([seed, number_of(view.key), attempt // len(views)])
+        yield Place(mosaic, tuple(int(random.integers(0, most + 1)) for most in room), shape)
+
+
+def pick(
+    network: nn.Module,
+    view: MosaicView,
+    place: Place,
+    level: int,
+    per_outcome: int,
+    seed: int,
+    device: torch.device,
+) -> Picks:
+    """Choose pixels of every outcome in one window; those of an earlier choice as long as their outcome is the same.
+
+    Args:
+        network: From grey windows to logits; its own prediction of the window decides on outcomes.
+        view: The mosaic.
+        place: The window.
+        level: Quantised threshold, 0–255.
+        per_outcome: Pixels of each outcome; fewer where there are fewer.
+        seed: Of the choice.
+        device: Of the network.
+    """
+    window = read_window(view, place)
+    probability = foreground_probability(network, window, device)
+    order = priorities((seed, number_of(view.key)), place.origin, window.truth.shape)
+    chosen = stratified(window.truth, probability >= level, per_outcome, order)
+    return Picks(
+        place, window, probability, tuple(pixel for pixel, _ in chosen), tuple(outcome for _, outcome in chosen)
+    )
+
+
+def spread(wanted: int, parts: int) -> list[int]:
+    """``wanted`` divided over ``parts`` as evenly as can be.
+
+    >>> spread(8, 3)
+    [3, 3, 2]
+    """
+    return [wanted // parts + (index < wanted % parts) for index in range(parts)]
+
+
+def checked_pixels(picks: Sequence[Picks], count: int) -> list[list[int]]:
+    """Pixels whose exact fields are computed too: every outcome in turn, over all windows in turn.
+
+    Args:
+        picks: Of all windows.
+        count: Number of pixels over all of them.
+
+    Returns:
+        For each window positions in its ``pixels``.
+    """
+    waiting = {
+        (number, outcome): [place for place, found in enumerate(each.outcomes) if found == outcome]
+        for number, each in enumerate(picks)
+        for outcome in OUTCOMES
+    }
+    chosen: list[list[int]] = [[] for _ in picks]
+    total = min(count, sum(len(each.pixels) for each in picks))
+    turn = 0
+    while sum(map(len, chosen)) < total:
+        for shift, outcome in enumerate(OUTCOMES):
+            # Shifted, so that few checks reach every outcome and every window.
+            number = (turn + shift) % len(picks)
+            if waiting[number, outcome] and sum(map(len, chosen)) < total:
+                chosen[number].append(waiting[number, outcome].pop(0))
+        turn += 1
+    return [sorted(places) for places in chosen]

@@ -1,0 +1,122 @@
+"""What the attribution callback leaves behind: tables, pictures, scalars."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_info
+
+from lightning_emseg.attribution.accuracy import Accuracy
+from lightning_emseg.attribution.area import THRESHOLDS, normalised
+from lightning_emseg.attribution.picks import Picks
+from lightning_emseg.attribution.study import Found
+from lightning_emseg.attribution.table import Summary, summarise
+from lightning_emseg.callbacks.overlays import log_picture
+from lightning_emseg.report.area_table import Record, point_records, summary_records, summary_text, write_records
+from lightning_emseg.report.attribution_panel import PanelField, attribution_panel
+from lightning_emseg.report.overlay import Picture, save
+
+_SHOWN = 4
+"""Pixels of a panel; as many as fit a row."""
+
+
+@dataclass(frozen=True)
+class AttributionReport:
+    """One run of the callback.
+
+    Attributes:
+        picks: Windows with their chosen pixels.
+        found: What was measured of each pixel.
+        accuracy: Of fast fields, where they were compared with exact ones.
+        record: Settings, JSON-ready.
+    """
+
+    picks: Sequence[Picks]
+    found: Sequence[Found]
+    accuracy: Accuracy | None
+    record: Mapping[str, Any]
+
+
+def publish(trainer: pl.Trainer, report: AttributionReport) -> None:
+    """Write and log a report; called on rank 0."""
+    assert trainer.state.fn is not None
+    verb, fitting = trainer.state.fn.value, trainer.state.fn.value == "fit"
+    folder = Path(trainer.default_root_dir) / "attribution"
+    rows = [each.row for each in report.found]
+    summaries = summarise(rows, THRESHOLDS, THRESHOLDS)
+    when: Record = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+    points = [{**when, **record} for record in point_records(rows, THRESHOLDS, THRESHOLDS)]
+    write_records(folder / f"points-{verb}.csv", points, append=fitting)
+    means = [{**when, **record} for record in summary_records(summaries)]
+    write_records(folder / f"summary-{verb}.csv", means, append=fitting)
+    accuracy = report.accuracy and asdict(report.accuracy)
+    windows = [
+        {
+            "mosaic": each.window.mosaic,
+            "origin_px": each.place.origin,
+            "size_px": each.window.truth.shape,
+            "pixel_size_nm": each.window.pixel_size_nm,
+        }
+        for each in report.picks
+    ]
+    record = {**when, **report.record, "fast_against_exact": accuracy, "windows": windows}
+    (folder / f"{verb}.json").write_text(json.dumps(record, indent=2) + "\n")
+    rank_zero_info(f"\n{summary_text(summaries, report.accuracy)}\n{folder / f'summary-{verb}.csv'}")
+    for logger in trainer.loggers:
+        logger.log_metrics(scalars(summaries, report), trainer.global_step)
+        if isinstance(logger, WandbLogger):
+            logger.log_table("attribution/points", list(points[0]), [list(point.values()) for point in points])
+    _draw(trainer, report, f"epoch-{trainer.current_epoch:04d}" if fitting else verb)
+
+
+def scalars(summaries: Sequence[Summary], report: AttributionReport) -> dict[str, float]:
+    """Means, errors and numbers of pixels under names in ``attribution/``."""
+    values: dict[str, float] = {}
+    for each in summaries:
+        place = f"{each.threshold:g}/{each.outcome}"
+        values[f"attribution/S_nm2_{place}"] = each.area_nm2
+        values[f"attribution/share_{place}"] = each.share
+        if each.area_se is not None:
+            values[f"attribution/S_nm2_se_{place}"] = each.area_se
+        values[f"attribution/pixels/{each.outcome}"] = float(each.pixels)
+        values[f"attribution/completeness_error/{each.outcome}"] = each.completeness
+    if report.accuracy is not None:
+        for k, error in zip(report.accuracy.thresholds, report.accuracy.mean_error, strict=True):
+            values[f"attribution/fast_error_{k:g}"] = error
+    values["attribution/validation_share"] = float(report.record["validation_share"])
+    return values
+
+
+def _draw(trainer: pl.Trainer, report: AttributionReport, name: str) -> None:
+    for number, picks in enumerate(report.picks):
+        if picks.window.truth.ndim != 2 or not picks.pixels:
+            continue
+        suffix = f"-{number}" if len(report.picks) > 1 else ""
+        picture = panel(picks, [each for each in report.found if each.place == picks.place])
+        save(picture, Path(trainer.default_root_dir) / "figures" / f"attribution-{name}{suffix}.png")
+        for logger in trainer.loggers:
+            log_picture(logger, f"attribution{suffix}", picture, trainer.global_step)
+
+
+def panel(picks: Picks, found: Sequence[Found]) -> Picture:
+    """The first pixel of every outcome of one window, with its field, as in Figure 8 of the papers."""
+    by_pixel = {each.field.pixel: each for each in found if each.field is not None}
+    shown = []
+    for place in picks.first_of_each()[:_SHOWN]:
+        each = by_pixel[picks.pixels[place]]
+        assert each.field is not None
+        values = normalised(each.field.whole(each.shape))
+        area = each.row.areas_px[0] * each.row.pixel_nm2
+        caption = f"S({THRESHOLDS[0]:g}) = {area:,.0f} nm², F(x) = {each.row.output:.2f}"
+        y, x = each.field.pixel
+        shown.append(PanelField(picks.outcomes[place], (y, x), values, caption))
+    image = picks.window.image[0].round().astype(np.uint8)
+    # One bar for both axes; where pixels are not square it is right on average.
+    pixel_nm = math.sqrt(math.prod(picks.window.pixel_size_nm))
+    return attribution_panel(image, picks.probability, picks.window.truth, shown, pixel_nm)

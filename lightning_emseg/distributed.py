@@ -1,0 +1,87 @@
+"""What ranks tell each other; a mistake on one of them ends all, instead of leaving the others to wait."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from data_modules.errors import UserError
+
+T = TypeVar("T")
+
+
+def from_first_rank(make: Callable[[], T]) -> T:
+    """What rank 0 makes, on every rank; the others wait for it.
+
+    Args:
+        make: Called on rank 0 only; its result must be picklable.
+
+    Raises:
+        UserError: on every rank, if it is raised on rank 0.
+        RuntimeError: on the others, if rank 0 fails otherwise.
+    """
+    if not _several():
+        return make()
+    mine = _attempt(make) if dist.get_rank() == 0 else None
+    holder: list[Any] = [mine and mine.sent]
+    dist.broadcast_object_list(holder, src=0)
+    result: T = _opened(holder, mine)[0]
+    return result
+
+
+def from_all_ranks(make: Callable[[], T]) -> list[T]:
+    """What each rank makes, in the order of the ranks, on every rank.
+
+    Args:
+        make: Called on every rank; its result must be picklable.
+
+    Raises:
+        UserError: on every rank, if it is raised on any.
+        RuntimeError: on the others, if one fails otherwise.
+    """
+    if not _several():
+        return [make()]
+    mine = _attempt(make)
+    holder: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(holder, mine.sent)
+    return _opened(holder, mine)
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """A result, or the message of a failure in its place."""
+
+    result: Any = None
+    message: str | None = None
+    is_users: bool = False
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What is sent, and the exception itself, which may hold what cannot be."""
+
+    sent: _Parcel
+    error: Exception | None = None
+
+
+def _attempt(make: Callable[[], Any]) -> _Attempt:
+    try:
+        return _Attempt(_Parcel(make()))
+    except UserError as error:
+        return _Attempt(_Parcel(message=str(error), is_users=True), error)
+    except Exception as error:
+        return _Attempt(_Parcel(message=f"{type(error).__name__}: {error}"), error)
+
+
+def _opened(parcels: Sequence[_Parcel], mine: _Attempt | None) -> list[Any]:
+    if mine is not None and mine.error is not None:
+        raise mine.error
+    for rank, parcel in enumerate(parcels):
+        if parcel.message is not None:
+            raise UserError(parcel.message) if parcel.is_users else RuntimeError(f"rank {rank}: {parcel.message}")
+    return [parcel.result for parcel in parcels]
