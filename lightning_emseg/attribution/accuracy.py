@@ -72,7 +72,7 @@ def summarise(differences: Sequence[Difference], thresholds: Sequence[float]) ->
         len(differences),
         tuple(relative.mean(axis=0).tolist()),
         tuple(relative.max(axis=0).tolist()),
-        tuple((areas.sum(axis=0) / np.maximum(exact.sum(axis=0), 1) - 1).tolist()),
+        tuple(((areas - exact).sum(axis=0) / np.maximum(exact.sum(axis=0), 1)).tolist()),
         float(np.mean(correlations)),
         float(np.min(correlations)),
     )

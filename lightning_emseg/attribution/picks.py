@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from data_modules.batch import IGNORE
 from data_modules.grid import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.location_hash import number_of
@@ -100,9 +101,26 @@ def pick(
     window = read_window(view, place)
     probability = foreground_probability(network, window, device)
     order = priorities((seed, number_of(view.key)), place.origin, window.truth.shape)
-    chosen = stratified(window.truth, probability >= level, per_outcome, order)
+    inner = inner_part(place, view.shape)
+    truth = np.full_like(window.truth, IGNORE)
+    truth[inner] = window.truth[inner]
+    chosen = stratified(truth, probability >= level, per_outcome, order)
     return Picks(
         place, window, probability, tuple(pixel for pixel, _ in chosen), tuple(outcome for _, outcome in chosen)
+    )
+
+
+def inner_part(place: Place, extent: Sequence[int]) -> tuple[slice, ...]:
+    """The part of a window whose pixels see most of their surroundings: a fifth of a side away from its borders.
+
+    Borders that are those of the mosaic do not count, as nothing lies behind them.
+
+    >>> inner_part(Place(0, (0, 300), (500, 500)), (1000, 1000))
+    (slice(0, 400, None), slice(100, 400, None))
+    """
+    return tuple(
+        slice(side // 5 if start else 0, side if start + side >= total else side - side // 5)
+        for start, side, total in zip(place.origin, place.size, extent, strict=True)
     )
 
 

@@ -98,14 +98,22 @@ def _draw(trainer: pl.Trainer, report: AttributionReport, name: str) -> None:
         if picks.window.truth.ndim != 2 or not picks.pixels:
             continue
         suffix = f"-{number}" if len(report.picks) > 1 else ""
-        picture = panel(picks, [each for each in report.found if each.place == picks.place])
+        reach = report.record.get("reach_px")
+        mine = [each for each in report.found if each.place == picks.place]
+        picture = panel(picks, mine, 2 * reach + 1 if reach else None)
         save(picture, Path(trainer.default_root_dir) / "figures" / f"attribution-{name}{suffix}.png")
         for logger in trainer.loggers:
             log_picture(logger, f"attribution{suffix}", picture, trainer.global_step)
 
 
-def panel(picks: Picks, found: Sequence[Found]) -> Picture:
-    """The first pixel of every outcome of one window, with its field, as in Figure 8 of the papers."""
+def panel(picks: Picks, found: Sequence[Found], zoom_px: int | None) -> Picture:
+    """The first pixel of every outcome of one window, with its field, as in Figure 8 of the papers.
+
+    Args:
+        picks: The window.
+        found: What was measured in it; the fields of these pixels are kept.
+        zoom_px: Side of the box around a pixel that its field is shown in; all of the window by default.
+    """
     by_pixel = {each.field.pixel: each for each in found if each.field is not None}
     shown = []
     for place in picks.first_of_each()[:_SHOWN]:
@@ -119,4 +127,4 @@ def panel(picks: Picks, found: Sequence[Found]) -> Picture:
     image = picks.window.image[0].round().astype(np.uint8)
     # One bar for both axes; where pixels are not square it is right on average.
     pixel_nm = math.sqrt(math.prod(picks.window.pixel_size_nm))
-    return attribution_panel(image, picks.probability, picks.window.truth, shown, pixel_nm)
+    return attribution_panel(image, picks.probability, picks.window.truth, shown, pixel_nm, zoom_px)
