@@ -26,9 +26,10 @@ def pixels_above(field: Values, thresholds: Sequence[float]) -> NDArray[np.int64
         field: Normalised field, any shape.
         thresholds: K values k.
     """
-    ordered = np.sort(field, axis=None)
+    # From the largest on: NaN is sorted last and thus not counted, as it is greater than nothing.
+    falling = np.sort(-field, axis=None)
     # Compared in the field's precision, as `field > k` is.
-    return len(ordered) - np.searchsorted(ordered, np.asarray(thresholds, field.dtype), side="right")
+    return np.searchsorted(falling, -np.asarray(thresholds, field.dtype), side="left")
 
 
 def area(field: Values, k: float, pixel_size_nm: Sequence[float]) -> float:

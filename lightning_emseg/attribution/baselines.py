@@ -25,7 +25,7 @@ def baseline_window(
             are in the published code, after normalisation); ``blurred``, the image through a Gaussian with a standard
             deviation of 200 nm, in which membranes cannot be seen any more.
         image: ``float32 (C, *S)``, grey levels 0–255.
-        key: Seed and position of the mosaic; whole numbers of at least 0.
+        key: Seed and number of the mosaic.
         origin: First pixel of the window in its mosaic, in px.
         pixel_size_nm: One value an axis.
 

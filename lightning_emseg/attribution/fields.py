@@ -74,6 +74,8 @@ def exact_fields(
             receptive fields are disjoint, or windows are cut to these, whichever is less work.
         stride: Of the network; windows are cut at multiples of it.
     """
+    if not pixels:
+        return []
     shape = tuple(image.shape[1:])
     if radius is None:
         return _shared(answers, image, baseline, pixels, [[index] for index in range(len(pixels))], path, shape)
@@ -81,7 +83,7 @@ def exact_fields(
     together = groups(pixels, apart)
     cuts = [box_around(pixel, radius, shape, stride) for pixel in pixels]
     cut_work = 2 * sum(np.prod([part.stop - part.start for part in cut]) for cut in cuts)
-    if cut_work >= (1 + len(together)) * np.prod(shape) or not _cut_is_safe(answers, image, pixels, cuts):
+    if cut_work >= (1 + len(together)) * np.prod(shape) or not _cuts_are_safe(answers, image, pixels, cuts):
         return _shared(answers, image, baseline, pixels, together, path, radius)
     fields = []
     for pixel, cut in zip(pixels, cuts, strict=True):
@@ -176,12 +178,19 @@ def nearest(pixel: Sequence[int], positions: NDArray[np.int64], box: tuple[slice
     return mine
 
 
-def _cut_is_safe(
+def _cuts_are_safe(
     answers: PixelOutput, image: Tensor, pixels: Sequence[Shape], cuts: Sequence[tuple[slice, ...]]
 ) -> bool:
-    """Whether a cut leaves the answer as it is, which it does not where positions depend on the size of the window."""
-    whole = answers_at(answers, image, flat_index(pixels[:1], image.shape[1:]))
-    inner = [at - part.start for at, part in zip(pixels[0], cuts[0], strict=True)]
-    part = image[(slice(None), *cuts[0])]
-    alone = answers_at(answers, part, flat_index([inner], part.shape[1:]))
-    return bool(torch.allclose(whole, alone, rtol=1e-4, atol=1e-4))
+    """Whether cuts leave the answers as they are, which they do not where positions depend on the window's size."""
+    # Logits of noise: an empty image and a certain probability are the same whatever the network does to positions.
+    logits = PixelOutput(answers.network)
+    random = torch.Generator().manual_seed(0)
+    noise = (255 * torch.rand(image.shape, generator=random)).to(image.device)
+    whole = answers_at(logits, noise, flat_index(pixels, image.shape[1:]))
+    for expected, pixel, cut in zip(whole, pixels, cuts, strict=True):
+        part = noise[(slice(None), *cut)]
+        inner = [at - side.start for at, side in zip(pixel, cut, strict=True)]
+        alone = answers_at(logits, part, flat_index([inner], part.shape[1:]))[0]
+        if not torch.allclose(expected, alone, rtol=1e-4, atol=1e-4):
+            return False
+    return True

@@ -110,7 +110,7 @@ class BoundIntegratedGradients(BoundMethod):
 
     def calibrate(self, exact: Sequence[Field], threshold: float) -> None:
         """Measure the reach, unless it is given."""
-        if exact:
+        if exact and self.method.reach is None:
             self.reach = effective_reach(exact, threshold)
 
     @property

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,9 @@ _Norm = nn.BatchNorm2d | nn.BatchNorm3d
 def detached_copy(network: nn.Module, grey_mean: float, grey_std: float) -> GreyNetwork:
     """A copy in evaluation mode and single precision, whose weights need no gradient.
 
-    Everything that could touch training (modes, gradients, batch-norm statistics, hooks, compilation, inference mode)
-    then touches the copy alone.
+    Everything that could touch training (modes, gradients, batch-norm statistics, compilation, inference mode) then
+    touches the copy alone. Hooks that are objects are copied; those that are plain functions would report to whoever
+    watches the original, and are left out, so that a network must not need them for its answer.
 
     Args:
         network: From normalised images ``(B, C, *S)`` to logits ``(B, 1, *S)``.
@@ -27,7 +29,17 @@ def detached_copy(network: nn.Module, grey_mean: float, grey_std: float) -> Grey
     """
     # A copy made in inference mode would be of tensors that no graph may hold.
     with torch.inference_mode(False), torch.no_grad():
-        copied = copy.deepcopy(network).float()
+        # A compiled copy would be compiled again, for every size of window.
+        copied = copy.deepcopy(getattr(network, "_orig_mod", network)).float()
+    for module in copied.modules():
+        for hooks in (
+            module._forward_pre_hooks,
+            module._forward_hooks,
+            module._backward_pre_hooks,
+            module._backward_hooks,
+        ):
+            for number in [number for number, hook in hooks.items() if isinstance(hook, FunctionType)]:
+                del hooks[number]
     return GreyNetwork(copied, grey_mean, grey_std).eval().requires_grad_(False)
 
 
@@ -43,7 +55,7 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
     Returns:
         The folded copy, or ``network`` itself if its output on the example differs by more than 1e-4 of its range.
     """
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(example.device.type, enabled=False):
         candidate = copy.deepcopy(network)
         for parent in list(candidate.modules()):
             children = list(parent.named_children())
@@ -62,4 +74,6 @@ _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def _fits(first: _Convolution, second: _Norm) -> bool:
-    return first.out_channels == second.num_features and second.track_running_stats
+    # Torch folds into the output channels of a transposed convolution as if these were in one group.
+    in_one_group = first.groups == 1 or not isinstance(first, _TRANSPOSED)
+    return in_one_group and first.out_channels == second.num_features and second.track_running_stats

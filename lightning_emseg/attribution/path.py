@@ -31,9 +31,12 @@ class Path:
     precision: Precision = "32"
 
     def nodes(self) -> list[tuple[float, float]]:
-        """Positions on the path, 0 at the baseline and 1 at the image, with their weights."""
+        """Positions on the path, 0 at the baseline and 1 at the image, with their weights, which sum to 1."""
         sizes, alphas = approximation_parameters(self.rule)
-        return list(zip(alphas(self.steps), sizes(self.steps), strict=True))
+        weights = sizes(self.steps)
+        # Captum's trapezoids are 1/n wide although n points are 1/(n − 1) apart: every field would be 1/n too small.
+        whole = sum(weights)
+        return [(alpha, weight / whole) for alpha, weight in zip(alphas(self.steps), weights, strict=True)]
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """The context that the network runs in, whatever was around it."""
@@ -66,10 +69,10 @@ def path_attributions(
 
 
 def _of_some(answers: nn.Module, image: Tensor, baseline: Tensor, groups: Sequence[Tensor], path: Path) -> Tensor:
-    difference = image - baseline
-    sums = torch.zeros(len(groups), *image.shape[1:], device=image.device)
     # Inside `validate` Lightning is in inference mode, which no gradient survives.
     with torch.inference_mode(False), torch.enable_grad(), path.autocast(image.device):
+        difference = image - baseline
+        sums = torch.zeros(len(groups), *image.shape[1:], device=image.device)
         for alphas, weights in _batches(path, image):
             shape = (-1, *(1,) * image.ndim)
             points = (baseline + alphas.view(shape) * difference).requires_grad_()

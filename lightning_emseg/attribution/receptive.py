@@ -8,11 +8,15 @@ from torch import Tensor, nn
 
 from data_modules.grid import Shape
 
+_CELL = 32
+
 
 def receptive_radius(network: nn.Module, shape: Sequence[int], channels: int, stride: int) -> Shape | None:
     """Largest distance along each axis from which any pixel can reach the answer at another one.
 
     Half of a window is filled with NaN, which passes through every operation that depends on it, whatever the weights.
+    The half ends with the first pixel of a cell of the network's coarsest grid, which reaches furthest; cells are taken
+    to be of 32 px, or whatever divides that, as networks that pad inside do not name their true stride.
 
     Args:
         network: In evaluation mode, from ``float (B, C, *S)`` to ``(B, 1, *S)``.
@@ -21,18 +25,19 @@ def receptive_radius(network: nn.Module, shape: Sequence[int], channels: int, st
         stride: Multiple that sides must have; how far the influence reaches may depend on the position within it.
 
     Returns:
-        Radii in px, or ``None`` where influence reaches across half of the window along some axis.
+        Radii in px, rounded up by ``stride``; ``None`` where influence reaches across half of the window along some
+        axis, or a side has no room for two multiples of ``stride``.
     """
     device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     radii = []
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         for axis, side in enumerate(shape):
-            cut = side // 2 // stride * stride
+            cut = _cut(side, stride)
             reaches = []
-            for filled in (slice(0, cut), slice(cut, side)):
+            for filled in (slice(0, cut + 1), slice(cut - 1, side)) if cut else ():
                 window = torch.zeros(1, channels, *shape, device=device)
                 window.movedim(axis + 2, 0)[filled] = torch.nan
-                reaches.append(_reach(network(window)[0, 0], axis, cut, filled.start == 0))
+                reaches.append(_reach(network(window)[0, 0], axis, filled))
             found = [reach for reach in reaches if reach is not None]
             if len(found) < 2:
                 return None
@@ -40,14 +45,19 @@ def receptive_radius(network: nn.Module, shape: Sequence[int], channels: int, st
     return tuple(radii)
 
 
-def _reach(answer: Tensor, axis: int, cut: int, from_start: bool) -> int | None:
-    """Rows beyond the cut that NaN has entered; ``None`` if it has crossed all of them."""
-    rows = answer.isnan().movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten()
-    if from_start:
-        reach = int(rows.max()) + 1 - cut
-        return None if reach >= answer.shape[axis] - cut else max(0, reach)
-    reach = cut - int(rows.min())
-    return None if reach >= cut else max(0, reach)
+def _cut(side: int, stride: int) -> int:
+    """Where a cell begins near the middle of a side; 0 if none does."""
+    coarse = math.lcm(stride, _CELL)
+    return side // 2 // coarse * coarse or side // 2 // stride * stride
+
+
+def _reach(answer: Tensor, axis: int, filled: slice) -> int | None:
+    """Rows beyond the filled ones that NaN has entered; ``None`` if it has crossed all of them."""
+    rows: list[int] = answer.isnan().movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten().tolist()
+    if not rows or (rows[0] == 0 and rows[-1] == answer.shape[axis] - 1):
+        return None
+    reach: int = rows[-1] + 1 - filled.stop if filled.start == 0 else filled.start - rows[0]
+    return max(0, reach)
 
 
 def box_around(pixel: Sequence[int], radius: Sequence[int], shape: Sequence[int], stride: int = 1) -> tuple[slice, ...]:

@@ -73,7 +73,7 @@ def read_window(mosaic: MosaicView, place: Place, resize: Shape | None = None) -
         mosaic: That the place is in.
         place: Of the window.
         resize: Size in px that the network sees, as the published loader of U-RISC resizes to 512; the image by
-            antialiased linear interpolation, the truth by nearest neighbour.
+            antialiased linear interpolation along all axes, the truth by nearest neighbour.
     """
     image = mosaic.read_image(place.origin, place.size).astype(np.float32)
     if mosaic.mask is not None:
@@ -83,23 +83,37 @@ def read_window(mosaic: MosaicView, place: Place, resize: Shape | None = None) -
     shape = resize or place.size
     scale = tuple(size / side for size, side in zip(place.size, shape, strict=True))
     if shape != place.size:
-        image = _resized(image, shape, "bilinear" if image.ndim == 2 else "trilinear").clip(0, 255)
-        truth = _resized(truth.astype(np.float32), shape, "nearest-exact").astype(np.uint8)
+        image = _antialiased(image, shape)
+        truth = _nearest(truth, shape)
     inside = tuple(
-        slice(0, math.ceil(min(size, extent - start) / step))
-        for size, extent, start, step in zip(place.size, mosaic.shape, place.origin, scale, strict=True)
+        # In whole numbers: a quotient of floats can end up just above the side.
+        slice(0, -(-min(size, extent - start) * side // size))
+        for size, extent, start, side in zip(place.size, mosaic.shape, place.origin, shape, strict=True)
     )
     pixel_size_nm = tuple(size * step for size, step in zip(mosaic.pixel_size_nm, scale, strict=True))
     return Window(mosaic.key, image[None], truth, inside, pixel_size_nm, scale)
 
 
 def baseline_of(window: Window, kind: Baseline, place: Place, seed: int) -> NDArray[np.float32]:
-    """The baseline of a window, ``float32 (C, *S)``; noise belongs to places, so that overlapping windows share it."""
+    """The baseline of a window, ``float32 (C, *S)``.
+
+    Noise belongs to places, so that overlapping windows share it, unless they are resized: noise is made as fine as the
+    pixels that the network sees.
+    """
     return baseline_window(kind, window.image, (seed, number_of(window.mosaic)), place.origin, window.pixel_size_nm)
 
 
-def _resized(pixels: NDArray[np.float32], shape: Shape, mode: str) -> NDArray[np.float32]:
-    # Torch antialiases two axes only; sections of a volume are resized one by one where their number stays.
-    found = F.interpolate(torch.from_numpy(pixels)[None, None], shape, mode=mode, antialias=mode == "bilinear")
-    resized: NDArray[np.float32] = found[0, 0].numpy()
+def _antialiased(image: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
+    # Torch antialiases two axes at a time: those of a section, then that of the sections beside all others.
+    sections = torch.from_numpy(image).reshape(-1, 1, *image.shape[-2:])
+    found = F.interpolate(sections, shape[-2:], mode="bilinear", antialias=True).flatten(1)
+    if len(shape) > 2 and shape[0] != len(found):
+        found = F.interpolate(found[None, None], (shape[0], found.shape[1]), mode="bilinear", antialias=True)[0, 0]
+    resized: NDArray[np.float32] = found.view(shape).numpy()
+    return resized
+
+
+def _nearest(truth: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
+    found = F.interpolate(torch.from_numpy(truth.astype(np.float32))[None, None], shape, mode="nearest-exact")
+    resized: NDArray[np.uint8] = found[0, 0].numpy().astype(np.uint8)
     return resized

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -11,6 +12,8 @@ from jsonargparse import ArgumentParser
 from data_modules.convert import convert_folder, convert_isbi2012, convert_urisc
 from data_modules.errors import UserError
 from data_modules.synthesize import synthesize
+from lightning_emseg.commands.areas import areas
+from lightning_emseg.commands.attribute import attribute
 from lightning_emseg.commands.baselines import baselines
 from lightning_emseg.commands.data import consolidate, inspect, verify
 from lightning_emseg.commands.demo import demo
@@ -19,10 +22,17 @@ from lightning_emseg.commands.quality import quality
 
 @dataclass(frozen=True)
 class Command:
-    """A function and how its required arguments are given: as options, or by position."""
+    """A function and how its required arguments are given: as options, or by position.
+
+    Attributes:
+        function: Whose arguments and docstring make the options.
+        positional: Whether required arguments are given by position.
+        many: Name of the one argument that takes all words by position, each a path.
+    """
 
     function: Callable[..., Any]
     positional: bool = False
+    many: str | None = None
 
 
 Tree = Mapping[str, "Command | Tree"]
@@ -41,6 +51,8 @@ COMMANDS: Tree = {
         "quality": Command(quality, positional=True),
     },
     "baselines": Command(baselines, positional=True),
+    "attribute": Command(attribute),
+    "areas": Command(areas, many="studies"),
     "demo": Command(demo),
 }
 
@@ -52,13 +64,14 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     parser = ArgumentParser(prog="emseg")
     _fill(parser, COMMANDS)
-    config = parser.parse_args(normalised(sys.argv[1:] if args is None else args)).as_dict()
-    entry: Command | Tree = COMMANDS
-    while not isinstance(entry, Command):
-        name = config["subcommand"]
-        entry, config = entry[name], config[name]
+    parsed = parser.parse_args(normalised(sys.argv[1:] if args is None else args))
     warnings.formatwarning = lambda message, *_: f"note: {message}\n"
     try:
+        config = parser.instantiate_classes(parsed).as_dict()
+        entry: Command | Tree = COMMANDS
+        while not isinstance(entry, Command):
+            name = config["subcommand"]
+            entry, config = entry[name], config[name]
         result = entry.function(**config)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -94,7 +107,10 @@ def _fill(parser: ArgumentParser, tree: Tree) -> None:
         summary = (entry.function.__doc__ or "").strip().split("\n")[0] if isinstance(entry, Command) else None
         if isinstance(entry, Command):
             child.description = summary
-            child.add_function_arguments(entry.function, as_group=False, as_positional=entry.positional)
+            if entry.many is not None:
+                child.add_argument(entry.many, nargs="+", type=Path, help="Folders.")
+            skip: set[str | int] = {entry.many} if entry.many else set()
+            child.add_function_arguments(entry.function, as_group=False, as_positional=entry.positional, skip=skip)
         children.add_subcommand(key, child, help=summary)
         if not isinstance(entry, Command):
             _fill(child, entry)

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from harness import Row, cores
 
-CASES = ("reader", "shapes", "training", "stitching", "endtoend", "conversion", "memory", "scaling")
-VERSIONS = ("torch", "pytorch-lightning", "tensorstore", "zarr", "numpy", "monai")
+CASES = ("reader", "shapes", "training", "stitching", "endtoend", "conversion", "memory", "scaling", "attribution")
+VERSIONS = ("torch", "pytorch-lightning", "tensorstore", "zarr", "numpy", "monai", "captum")
 HEAD = (
     "| case | what | median | against | ratio | target | met | note |",
     "|---|---|---|---|---|---|---|---|",

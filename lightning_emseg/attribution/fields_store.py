@@ -1,0 +1,192 @@
+"""Attribution fields on disk: a Zarr group a window, there as a whole or not at all."""
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from data_modules.errors import UserError
+from data_modules.grid import Shape
+from lightning_emseg.attribution.accuracy import Difference
+from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.points import OUTCOMES
+from lightning_emseg.attribution.table import Row
+
+_CHUNK_VALUES = 2**20
+_NO_OUTCOME = 255
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """What was found in one window.
+
+    Attributes:
+        rows: One a pixel, in the order of the plan.
+        checks: By position in ``rows``, the difference of the field to the exact one.
+        attributes: Of the group; JSON-ready.
+    """
+
+    rows: tuple[Row, ...]
+    checks: dict[int, Difference]
+    attributes: dict[str, Any]
+
+
+class FieldsStore:
+    """Results of a study, a Zarr v3 group a window.
+
+    Arrays of a group, n pixels: ``fields`` float32 ``(n, *box)``, attributions as they are, not normalised, zero where
+    a field is zero or taken for it; ``origin`` of that box and ``pixel`` in px of the window ``(n, D)``; ``position``
+    of the pixel in its mosaic ``(n, D)``; ``outcome`` uint8, a position in the attribute ``outcomes`` or 255;
+    ``output``, ``baseline_output`` and ``completeness_error`` float64; ``areas_px`` int64 ``(n, K)``, pixels of the
+    mosaic above each of ``thresholds``. Where m pixels were checked: ``checked`` (positions), ``exact_areas_px`` and
+    ``correlation`` with the exact field.
+
+    Args:
+        path: Of the store.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def begin(self) -> None:
+        """Make the store, or clear what a killed run has left of the window that it was writing."""
+        for left in self.path.glob(".*.partial"):
+            shutil.rmtree(left)
+        if not (self.path / "zarr.json").is_file():
+            zarr.open_group(self.path, mode="a", zarr_format=3)
+
+    def has(self, name: str) -> bool:
+        """Whether a window is finished."""
+        return (self.path / name / "zarr.json").is_file()
+
+    def write(self, name: str, result: WindowResult, fields: list[Field], shape: Shape) -> None:
+        """Write a window.
+
+        Args:
+            name: Of the group.
+            result: All but the fields.
+            fields: One a row, in the same order.
+            shape: Of the window, in px.
+        """
+        hidden = self.path / f".{name}.partial"
+        group = zarr.open_group(hidden, mode="w", zarr_format=3)
+        values, origins = _boxed(fields, shape)
+        together = min(len(values), max(1, _CHUNK_VALUES // math.prod(values.shape[1:])))
+        group.create_array("fields", data=values, chunks=(together, *values.shape[1:]))
+        rows = result.rows
+        arrays: dict[str, NDArray[Any]] = {
+            "origin": origins,
+            "pixel": np.array([field.pixel for field in fields], np.int64),
+            "position": np.array([row.position for row in rows], np.int64),
+            "outcome": np.array([_code(row.outcome) for row in rows], np.uint8),
+            "output": np.array([row.output for row in rows]),
+            "baseline_output": np.array([row.baseline_output for row in rows]),
+            "completeness_error": np.array([row.completeness_error for row in rows]),
+            "areas_px": np.array([row.areas_px for row in rows], np.int64),
+        }
+        if result.checks:
+            arrays["checked"] = np.array(list(result.checks), np.int64)
+            arrays["exact_areas_px"] = np.array([each.exact_areas for each in result.checks.values()], np.int64)
+            arrays["correlation"] = np.array([each.correlation for each in result.checks.values()])
+        for key, array in arrays.items():
+            group.create_array(key, data=array)
+        first = rows[0]
+        group.attrs.update(
+            {
+                **result.attributes,
+                "mosaic": first.mosaic,
+                "window_origin_px": list(first.window),
+                "pixel_nm2": first.pixel_nm2,
+                "pixels_inside": first.window_px,
+                "outcomes": list(OUTCOMES),
+            }
+        )
+        hidden.rename(self.path / name)
+
+    def read(self, name: str) -> WindowResult:
+        """Read all of a window but its fields.
+
+        Raises:
+            UserError: if it is not there or damaged.
+        """
+        group = self._group(name)
+        attributes: dict[str, Any] = dict(group.attrs)
+        columns = {key: _values(group, key) for key in ("position", "output", "baseline_output", "areas_px")}
+        rows = tuple(
+            Row(
+                attributes["mosaic"],
+                tuple(position),
+                tuple(attributes["window_origin_px"]),
+                "" if code == _NO_OUTCOME else OUTCOMES[code],
+                output,
+                before,
+                error,
+                tuple(areas),
+                attributes["pixel_nm2"],
+                attributes["pixels_inside"],
+            )
+            for position, code, output, before, error, areas in zip(
+                columns["position"].tolist(),
+                _values(group, "outcome").tolist(),
+                columns["output"].tolist(),
+                columns["baseline_output"].tolist(),
+                _values(group, "completeness_error").tolist(),
+                columns["areas_px"].tolist(),
+                strict=True,
+            )
+        )
+        checks = {}
+        if "checked" in group:
+            exact, correlation = _values(group, "exact_areas_px").tolist(), _values(group, "correlation").tolist()
+            for at, areas, r in zip(_values(group, "checked").tolist(), exact, correlation, strict=True):
+                checks[at] = Difference(rows[at].areas_px, tuple(areas), r)
+        return WindowResult(rows, checks, attributes)
+
+    def read_field(self, name: str, number: int) -> Field:
+        """Read the field of one pixel of a window.
+
+        Raises:
+            UserError: if it is not there or damaged.
+        """
+        group = self._group(name)
+        pixel, origin = (tuple(_values(group, key)[number].tolist()) for key in ("pixel", "origin"))
+        output, before = (float(_values(group, key)[number]) for key in ("output", "baseline_output"))
+        stored = group["fields"]
+        assert isinstance(stored, zarr.Array)
+        return Field(pixel, origin, np.asarray(stored[number]), output, before)
+
+    def _group(self, name: str) -> zarr.Group:
+        if not self.has(name):
+            raise UserError(f"{self.path / name} is missing: the study is not finished; run the same command again")
+        return zarr.open_group(self.path / name, mode="r")
+
+
+def _values(group: zarr.Group, key: str) -> NDArray[Any]:
+    array = group[key]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])
+
+
+def _code(outcome: str) -> int:
+    return OUTCOMES.index(outcome) if outcome else _NO_OUTCOME
+
+
+def _boxed(fields: list[Field], shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Fields in boxes of one size, moved inwards where they would reach past the window; with their origins."""
+    box = tuple(max(field.values.shape[axis] for field in fields) for axis in range(len(shape)))
+    values = np.zeros((len(fields), *box), np.float32)
+    origins = np.zeros((len(fields), len(shape)), np.int64)
+    for number, field in enumerate(fields):
+        origin = [min(first, side - extent) for first, side, extent in zip(field.origin, shape, box, strict=True)]
+        origins[number] = origin
+        inner = tuple(
+            slice(first - start, first - start + extent)
+            for first, start, extent in zip(field.origin, origin, field.values.shape, strict=True)
+        )
+        values[number][inner] = field.values
+    return values, origins

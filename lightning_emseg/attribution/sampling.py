@@ -1,0 +1,244 @@
+"""Which windows and pixels of whole mosaics a study looks at: a reproducible sample of all of them."""
+
+import functools
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from data_modules.batch import IGNORE
+from data_modules.grid import Grid, Shape
+from data_modules.store import MosaicView
+from lightning_emseg.attribution.location_hash import Hashes, number_of
+from lightning_emseg.attribution.points import OUTCOMES, outcomes, priorities
+from lightning_emseg.attribution.study import Setting, foreground_probability
+from lightning_emseg.attribution.windows import Place, Window, window_shape
+
+Mask = NDArray[np.bool_]
+Codes = NDArray[np.uint8]
+EVERYTHING = 2**62
+"""More pixels than any study has."""
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Kinds of pixels and how many of each are wanted over all windows.
+
+    Attributes:
+        masks: From outcome codes ``uint8 (*S)`` and the pixels that may be chosen ``bool (*S)`` to one mask a kind.
+        quotas: Pixels wanted of each kind; fewer where there are fewer.
+    """
+
+    masks: Callable[[Codes, Mask], list[Mask]]
+    quotas: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A window of a grid.
+
+    Attributes:
+        place: The window.
+        owned: Pixels of the mosaic that belong to it and to no other window.
+    """
+
+    place: Place
+    owned: tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Pixels of one window.
+
+    Attributes:
+        place: The window.
+        pixels: In px of the window, after any resize.
+        outcomes: One a pixel; empty where there is no truth.
+    """
+
+    place: Place
+    pixels: tuple[Shape, ...]
+    outcomes: tuple[str, ...]
+
+
+def by_outcome(points: int) -> Strata:
+    """As many pixels of each outcome, wherever in the mosaics.
+
+    Args:
+        points: Pixels of all outcomes together.
+    """
+    share, rest = divmod(points, len(OUTCOMES))
+    quotas = tuple(share + (code < rest) for code in range(len(OUTCOMES)))
+    return Strata(lambda codes, free: [free & (codes == code) for code in range(len(OUTCOMES))], quotas)
+
+
+def anywhere(points: int) -> Strata:
+    """Pixels whatever their outcome, each as likely as any other."""
+    return Strata(lambda codes, free: [free], (points,))
+
+
+def on_grid(points: int | None, step: int) -> Strata:
+    """Every ``step``-th pixel of a window along each axis (Shi et al. 2021: 10 on U-RISC, 8 on ISBI 2012).
+
+    Args:
+        points: A random choice of so many of these, or ``None`` for all.
+        step: In px of the window, after any resize.
+    """
+
+    def masks(codes: Codes, free: Mask) -> list[Mask]:
+        lattice = np.zeros(free.shape, np.bool_)
+        lattice[(slice(step // 2, None, step),) * free.ndim] = True
+        return [lattice & free]
+
+    return Strata(masks, (EVERYTHING if points is None else points,))
+
+
+def tiles_of(
+    views: Sequence[MosaicView], size: Sequence[int], overlap: float, stride: int, resized: bool
+) -> list[Tile]:
+    """Windows over whole mosaics, the last ones snapped to the border.
+
+    Args:
+        views: The mosaics.
+        size: Of a window, in px of the mosaic.
+        overlap: Share of a window that its neighbour covers too, 0 ≤ overlap < 1.
+        stride: Multiple that the network wants.
+        resized: Whether windows are resized afterwards: all then keep the wanted size, even past the end of a smaller
+            mosaic, so that all are resized by the same factor.
+    """
+    tiles = []
+    for number, view in enumerate(views):
+        shape = tuple(size) if resized else window_shape(size, view.shape, stride)
+        grid = Grid(view.shape, shape, overlap)
+        tiles += [Tile(Place(number, origin, shape), grid.owned(origin)) for origin in grid]
+    return tiles
+
+
+def some_of(tiles: Sequence[Tile], views: Sequence[MosaicView], count: int | None, seed: int) -> list[Tile]:
+    """A random choice of windows, each as likely as any other and the same each time, in the order given."""
+    if count is None or count >= len(tiles):
+        return list(tiles)
+
+    def priority(at: int) -> int:
+        place = tiles[at].place
+        # A longer key than that of pixels, so that the choice of windows has nothing to do with theirs.
+        key = (seed, number_of(views[place.mosaic].key), len(place.size))
+        return int(priorities(key, place.origin, (1,) * len(place.size)).item())
+
+    return [tiles[at] for at in sorted(sorted(range(len(tiles)), key=priority)[:count])]
+
+
+def choose_pixels(
+    network: nn.Module, setting: Setting, tiles: Sequence[Tile], level: int, strata: Strata, device: torch.device
+) -> list[Chosen]:
+    """Choose pixels at random places that depend on seed, mosaic and position alone.
+
+    Every window with a label is predicted once. Memory holds the best candidates so far, whatever the mosaics' size.
+
+    Args:
+        network: From grey windows to logits; its own prediction of the window decides on outcomes.
+        setting: Of the study.
+        tiles: Windows to choose from.
+        level: Quantised threshold, 0–255.
+        strata: Kinds of pixels.
+        device: Of the network.
+
+    Returns:
+        Windows with at least one chosen pixel, in the order of ``tiles``.
+    """
+    best: list[list[tuple[int, int, Shape, str]]] = [[] for _ in strata.quotas]
+    for number, tile in enumerate(tqdm(tiles, desc="choose pixels", unit="window", disable=None)):
+        window = setting.read(tile.place)
+        view = setting.views[tile.place.mosaic]
+        positions = _positions(tile.place, window)
+        free = _within(positions, tile.owned)
+        codes = np.full(free.shape, IGNORE, np.uint8)
+        if view.mask is not None:
+            codes = outcomes(window.truth, foreground_probability(network, window, device) >= level)
+            free &= codes != IGNORE
+        order = _order(view, tile.place, positions, setting.seed)
+        for kept, mask, quota in zip(best, strata.masks(codes, free), strata.quotas, strict=True):
+            for pixel in _lowest(mask, order, quota):
+                code = int(codes[pixel])
+                kept.append((int(order[pixel]), number, pixel, "" if code == IGNORE else OUTCOMES[code]))
+            kept.sort()
+            del kept[quota:]
+    found: dict[int, list[tuple[Shape, str]]] = defaultdict(list)
+    for _, number, pixel, outcome in itertools.chain.from_iterable(best):
+        found[number].append((pixel, outcome))
+    return [
+        Chosen(tiles[number].place, tuple(pixel for pixel, _ in pairs), tuple(outcome for _, outcome in pairs))
+        for number, pairs in sorted(found.items())
+    ]
+
+
+def richest(chosen: Sequence[Chosen]) -> int:
+    """Position of the window with the most outcomes, among these of the one with the most pixels."""
+    return max(range(len(chosen)), key=lambda at: (len(set(chosen[at].outcomes)), len(chosen[at].pixels), -at))
+
+
+def checked_pixels(chosen: Sequence[Chosen], count: int) -> list[tuple[int, ...]]:
+    """Pixels whose exact fields are computed too: half of them in the richest window, the others in all others.
+
+    Those in the richest window show how far fields reach before anything else is computed.
+
+    Args:
+        chosen: Windows with pixels.
+        count: Number of pixels over all windows; fewer where there are fewer.
+
+    Returns:
+        For each window, rising positions in its ``pixels``.
+    """
+    first = richest(chosen)
+    inside = _in_turn([chosen[first]])
+    outside = _in_turn([each for at, each in enumerate(chosen) if at != first])
+    half = max((count + 1) // 2, count - len(outside))
+    others = [at for at in range(len(chosen)) if at != first]
+    wanted = [(first, place) for _, place in inside[:half]]
+    wanted += [(others[at], place) for at, place in outside[: count - len(wanted)]]
+    return [tuple(sorted(place for at, place in wanted if at == number)) for number in range(len(chosen))]
+
+
+def _in_turn(chosen: Sequence[Chosen]) -> list[tuple[int, int]]:
+    """All pixels as (window, position), so that the first of them are of every outcome and of many windows."""
+    names = sorted({outcome for each in chosen for outcome in each.outcomes}, key=(*OUTCOMES, "").index)
+    queues = []
+    for turn, name in enumerate(names):
+        ranks = [[at for at, outcome in enumerate(each.outcomes) if outcome == name] for each in chosen]
+        queue = sorted((rank, number, at) for number, places in enumerate(ranks) for rank, at in enumerate(places))
+        # Shifted, so that few pixels of several outcomes are of several windows.
+        shift = turn * len(queue) // len(names)
+        queues.append([(number, at) for _, number, at in queue[shift:] + queue[:shift]])
+    return [each for turn in itertools.zip_longest(*queues) for each in turn if each is not None]
+
+
+def _positions(place: Place, window: Window) -> list[NDArray[np.int64]]:
+    """Along each axis the pixel of the mosaic that each pixel of the window lies in."""
+    return [
+        np.floor(start + (np.arange(side) + 0.5) * scale).astype(np.int64)
+        for start, side, scale in zip(place.origin, window.truth.shape, window.scale, strict=True)
+    ]
+
+
+def _within(positions: Sequence[NDArray[np.int64]], owned: Sequence[slice]) -> Mask:
+    inside = [(axis >= part.start) & (axis < part.stop) for axis, part in zip(positions, owned, strict=True)]
+    free: Mask = functools.reduce(np.logical_and.outer, inside)
+    return free
+
+
+def _order(view: MosaicView, place: Place, positions: Sequence[NDArray[np.int64]], seed: int) -> Hashes:
+    order = priorities((seed, number_of(view.key)), place.origin, place.size)
+    return order[np.ix_(*[axis - start for axis, start in zip(positions, place.origin, strict=True)])]
+
+
+def _lowest(mask: Mask, order: Hashes, count: int) -> list[Shape]:
+    flat = np.flatnonzero(mask)
+    if count < len(flat):
+        flat = flat[np.argpartition(order.ravel()[flat], count)[:count]]
+    return [tuple(int(at) for at in pixel) for pixel in zip(*np.unravel_index(flat, mask.shape), strict=True)]

@@ -1,0 +1,144 @@
+"""``emseg areas``: attribution studies side by side."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_modules.errors import UserError
+from lightning_emseg.attribution.area import THRESHOLDS
+from lightning_emseg.attribution.offline import Study, read_study
+from lightning_emseg.attribution.table import Summary, summarise
+from lightning_emseg.commands.attribute import REPORT
+from lightning_emseg.report.area_curve import area_figure
+from lightning_emseg.report.area_table import Record, write_records
+from lightning_emseg.report.study_files import nm_text, pixel_sizes, series
+
+_COMPARABLE = ("label", "sampling", "step", "overlap", "resize", "seed")
+
+
+def areas(studies: list[Path], out: Path, names: list[str] | None = None) -> str:
+    """Compare S_k of finished studies, of two networks or two stores, each at its own pixel size.
+
+    Ratios are to the first study, of means, with a standard error by the delta method for independent samples:
+    ``r · √((SE₁/S₁)² + (SE₂/S₂)²)``. Settings that differ and change S_k are listed above the table.
+
+    Args:
+        studies: Folders of `emseg attribute`.
+        out: Folder for areas.csv and areas.png.
+        names: One a study, for table and legend; the folders' names by default.
+
+    Raises:
+        UserError: if a study is not finished, is of volumes, or names are not one a study and all different.
+    """
+    labels = [folder.name for folder in studies] if names is None else names
+    if len(labels) != len(studies) or len(set(labels)) < len(labels):
+        raise UserError(f"--names has to give {len(studies)} different names for {len(studies)} studies, got {labels}")
+    found = {label: _finished(folder) for label, folder in zip(labels, studies, strict=True)}
+    (thresholds, *others) = {study.thresholds for study in found.values()}
+    if others:
+        raise UserError("the studies were made with different versions and have other thresholds: make them again")
+    out.mkdir(parents=True, exist_ok=True)
+    figure = area_figure(thresholds, [series(name, study.rows) for name, study in found.items()])
+    figure.savefig(out / "areas.png")
+    records = [record for name, study in found.items() for record in _records(name, study, found[labels[0]])]
+    write_records(out / "areas.csv", records)
+    lines = [*_warnings(found), *_table(records), f"{out / 'areas.csv'}, {out / 'areas.png'}"]
+    return "\n".join(lines)
+
+
+def _finished(folder: Path) -> Study:
+    study = read_study(folder)
+    if not (folder / REPORT).is_file():
+        raise UserError(f"the study in {folder} is not finished: run its `emseg attribute` again")
+    if len(study.rows[0].position) != 2:
+        raise UserError(f"the study in {folder} is of volumes, which have no area: compare studies of images")
+    return study
+
+
+def _records(name: str, study: Study, first: Study) -> Iterator[Record]:
+    base = {(each.outcome, each.threshold): each for each in summarise(first.rows, first.thresholds, THRESHOLDS)}
+    method, settings = study.plan.settings["method"], study.plan.settings
+    for each in summarise(study.rows, study.thresholds, THRESHOLDS):
+        ratio, error = _ratio(each, base.get((each.outcome, each.threshold)))
+        yield {
+            "study": name,
+            "outcome": each.outcome,
+            "k": each.threshold,
+            "pixels": each.pixels,
+            "S_nm2": each.area_nm2,
+            "S_nm2_se": each.area_se,
+            "share": each.share,
+            "share_se": each.share_se,
+            "ratio": ratio,
+            "ratio_se": None if study is first else error,
+            "nm_per_px": pixel_sizes(study, "pixel_size_nm"),
+            "mosaic_nm_per_px": pixel_sizes(study, "mosaic_pixel_size_nm"),
+            "window_px": " × ".join(map(str, settings["window"])),
+            "window_nm": _window_nm(study),
+            "method": method["method"],
+            "baseline": method.get("baseline"),
+            "steps": method.get("steps"),
+        }
+
+
+def _ratio(mine: Summary, base: Summary | None) -> tuple[float | None, float | None]:
+    if base is None or base.area_nm2 == 0:
+        return None, None
+    ratio = mine.area_nm2 / base.area_nm2
+    if mine.area_se is None or base.area_se is None or ratio == 0:
+        return ratio, None
+    return ratio, ratio * math.hypot(mine.area_se / mine.area_nm2, base.area_se / base.area_nm2)
+
+
+def _window_nm(study: Study) -> str:
+    settings = study.plan.settings
+    sizes = dict.fromkeys(
+        nm_text([side * nm for side, nm in zip(settings["window"], sample["pixel_size_nm"], strict=True)])
+        for sample in settings["samples"].values()
+    )
+    return ", ".join(sizes)
+
+
+def _comparable(study: Study) -> Mapping[str, Any]:
+    """Settings that change S_k whatever the network and the images are."""
+    settings = study.plan.settings
+    method = {f"method.{key}": value for key, value in settings["method"].items() if key != "receptive_radius_px"}
+    return {**method, **{key: settings[key] for key in _COMPARABLE}, "window in nm": _window_nm(study)}
+
+
+def _warnings(studies: Mapping[str, Study]) -> Iterator[str]:
+    records = {name: _comparable(study) for name, study in studies.items()}
+    for key in dict.fromkeys(key for record in records.values() for key in record):
+        values = {name: record.get(key) for name, record in records.items()}
+        if any(value != next(iter(values.values())) for value in values.values()):
+            told = ", ".join(f"{value} in {name}" for name, value in values.items())
+            yield f"not comparable as it stands: {key} is {told}"
+
+
+def _table(records: Sequence[Record]) -> list[str]:
+    header = ["study", "outcome", "k", "pixels", "S_k in nm²", "share of window", "ratio", "nm/px", "window nm"]
+    header += ["baseline", "steps"]
+    rows = [header]
+    for record in records:
+        nm = str(record["nm_per_px"])
+        if record["mosaic_nm_per_px"] != record["nm_per_px"]:
+            nm += f" (mosaic {record['mosaic_nm_per_px']})"
+        rows.append(
+            [
+                *(str(record[key]) for key in ("study", "outcome", "k", "pixels")),
+                _with_se(record["S_nm2"], record["S_nm2_se"], ",.0f"),
+                _with_se(record["share"], record["share_se"], ".2%"),
+                _with_se(record["ratio"], record["ratio_se"], ".3f"),
+                nm,
+                *(str(record[key]) for key in ("window_nm", "baseline", "steps")),
+            ]
+        )
+    columns = [[cell.ljust(max(map(len, column))) for cell in column] for column in zip(*rows, strict=True)]
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
+def _with_se(mean: Any, se: Any, form: str) -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:{form}}" + ("" if se is None else f" ± {se:{form}}")

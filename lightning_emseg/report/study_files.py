@@ -1,0 +1,143 @@
+"""What a finished attribution study leaves for people: tables, curves, a panel, and text for a terminal."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from data_modules.store import MosaicView
+from lightning_emseg.attribution.area import THRESHOLDS, normalised
+from lightning_emseg.attribution.fields_store import FieldsStore
+from lightning_emseg.attribution.offline import Study
+from lightning_emseg.attribution.plan import FIELDS
+from lightning_emseg.attribution.points import OUTCOMES
+from lightning_emseg.attribution.table import EVERY, Row, summarise
+from lightning_emseg.attribution.windows import read_window
+from lightning_emseg.report.area_curve import AreaSeries, area_figure
+from lightning_emseg.report.area_table import point_records, summary_records, summary_text, write_records
+from lightning_emseg.report.attribution_panel import PanelField, attribution_panel
+from lightning_emseg.report.overlay import Picture, save
+
+_SHOWN_EACH = 2
+"""Pixels of each outcome in the panel: two full rows of four."""
+
+
+def write_tables(folder: Path, study: Study) -> str:
+    """Write ``points.csv``, ``summary.csv`` and ``summary.json``; returns the text for the terminal."""
+    k = study.thresholds
+    write_records(folder / "points.csv", point_records(study.rows, k, THRESHOLDS))
+    summaries = summarise(study.rows, k, THRESHOLDS)
+    write_records(folder / "summary.csv", summary_records(summaries))
+    accuracy = study.accuracy(k)
+    record = {
+        "summary": [asdict(each) for each in summaries],
+        "curve": [asdict(each) for each in summarise(study.rows, k, k)],
+        "fast_against_exact": accuracy and asdict(accuracy),
+        "seconds_per_pixel": _seconds(study),
+        "normalisation": "the largest magnitude in the window is 1",
+        "method": study.windows[0]["method"],
+        "settings": study.plan.settings,
+    }
+    (folder / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
+    return "\n".join([_headline(study), summary_text(summaries, study.accuracy([k[0], *THRESHOLDS])), _speed(study)])
+
+
+def write_curve(folder: Path, study: Study) -> Path:
+    """Write ``curve.png``: S_k against k, a line an outcome."""
+    by_outcome = [(name, [row for row in study.rows if row.outcome == name]) for name in OUTCOMES]
+    named = [(name, rows) for name, rows in by_outcome if rows] or [(EVERY, list(study.rows))]
+    figure = area_figure(study.thresholds, [series(name, rows) for name, rows in named])
+    figure.savefig(folder / "curve.png")
+    return folder / "curve.png"
+
+
+def series(name: str, rows: Sequence[Row]) -> AreaSeries:
+    """The areas of some pixels; window and pixel size are means where they differ."""
+    areas = np.array([row.areas_px for row in rows], np.float64) * np.array([[row.pixel_nm2] for row in rows])
+    window = float(np.mean([row.window_px * row.pixel_nm2 for row in rows]))
+    return AreaSeries(name, areas, window, round(float(np.mean([math.sqrt(row.pixel_nm2) for row in rows])), 3))
+
+
+def write_panel(folder: Path, study: Study, view: MosaicView, probability: Picture) -> Path:
+    """Write ``panels.png``: pixels of the first window with their fields.
+
+    Args:
+        folder: Of the study.
+        study: On 2D mosaics with a label.
+        view: Mosaic of the first window.
+        probability: Of the first window, ``uint8 (Y, X)``, 255 for certain foreground.
+    """
+    plan, store = study.plan, FieldsStore(folder / FIELDS)
+    part, rows = plan.parts[0], store.read(plan.name(0)).rows
+    resized = (study.windows[0]["window_px"], part.place.size)
+    window = read_window(view, part.place, tuple(resized[0]))
+    ranks = {at: part.outcomes[:at].count(outcome) for at, outcome in enumerate(part.outcomes)}
+    shown = [at for at in ranks if ranks[at] < _SHOWN_EACH]
+    fields, reach = [], 0
+    for at in sorted(shown, key=lambda at: (ranks[at], at)):
+        field, row = store.read_field(plan.name(0), at), rows[at]
+        values = normalised(field.whole(window.truth.shape)[window.inside])
+        reach = max(reach, *field.values.shape)
+        area = row.areas_px[study.thresholds.index(THRESHOLDS[0])] * row.pixel_nm2
+        caption = f"S({THRESHOLDS[0]:g}) = {area:,.0f} nm², F(x) = {row.output:.2f}, F(x') = {row.baseline_output:.2f}"
+        y, x = field.pixel
+        fields.append(PanelField(part.outcomes[at], (y, x), values, caption))
+    image = window.image[0][window.inside].round().astype(np.uint8)
+    # The scale bar lies along X.
+    picture = attribution_panel(
+        image,
+        probability[window.inside],
+        window.truth[window.inside],
+        fields,
+        window.pixel_size_nm[-1],
+        # Boxes nearly as large as the window would hide it and enlarge nothing.
+        reach if 1.5 * reach < min(image.shape) else None,
+    )
+    save(picture, folder / "panels.png")
+    return folder / "panels.png"
+
+
+def nm_text(sizes: Sequence[float]) -> str:
+    """Pixel size for people.
+
+    >>> nm_text((4.0, 4.0)), nm_text((40.0, 4.6, 4.6))
+    ('4', '40 × 4.6 × 4.6')
+    """
+    return f"{sizes[0]:.4g}" if len(set(sizes)) == 1 else " × ".join(f"{size:.4g}" for size in sizes)
+
+
+def pixel_sizes(study: Study, key: str) -> str:
+    """Pixel sizes of all windows, before (``mosaic_pixel_size_nm``) or after (``pixel_size_nm``) resizing."""
+    found = dict.fromkeys(nm_text(window[key]) for window in study.windows)
+    return ", ".join(found)
+
+
+def _headline(study: Study) -> str:
+    method, settings = study.plan.settings["method"], study.plan.settings
+    shapes = dict.fromkeys(" × ".join(map(str, window["window_px"])) for window in study.windows)
+    before, after = pixel_sizes(study, "mosaic_pixel_size_nm"), pixel_sizes(study, "pixel_size_nm")
+    parts = [f"{key} {value}" for key, value in method.items() if key in ("steps", "rule", "output", "baseline")]
+    reach = study.windows[0]["reach_px"]
+    return (
+        f"{method['method']} of {len(study.rows)} pixels in {len(study.windows)} windows of {', '.join(shapes)} px, "
+        f"{settings['sampling']} sampling, seed {settings['seed']}\n"
+        f"{', '.join(parts)}; {after} nm/px" + (f" (mosaics: {before} nm/px)" if before != after else "") + "; "
+        f"threshold {settings['threshold']:.3f} ({settings['threshold_source']})"
+        + (f"; fields cut off at {nm_text(reach)} px" if reach else "")
+    )
+
+
+def _seconds(study: Study) -> dict[str, float | None]:
+    exact_pixels = sum(int(window["exact_pixels"]) for window in study.windows)
+    exact = sum(float(window["exact_seconds"]) for window in study.windows)
+    every = sum(float(window["seconds"]) for window in study.windows)
+    return {"all": every / len(study.rows), "exact": exact / exact_pixels if exact_pixels else None}
+
+
+def _speed(study: Study) -> str:
+    seconds = _seconds(study)
+    compared = "" if seconds["exact"] is None else f", {seconds['exact']:.2f} s where exact fields were computed alone"
+    return f"{seconds['all']:.2f} s a pixel{compared}"

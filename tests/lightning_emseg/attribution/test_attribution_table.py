@@ -1,0 +1,95 @@
+"""The table of a study against numpy, scipy and sums made by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import sem
+
+from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.points import OUTCOMES
+from lightning_emseg.attribution.table import EVERY, Row, areas_of, field_inside, relative_error, summarise
+
+THRESHOLDS = (0.01, 0.05, 0.1)
+ROW = Row("val/a", (3, 4), (0, 0), "TP", 2.0, -1.0, 0.3, (100, 40, 10), 16.0, 4096)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Row:
+    areas = draw(st.tuples(*[st.integers(0, 5000)] * 3))
+    real = st.floats(-5, 5)
+    return Row(
+        "val/a",
+        (0, 0),
+        (0, 0),
+        draw(st.sampled_from([*OUTCOMES, ""])),
+        draw(real),
+        draw(real),
+        draw(st.floats(0, 2)),
+        areas,
+        # Mosaics of one study may differ in pixel size and size.
+        draw(st.sampled_from([16.0, 8.72, 4.0])),
+        draw(st.sampled_from([4096, 5000])),
+    )
+
+
+@given(made=st.lists(rows(), max_size=12))
+def test_means_and_standard_errors_are_those_of_scipy(made: list[Row]) -> None:
+    wanted = (0.1, 0.01)
+    found = {(each.outcome, each.threshold): each for each in summarise(made, THRESHOLDS, wanted)}
+    names = [name for name in OUTCOMES if any(row.outcome == name for row in made)] + [EVERY] * bool(made)
+    assert list(found) == [(name, k) for name in names for k in wanted]
+    for (name, k), summary in found.items():
+        chosen = [row for row in made if name in (row.outcome, EVERY)]
+        counts = np.array([row.areas_px[THRESHOLDS.index(k)] for row in chosen], np.float64)
+        areas = counts * [row.pixel_nm2 for row in chosen]
+        shares = counts / [row.window_px for row in chosen]
+        assert summary.pixels == len(chosen)
+        np.testing.assert_allclose([summary.area_nm2, summary.share], [areas.mean(), shares.mean()])
+        if len(chosen) > 1:
+            assert summary.area_se == pytest.approx(sem(areas))
+            assert summary.share_se == pytest.approx(sem(shares))
+        else:
+            assert summary.area_se is summary.share_se is None
+        errors = [row.completeness_error / max(abs(row.output - row.baseline_output), 1) for row in chosen]
+        assert summary.completeness == pytest.approx(np.mean(errors))
+
+
+def test_two_pixels_by_hand() -> None:
+    found = summarise([ROW, replace(ROW, areas_px=(200, 0, 0), completeness_error=0.0)], THRESHOLDS, [0.01])
+    assert [each.outcome for each in found] == ["TP", "all"]
+    # Standard deviation of 1600 and 3200 over the root of 2.
+    assert found[0].area_nm2 == 2400
+    assert found[0].area_se == pytest.approx(800)
+    assert found[0].share == pytest.approx(150 / 4096)
+    assert found[0].completeness == pytest.approx(0.05)
+
+
+def test_the_floor_of_the_relative_error() -> None:
+    assert relative_error(ROW) == pytest.approx(0.1)
+    assert relative_error(replace(ROW, baseline_output=1.9)) == pytest.approx(0.3)
+    assert relative_error(replace(ROW, baseline_output=1.9), floor=0.01) == pytest.approx(3)
+
+
+def test_only_what_belongs_to_the_mosaic_counts_and_its_largest_is_one() -> None:
+    values = np.array([[0.1, 2.0, 9.0], [4.0, -1.0, 9.0], [9.0, 9.0, 9.0]], np.float32)
+    field = Field((10, 21), (10, 20), values, 0.0, 0.0)
+    # The mosaic ends at row 12 and column 22 of the window.
+    inside = (slice(0, 12), slice(0, 22))
+    expected = np.array([[0.025, 0.5], [1.0, -0.25]], np.float32)
+    np.testing.assert_allclose(field_inside(field, inside), expected)
+    assert areas_of(field, inside, THRESHOLDS) == (3, 2, 2)
+    whole = (slice(0, 64), slice(0, 64))
+    assert areas_of(field, whole, THRESHOLDS) == (8, 7, 7)
+
+
+def test_a_field_of_zeros_has_no_area() -> None:
+    field = Field((0, 0), (0, 0), np.zeros((4, 4), np.float32), 0.0, 0.0)
+    assert areas_of(field, (slice(0, 4), slice(0, 4)), THRESHOLDS) == (0, 0, 0)
+
+
+def test_a_threshold_that_was_not_counted_is_an_error() -> None:
+    with pytest.raises(ValueError, match="not in list"):
+        summarise([ROW], THRESHOLDS, [0.2])

@@ -1,0 +1,159 @@
+"""Windows of mosaics against the arrays that were written."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from data_modules.store import MosaicStore, MosaicView, SampleWriter
+from lightning_emseg.attribution.windows import Place, baseline_of, read_window, window_shape
+
+Pixels = NDArray[np.uint8]
+
+
+def view(folder: Path, image: Pixels, mask: Pixels | None, pixel_size_nm: Sequence[float] | None = None) -> MosaicView:
+    store = folder / "s.zarr"
+    if pixel_size_nm is None:
+        tiny.write_sample(store, "test/a", image, mask)
+    else:
+        with SampleWriter(store, "test", "a", image.shape, tuple(pixel_size_nm)) as sample:
+            sample.image.write(image)
+    return MosaicView.of(MosaicStore(store).sample("test/a"), None if mask is None else "membrane")
+
+
+def test_a_window_inside_is_the_array(tmp_path: Path) -> None:
+    image, mask = tiny.content((60, 70), 0)
+    found = read_window(view(tmp_path, image, mask), Place(0, (10, 20), (32, 48)))
+    np.testing.assert_array_equal(found.image, image[None, 10:42, 20:68])
+    np.testing.assert_array_equal(found.truth, mask[10:42, 20:68])
+    assert found.image.dtype == np.float32
+    assert found.truth.dtype == np.uint8
+    assert (found.inside, found.pixels_inside) == ((slice(0, 32), slice(0, 48)), 32 * 48)
+    assert (found.pixel_size_nm, found.scale) == ((4.0, 4.0), (1.0, 1.0))
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (33, 97), (5, 3)])
+def test_a_mosaic_smaller_than_the_window_is_mirrored_and_ignored_outside(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    image, mask = tiny.content(shape, 1)
+    size = tuple(side + 27 for side in shape)
+    found = read_window(view(tmp_path, image, mask), Place(0, (0, 0), size))
+    rows, columns = (
+        (np.minimum(i % (2 * n), 2 * n - 1 - i % (2 * n))) for i, n in zip(map(np.arange, size), shape, strict=True)
+    )
+    np.testing.assert_array_equal(found.image[0], image[rows][:, columns])
+    assert found.inside == tuple(slice(0, side) for side in shape)
+    assert found.pixels_inside == shape[0] * shape[1]
+    np.testing.assert_array_equal(found.truth[found.inside], mask)
+    outside = np.ones(size, np.bool_)
+    outside[found.inside] = False
+    assert (found.truth[outside] == 255).all()
+
+
+def test_a_window_that_ends_at_the_border_lies_inside(tmp_path: Path) -> None:
+    image, mask = tiny.content((101, 64), 2)
+    found = read_window(view(tmp_path, image, mask), Place(0, (101 - 64, 0), (64, 64)))
+    np.testing.assert_array_equal(found.image[0], image[37:])
+    assert found.pixels_inside == 64 * 64
+
+
+def test_without_labels_all_truth_is_ignored(tmp_path: Path) -> None:
+    found = read_window(view(tmp_path, tiny.content((40, 40), 0)[0], None), Place(0, (3, 4), (32, 32)))
+    assert (found.truth == 255).all()
+    assert found.truth.shape == (32, 32)
+
+
+def test_resizing_records_scale_and_pixel_size_and_resembles_pillow(tmp_path: Path) -> None:
+    image, mask = tiny.content((96, 128), 3)
+    found = read_window(view(tmp_path, image, mask), Place(0, (0, 0), (96, 128)), (48, 32))
+    assert found.scale == (2.0, 4.0)
+    assert found.pixel_size_nm == (8.0, 16.0)
+    assert found.inside == (slice(0, 48), slice(0, 32))
+    expected = np.asarray(Image.fromarray(image.astype(np.float32)).resize((32, 48), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(found.image[0], expected, atol=0.01)
+    np.testing.assert_array_equal(found.truth, mask[1::2, 2::4])
+
+
+def test_enlarging_gives_smaller_pixels(tmp_path: Path) -> None:
+    image, mask = tiny.content((32, 32), 4)
+    found = read_window(view(tmp_path, image, mask), Place(0, (0, 0), (32, 32)), (64, 96))
+    assert found.scale == pytest.approx((1 / 2, 1 / 3))
+    assert found.pixel_size_nm == pytest.approx((2, 4 / 3))
+    np.testing.assert_array_equal(found.truth, mask.repeat(2, axis=0).repeat(3, axis=1))
+
+
+def test_anisotropic_volumes_are_antialiased_along_all_axes(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 36, 40), dtype=np.uint8)
+    mosaic = view(tmp_path, image, None, (40.0, 8.0, 4.0))
+    found = read_window(mosaic, Place(0, (0, 0, 0), (8, 36, 40)), (8, 18, 10))
+    assert found.pixel_size_nm == (40.0, 16.0, 16.0)
+    for section, expected in zip(found.image[0], image, strict=True):
+        pillow = Image.fromarray(expected.astype(np.float32)).resize((10, 18), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(section, np.asarray(pillow), atol=0.01)
+    halved = read_window(mosaic, Place(0, (0, 0, 0), (8, 36, 40)), (4, 36, 40))
+    assert halved.pixel_size_nm == (80.0, 8.0, 4.0)
+    # Every column along Z, as Pillow resizes an image one pixel wide.
+    for y, x in ((0, 0), (17, 20), (35, 39)):
+        column = Image.fromarray(image[:, y : y + 1, x].astype(np.float32)).resize((1, 4), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(halved.image[0, :, y, x], np.asarray(column)[:, 0], atol=0.01)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> MosaicView:
+    return view(tmp_path_factory.mktemp("small"), *tiny.content((61, 64), 5))
+
+
+@given(side=st.integers(8, 130), size=st.integers(50, 130))
+def test_what_is_inside_never_leaves_the_window_and_covers_the_mosaic(small: MosaicView, side: int, size: int) -> None:
+    found = read_window(small, Place(0, (0, 0), (size, 64)), (side, 64))
+    inside = found.inside[0].stop
+    assert found.image.shape == (1, side, 64)
+    assert inside <= side
+    # The last pixel inside begins within the mosaic, the next one does not.
+    real = min(61, size)
+    assert (inside - 1) * size < real * side
+    assert inside * size >= real * side
+    assert found.pixels_inside == inside * 64
+    assert (found.truth[inside:] == 255).all()
+
+
+@given(wanted=st.integers(1, 200), extent=st.integers(1, 200), stride=st.integers(1, 32))
+def test_window_shapes_by_brute_force(wanted: int, extent: int, stride: int) -> None:
+    found = window_shape((wanted,), (extent,), stride)
+    assert found == (next(side for side in range(stride, 300, stride) if side >= min(wanted, extent)),)
+
+
+def test_noise_is_that_of_the_place_and_of_its_mosaic(tmp_path: Path) -> None:
+    mosaic = view(tmp_path, *tiny.content((90, 90), 6))
+    places = [Place(0, (0, 10), (48, 48)), Place(0, (20, 30), (48, 48))]
+    first, second = (baseline_of(read_window(mosaic, place), "noise", place, 5) for place in places)
+    assert first.shape == (1, 48, 48)
+    np.testing.assert_array_equal(first[:, 20:, 20:], second[:, :28, :28])
+    other = baseline_of(read_window(replace(mosaic, key="test/b"), places[0]), "noise", places[0], 5)
+    assert (first != other).mean() > 0.9
+    again = baseline_of(read_window(mosaic, places[0]), "noise", places[0], 6)
+    assert (first != again).mean() > 0.9
+    # Which place the mosaic has in a list plays no role.
+    elsewhere = replace(places[0], mosaic=7)
+    np.testing.assert_array_equal(first, baseline_of(read_window(mosaic, elsewhere), "noise", elsewhere, 5))
+
+
+def test_baselines_have_the_size_that_the_network_sees(tmp_path: Path) -> None:
+    mosaic = view(tmp_path, *tiny.content((64, 64), 7))
+    place = Place(0, (0, 0), (64, 64))
+    window = read_window(mosaic, place, (32, 32))
+    assert baseline_of(window, "noise", place, 0).shape == (1, 32, 32)
+    # 200 nm are 25 px of 8 nm.
+    blurred = torch.from_numpy(baseline_of(window, "blurred", place, 0))
+    assert float(blurred.std()) < 0.2 * float(window.image.std())
+    assert float(F.mse_loss(blurred.mean(), torch.tensor(window.image.mean()))) < 4

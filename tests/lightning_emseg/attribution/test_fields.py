@@ -1,0 +1,243 @@
+"""Fields that share passes, or are of cut windows, against fields of whole windows, one pixel after the other."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from attribution_checks import settled, windows
+from global_networks import CornerAligned, Gated
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from data_modules.grid import Shape
+from lightning_emseg.attribution import fields as fields_module
+from lightning_emseg.attribution.fields import Field, exact_fields, fast_fields, nearest
+from lightning_emseg.attribution.outputs import PixelOutput, flat_index
+from lightning_emseg.attribution.path import Path, path_attributions
+from lightning_emseg.attribution.points import groups, lattice
+from lightning_emseg.attribution.receptive import box_around, receptive_radius
+from lightning_emseg.networks.multiscale import MultiScaleInput
+from lightning_emseg.networks.vanilla_unet import VanillaUNet
+
+PATH = Path(3)
+FEW: Sequence[Shape] = [(0, 0), (63, 63), (5, 60), (31, 32), (62, 1)]
+MANY: Sequence[Shape] = [*FEW, *lattice((64, 64), (3, 3), (28, 28))[:36]]
+
+
+def stack(channels: int = 1) -> nn.Module:
+    """Nine pixels wide, and nothing is linear."""
+    first = [nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 1, 1)]
+    return nn.Sequential(*first, nn.Conv2d(4, 4, 3, padding=1), nn.Softplus(), nn.Conv2d(4, 1, 3, padding=1))
+
+
+def strided() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.Softplus(), nn.ConvTranspose2d(4, 1, 2, stride=2), nn.Softplus()
+    )
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "stack": (stack, 1),
+    "strided": (strided, 2),
+    "pooled": (
+        lambda: nn.Sequential(nn.MaxPool2d(4), nn.Conv2d(1, 2, 3, padding=1), nn.ConvTranspose2d(2, 1, 4, 4)),
+        4,
+    ),
+    "U-Net of depth 1": (lambda: VanillaUNet(base_channels=4, depth=1), 2),
+    "U-Net of depth 2": (lambda: VanillaUNet(base_channels=4, depth=2), 4),
+    "scales": (lambda: MultiScaleInput(VanillaUNet(base_channels=4, depth=1), (0.5, 1.0), stride=2), 4),
+    "corner aligned": (CornerAligned, 4),
+    "gate": (Gated, 1),
+    "normalised over the window": (
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.GroupNorm(1, 2), nn.Conv2d(2, 1, 1)),
+        1,
+    ),
+    # Says less than its true stride, as networks that pad inside do.
+    "strided, any side": (strided, 1),
+}
+
+
+def made(build: Callable[[], nn.Module], output: str = "logit") -> PixelOutput:
+    torch.manual_seed(4)
+    network = settled(build())
+    return PixelOutput(network, "probability" if output == "probability" else "logit").requires_grad_(False)
+
+
+def assert_same(found: Sequence[Field], expected: Sequence[Field], shape: Shape, share: float = 1e-5) -> None:
+    assert any(truth.values.any() for truth in expected)
+    for mine, truth in zip(found, expected, strict=True):
+        assert mine.pixel == truth.pixel
+        largest = float(np.abs(truth.values).max())
+        np.testing.assert_allclose(mine.whole(shape), truth.whole(shape), rtol=0, atol=share * largest)
+        np.testing.assert_allclose(mine.output, truth.output, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(mine.baseline_output, truth.baseline_output, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Shape]:
+    """The windows that gradients are computed of."""
+    shapes: list[Shape] = []
+
+    def spy(answers: nn.Module, image: Tensor, baseline: Tensor, some: Sequence[Tensor], path: Path) -> Tensor:
+        shapes.append(tuple(image.shape[1:]))
+        return path_attributions(answers, image, baseline, some, path)
+
+    monkeypatch.setattr(fields_module, "path_attributions", spy)
+    return shapes
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("pixels", [FEW, MANY], ids=["few", "many"])
+def test_what_the_radius_saves_changes_no_field(name: str, pixels: Sequence[Shape]) -> None:
+    build, stride = NETWORKS[name]
+    answers = made(build)
+    image, baseline = windows(1, 64, 64)
+    radius = receptive_radius(answers.network, (64, 64), 1, stride)
+    found = exact_fields(answers, image, baseline, pixels, PATH, radius, stride)
+    assert_same(found, exact_fields(answers, image, baseline, pixels, PATH), (64, 64))
+
+
+@pytest.mark.parametrize("output", ["logit", "probability"])
+def test_windows_are_cut_or_passes_shared_whichever_is_less_work(output: str, seen: list[Shape]) -> None:
+    answers = made(stack, output)
+    image, baseline = windows(1, 64, 64)
+    radius = receptive_radius(answers.network, (64, 64), 1, 1)
+    assert radius == (5, 5)
+    exact_fields(answers, image, baseline, [(0, 0), (40, 40)], PATH, radius)
+    assert seen == [(6, 6), (11, 11)]
+    seen.clear()
+    # All but the border, far apart: cut windows would be about as much work as two whole ones.
+    apart = lattice((64, 64), (11, 11), (3, 3))
+    fields = exact_fields(answers, image, baseline, apart, PATH, radius)
+    assert seen == [(64, 64)]
+    assert fields[0].values.shape == (9, 9)
+
+
+def test_cuts_are_refused_where_only_some_of_them_change_the_answer(seen: list[Shape]) -> None:
+    answers = made(strided)
+    image, baseline = windows(1, 64, 64)
+    # Cuts of the first pixel begin at a cell, those of the second within one.
+    pixels = [(y, x) for y in range(20, 44, 3) for x in range(21, 45, 3)]
+    found = exact_fields(answers, image, baseline, pixels, PATH, (3, 3), 1)
+    assert seen == [(64, 64)]
+    assert_same(found, exact_fields(answers, image, baseline, pixels, PATH), (64, 64))
+
+
+def test_cuts_are_refused_where_an_empty_image_hides_what_they_change(seen: list[Shape]) -> None:
+    answers = made(CornerAligned)
+    image, baseline = torch.full((1, 64, 64), 200.0), torch.zeros(1, 64, 64)
+    found = exact_fields(answers, image, baseline, MANY, PATH, (12, 12), 4)
+    assert seen == [(64, 64)]
+    assert_same(found, exact_fields(answers, image, baseline, MANY, PATH), (64, 64))
+
+
+def test_nothing_lies_outside_the_receptive_field() -> None:
+    torch.manual_seed(0)
+    answers = PixelOutput(nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(4)))).requires_grad_(False)
+    image, baseline = windows(1, 33, 41)
+    pixels: list[Shape] = [(0, 0), (16, 20), (32, 1)]
+    for field in exact_fields(answers, image, baseline, pixels, PATH):
+        inside = np.zeros((33, 41), np.bool_)
+        inside[tuple(slice(max(0, at - 4), at + 5) for at in field.pixel)] = True
+        values = field.whole((33, 41))
+        assert not values[~inside].any()
+        assert values[inside].all()
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_fast_fields_that_are_far_enough_apart_are_exact(depth: int) -> None:
+    answers = made(lambda: VanillaUNet(base_channels=4, depth=depth))
+    image, baseline = windows(1, 96, 96)
+    radius = receptive_radius(answers.network, (96, 96), 1, 2**depth)
+    assert radius is not None
+    pixels: list[Shape] = [(0, 0), (95, 95), (48, 40), (3, 90), (50, 95), (47, 41)]
+    together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
+    assert len(together) < len(pixels)
+    found = fast_fields(answers, image, baseline, pixels, together, PATH, radius)
+    assert_same(found, exact_fields(answers, image, baseline, pixels, PATH), (96, 96))
+
+
+def test_three_axes_and_two_channels_with_radii_of_their_own() -> None:
+    torch.manual_seed(2)
+    layers = [nn.Conv3d(2, 3, (1, 3, 5), padding=(0, 1, 2)), nn.ReLU(), nn.Conv3d(3, 1, (3, 3, 1), padding=(1, 1, 0))]
+    answers = PixelOutput(nn.Sequential(*layers)).requires_grad_(False)
+    image, baseline = windows(2, 8, 17, 19)
+    radius = receptive_radius(answers.network, (8, 17, 19), 2, 1)
+    assert radius == (2, 3, 3)
+    pixels: list[Shape] = [(0, 0, 0), (7, 16, 18), (4, 8, 9), (4, 8, 10), (1, 15, 3)]
+    expected = exact_fields(answers, image, baseline, pixels, PATH)
+    assert_same(exact_fields(answers, image, baseline, pixels, PATH, radius), expected, (8, 17, 19))
+    together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
+    assert_same(fast_fields(answers, image, baseline, pixels, together, PATH, radius), expected, (8, 17, 19))
+
+
+def test_fast_fields_are_the_gradient_of_their_group_cut_at_the_reach() -> None:
+    answers = made(lambda: VanillaUNet(base_channels=4, depth=2))
+    image, baseline = windows(1, 48, 48)
+    pixels: list[Shape] = [(40, 8), (10, 10), (12, 30), (30, 30)]
+    together, reach = [[0, 2], [1, 3]], (9, 13)
+    flat = flat_index(pixels, (48, 48))
+    sums = path_attributions(answers, image, baseline, [flat[group] for group in together], PATH).numpy()
+    found = fast_fields(answers, image, baseline, pixels, together, PATH, reach)
+    assert [field.pixel for field in found] == pixels
+    for group, total in zip(together, sums, strict=True):
+        for y, x in itertools.product(range(48), range(48)):
+            distances = [max(abs(y - pixels[index][0]), abs(x - pixels[index][1])) for index in group]
+            owner = group[int(np.argmin(distances))]
+            kept = abs(y - pixels[owner][0]) <= reach[0] and abs(x - pixels[owner][1]) <= reach[1]
+            for index in group:
+                expected = total[y, x] if index == owner and kept else 0
+                assert found[index].whole((48, 48))[y, x] == expected
+
+
+@pytest.mark.parametrize("radius", [None, (5, 5)])
+def test_no_pixel_one_pixel_and_the_same_pixel_twice(radius: Shape | None) -> None:
+    answers = made(stack)
+    image, baseline = windows(1, 13, 15)
+    assert exact_fields(answers, image, baseline, [], PATH, radius) == []
+    (alone,) = exact_fields(answers, image, baseline, [(12, 0)], PATH, radius)
+    twice = exact_fields(answers, image, baseline, [(12, 0), (12, 0)], PATH, radius)
+    assert_same(twice, [alone, alone], (13, 15))
+
+
+def test_a_window_of_one_pixel() -> None:
+    answers = PixelOutput(nn.Conv2d(1, 1, 1)).requires_grad_(False)
+    (field,) = exact_fields(answers, *windows(1, 1, 1), [(0, 0)], PATH, receptive_radius(answers.network, (1, 1), 1, 1))
+    assert field.values.shape == (1, 1)
+    assert field.completeness_error < 1e-4
+
+
+def test_pixels_outside_the_window_are_refused() -> None:
+    with pytest.raises(ValueError, match="outside a window of"):
+        exact_fields(made(stack), *windows(1, 8, 8), [(8, 0)], PATH)
+
+
+def test_completeness_of_a_field_made_by_hand() -> None:
+    field = Field((2, 3), (1, 2), np.array([[1.0, -2.5], [0.5, 4.0]], np.float32), output=5.0, baseline_output=1.0)
+    assert field.difference == 4
+    assert field.completeness_error == 1
+    expected = np.zeros((4, 5), np.float32)
+    expected[1:3, 2:4] = [[1, -2.5], [0.5, 4]]
+    np.testing.assert_array_equal(field.whole((4, 5)), expected)
+
+
+@given(data=st.data(), axes=st.integers(1, 3))
+def test_every_place_belongs_to_the_first_of_the_nearest_pixels(data: st.DataObject, axes: int) -> None:
+    shape = data.draw(st.tuples(*[st.integers(1, 9)] * axes))
+    pixel = st.tuples(*[st.integers(0, side - 1) for side in shape])
+    pixels = data.draw(st.lists(pixel, min_size=1, max_size=5, unique=True))
+    reach = data.draw(st.tuples(*[st.integers(0, 9)] * axes))
+    positions = np.array(pixels)
+    owned = np.zeros(shape, np.int64)
+    for index, own in enumerate(pixels):
+        box = box_around(own, reach, shape)
+        mine = nearest(own, positions, box)
+        owned[box] += mine
+        for place in itertools.product(*(range(part.start, part.stop) for part in box)):
+            distances = np.abs(positions - np.array(place)).max(axis=1)
+            inner = tuple(at - part.start for at, part in zip(place, box, strict=True))
+            assert mine[inner] == (distances.argmin() == index)
+    assert owned.max() <= 1

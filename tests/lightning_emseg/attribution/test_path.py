@@ -1,0 +1,247 @@
+"""Integrated gradients against closed forms and against captum."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import cast, get_args
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from attribution_checks import settled, windows
+from captum.attr import IntegratedGradients
+from torch import Tensor, nn
+
+from lightning_emseg.attribution import path as path_module
+from lightning_emseg.attribution.outputs import Output, PixelOutput, flat_index
+from lightning_emseg.attribution.path import Path, Rule, answers_at, path_attributions
+from lightning_emseg.networks.vanilla_unet import VanillaUNet
+
+RULES: tuple[Rule, ...] = get_args(Rule)
+LINEAR: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "one convolution": (lambda: nn.Conv2d(1, 1, 5, padding=2), (1, 9, 11)),
+    "two channels": (lambda: nn.Conv2d(2, 1, 3, padding=1), (2, 7, 8)),
+    "three axes": (lambda: nn.Conv3d(2, 1, 3, padding=1), (2, 4, 5, 6)),
+    "several layers": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 3, 3, padding=1),
+            nn.AvgPool2d(2),
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.ConvTranspose2d(4, 1, 2, 2),
+        ),
+        (1, 8, 10),
+    ),
+}
+
+
+class Power(nn.Module):
+    """The power of a linear answer."""
+
+    def __init__(self, linear: nn.Module, exponent: int) -> None:
+        super().__init__()
+        self.linear, self.exponent = linear, exponent
+
+    def forward(self, window: Tensor) -> Tensor:
+        return cast(Tensor, self.linear(window) ** self.exponent)
+
+
+def made(build: Callable[[], nn.Module], seed: int = 3) -> nn.Module:
+    torch.manual_seed(seed)
+    return build().eval().requires_grad_(False)
+
+
+def weights_of(network: nn.Module, shape: tuple[int, ...], flat: int) -> Tensor:
+    """What a unit in each input value adds to the answer of a linear network, by forward passes alone."""
+    units = torch.eye(int(np.prod(shape))).view(-1, *shape)
+    with torch.no_grad():
+        found: Tensor = (network(units) - network(torch.zeros(1, *shape))).flatten(1)[:, flat]
+    return found.view(shape)
+
+
+def assert_near(found: Tensor, expected: Tensor, share: float) -> None:
+    """Equal to a share of the largest magnitude."""
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= share * float(expected.abs().max())
+
+
+def scalar(exponent: int = 1) -> tuple[nn.Module, Tensor, Tensor, Tensor, float, float]:
+    """A function of one linear answer u: network, image, baseline, w · (x − x'), and u at both."""
+    linear = made(lambda: nn.Conv2d(1, 1, 5, padding=2))
+    image, baseline = windows(1, 5, 5)
+    image, baseline = image / 64, baseline / 64
+    pull = (weights_of(linear, (1, 5, 5), 12) * (image - baseline)).sum(dim=0)
+    with torch.no_grad():
+        end, start = (float(linear(window[None])[0, 0, 2, 2]) for window in (image, baseline))
+    return (linear if exponent == 1 else Power(linear, exponent)), image, baseline, pull, end, start
+
+
+@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("steps", [2, 7])
+def test_a_linear_network_has_the_field_of_the_closed_form(name: str, rule: Rule, steps: int) -> None:
+    build, shape = LINEAR[name]
+    network = made(build)
+    noise = windows(*shape)
+    image = noise[0]
+    flat = flat_index([(0,) * len(shape[1:]), tuple(side // 2 for side in shape[1:])], shape[1:])
+    for baseline in (noise[1], torch.zeros(shape), torch.full(shape, 127.5)):
+        answers = PixelOutput(network)
+        fields = path_attributions(answers, image, baseline, [flat[:1], flat[1:]], Path(steps, rule))
+        assert (fields.dtype, fields.device.type, fields.requires_grad) == (torch.float32, "cpu", False)
+        expected = torch.stack([(weights_of(network, shape, int(at)) * (image - baseline)).sum(dim=0) for at in flat])
+        assert_near(fields, expected, 1e-5)
+        difference = answers_at(answers, image, flat) - answers_at(answers, baseline, flat)
+        torch.testing.assert_close(fields.flatten(1).sum(dim=1), difference, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "order"), [("riemann_middle", 2), ("riemann_trapezoid", 2), ("riemann_left", 1), ("riemann_right", 1)]
+)
+def test_sums_converge_to_the_integral_at_the_order_of_their_rule(rule: Rule, order: int) -> None:
+    network, image, baseline, pull, end, start = scalar()
+    after, before = (1 / (1 + math.exp(-u)) for u in (end, start))
+    expected = pull * (after - before) / (end - start)
+    errors = []
+    for halvings in range(3):
+        # Trapezoids have one point more than intervals.
+        steps = 2 ** (4 + halvings) + (rule == "riemann_trapezoid")
+        (found,) = path_attributions(
+            PixelOutput(network, "probability"), image, baseline, [torch.tensor([12])], Path(steps, rule)
+        )
+        errors.append(float((found - expected).abs().max()))
+    np.testing.assert_allclose(np.array(errors[:-1]) / errors[1:], 2**order, rtol=0.1)
+
+
+@pytest.mark.parametrize(("exponent", "steps"), [(2, 2), (4, 2), (6, 3), (8, 4)])
+def test_gauss_legendre_is_exact_for_polynomials_of_degree_2n_minus_1(exponent: int, steps: int) -> None:
+    network, image, baseline, pull, end, start = scalar(exponent)
+    (found,) = path_attributions(
+        PixelOutput(network), image, baseline, [torch.tensor([12])], Path(steps, "gausslegendre")
+    )
+    assert_near(found, pull * (end**exponent - start**exponent) / (end - start), 2e-5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("steps", [2, 3, 50])
+def test_weights_sum_to_the_length_of_the_path(rule: Rule, steps: int) -> None:
+    positions, weights = np.array(Path(steps, rule).nodes()).T
+    assert len(positions) == steps
+    np.testing.assert_allclose(weights.sum(), 1)
+    assert positions.min() >= 0
+    assert positions.max() <= 1
+
+
+def test_trapezoids_are_those_of_numpy() -> None:
+    positions, weights = np.array(Path(9, "riemann_trapezoid").nodes()).T
+    np.testing.assert_allclose(weights @ np.exp(positions), np.trapezoid(np.exp(np.linspace(0, 1, 9)), dx=1 / 8))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "VanillaUNet": lambda: VanillaUNet(base_channels=4, depth=2),
+    "LinkNet": lambda: smp.Linknet("resnet18", encoder_weights=None, in_channels=1, classes=1),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("output", get_args(Output))
+@pytest.mark.parametrize("rule", RULES)
+def test_captum_finds_the_same_for_single_pixels(name: str, output: Output, rule: Rule) -> None:
+    steps = 6
+    answers = PixelOutput(settled(made(NETWORKS[name])), output).requires_grad_(False)
+    image, baseline = windows(1, 64, 64)
+    flat = flat_index([(0, 0), (30, 41)], (64, 64))
+    found = path_attributions(answers, image, baseline, list(flat[:, None]), Path(steps, rule))
+    captum = IntegratedGradients(answers)
+    for field, at in zip(found, flat.tolist(), strict=True):
+        attributed: Tensor = captum.attribute(image[None], baseline[None], at, n_steps=steps, method=rule)
+        theirs = attributed.detach()[0, 0]
+        # Captum's trapezoids are 1/n wide although n points lie 1/(n − 1) apart.
+        theirs = theirs * (steps / (steps - 1) if rule == "riemann_trapezoid" else 1)
+        assert_near(field, theirs, 1e-5)
+        assert float((field - theirs).abs().max()) < 1e-5
+
+
+@pytest.fixture
+def small() -> tuple[PixelOutput, Tensor, Tensor]:
+    answers = PixelOutput(settled(VanillaUNet(base_channels=4, depth=1), 16)).requires_grad_(False)
+    return answers, *windows(1, 16, 16)
+
+
+def test_the_field_of_a_group_is_the_sum_of_its_fields(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
+    flat = torch.tensor([3, 50, 255])
+    (together,) = path_attributions(*small, [flat], Path(5))
+    assert_near(together, path_attributions(*small, list(flat[:, None]), Path(5)).sum(dim=0), 1e-5)
+
+
+def test_more_groups_than_go_at_once(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
+    groups = list(torch.arange(0, 256, 3)[:, None])
+    assert len(groups) > 64
+    found = path_attributions(*small, groups, Path(3))
+    alone = torch.cat([path_attributions(*small, [group], Path(3)) for group in groups])
+    torch.testing.assert_close(found, alone, rtol=0, atol=0)
+
+
+def test_no_groups(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
+    assert path_attributions(*small, [], Path(3)).shape == (0, 16, 16)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 10, 64])
+def test_batches_that_do_not_divide_the_steps(
+    small: tuple[PixelOutput, Tensor, Tensor], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = [torch.tensor([7]), torch.tensor([100, 200])]
+    for rule in RULES:
+        expected = path_attributions(*small, groups, Path(10, rule))
+        with monkeypatch.context() as patch:
+            patch.setitem(path_module._BATCH_PX, "cpu", batch * 256)
+            assert_near(path_attributions(*small, groups, Path(10, rule)), expected, 1e-5)
+
+
+CONTEXTS: dict[str, Callable[[], torch.inference_mode | torch.no_grad | torch.autocast]] = {
+    "inference mode": torch.inference_mode,
+    "no gradients": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_what_is_around_plays_no_role(small: tuple[PixelOutput, Tensor, Tensor], name: str) -> None:
+    answers, image, baseline = small
+    flat = torch.tensor([20, 255])
+    expected = path_attributions(answers, image, baseline, [flat], Path(4)), answers_at(answers, image, flat)
+    with CONTEXTS[name]():
+        # Tensors that are made here belong to the context, as a trainer's batches do.
+        found = path_attributions(answers, image.clone(), baseline.clone(), [flat.clone()], Path(4))
+        torch.testing.assert_close(found, expected[0], rtol=0, atol=0)
+        torch.testing.assert_close(answers_at(answers, image.clone(), flat.clone()), expected[1], rtol=0, atol=0)
+
+
+def test_the_caller_notices_nothing(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
+    answers, image, baseline = small
+    image = image[:, None].contiguous(memory_format=torch.channels_last)[:, 0]
+    kept = [image.clone(), baseline.clone(), torch.get_rng_state()]
+    strides, gradients = image.stride(), torch.is_grad_enabled()
+    path_attributions(answers, image, baseline, [torch.tensor([9])], Path(4, precision="bf16"))
+    assert (image.stride(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")) == (strides, gradients, False)
+    assert not image.requires_grad
+    assert not baseline.requires_grad
+    for now, before in zip((image, baseline, torch.get_rng_state()), kept, strict=True):
+        assert torch.equal(now, before)
+
+
+def test_brain_floats_come_close(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
+    exact, rough = (path_attributions(*small, [torch.tensor([120])], Path(8, precision=p)) for p in ("32", "bf16"))
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    # Eight bits of mantissa, and maxima of a pool that are taken elsewhere.
+    assert np.corrcoef(rough.ravel(), exact.ravel())[0, 1] > 0.95
+
+
+def test_flat_positions_are_those_of_numpy() -> None:
+    pixels: Sequence[tuple[int, ...]] = [(0, 0, 0), (1, 2, 3), (2, 4, 5)]
+    expected = np.ravel_multi_index(tuple(np.array(pixels).T), (3, 5, 6))
+    assert flat_index(pixels, (3, 5, 6)).tolist() == expected.tolist()
+    assert flat_index([], (3, 5)).tolist() == []
+    for outside in ((3, 0), (0, -1), (0, 0, 0)):
+        with pytest.raises(ValueError, match="outside a window of"):
+            flat_index([outside], (3, 5))

@@ -1,0 +1,204 @@
+"""Which windows and pixels an offline study looks at."""
+
+from dataclasses import replace
+
+import linear_network
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_modules.store import MosaicStore, MosaicView
+from lightning_emseg.attribution.location_hash import number_of
+from lightning_emseg.attribution.network_copy import detached_copy
+from lightning_emseg.attribution.offline import CURVE
+from lightning_emseg.attribution.outputs import GreyNetwork
+from lightning_emseg.attribution.points import OUTCOMES, priorities
+from lightning_emseg.attribution.sampling import (
+    Chosen,
+    Strata,
+    anywhere,
+    by_outcome,
+    checked_pixels,
+    choose_pixels,
+    on_grid,
+    richest,
+    some_of,
+    tiles_of,
+)
+from lightning_emseg.attribution.study import Setting
+from lightning_emseg.attribution.windows import Place
+
+CPU = torch.device("cpu")
+SEED = 5
+SHAPES = {"a": (70, 90), "b": (40, 61), "c": (64, 128)}
+
+
+@pytest.fixture(scope="module")
+def views(tmp_path_factory: pytest.TempPathFactory) -> list[MosaicView]:
+    store = linear_network.make_store(tmp_path_factory.mktemp("offline") / "s.zarr", SHAPES)
+    return [MosaicView.of(sample, "membrane") for sample in MosaicStore(store).samples("test")]
+
+
+def grey_network() -> GreyNetwork:
+    """Foreground where the pixel itself is dark, so that every outcome can be computed by hand."""
+    return detached_copy(tiny.OfGrey(), 127.5, 127.5)
+
+
+def setting_of(views: list[MosaicView], resize: tuple[int, int] | None = None) -> Setting:
+    return Setting(views, "zero", CURVE, SEED, resize)
+
+
+def choose(
+    views: list[MosaicView], strata: Strata, size: tuple[int, int] = (32, 32), resize: tuple[int, int] | None = None
+) -> list[Chosen]:
+    tiles = tiles_of(views, size, 0, 1, resize is not None)
+    return choose_pixels(grey_network(), setting_of(views, resize), tiles, 128, strata, CPU)
+
+
+def positions(chosen: list[Chosen]) -> list[tuple[int, int, int]]:
+    """Mosaic and position there, where windows are not resized."""
+    return [
+        (each.place.mosaic, each.place.origin[0] + y, each.place.origin[1] + x)
+        for each in chosen
+        for y, x in each.pixels
+    ]
+
+
+def outcome_names(view: MosaicView) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
+    image = view.read_image((0, 0), view.shape)
+    truth, predicted = view.read_mask((0, 0), view.shape), tiny.known_map(image) >= 128
+    names = np.full(image.shape, "", object)
+    for said, is_true, name in ((True, 1, "TP"), (True, 0, "FP"), (False, 1, "FN"), (False, 0, "TN")):
+        names[(predicted == said) & (truth == is_true)] = name
+    return names
+
+
+@given(
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    overlap=st.sampled_from([0.0, 0.3, 0.5]),
+    resized=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_pixel_belongs_to_one_window(
+    shape: tuple[int, int], size: tuple[int, int], overlap: float, resized: bool
+) -> None:
+    view = MosaicView("test/m", None, None, (), (4.0, 4.0), (0, 0), shape)  # type: ignore[arg-type]
+    owners = np.zeros(shape, int)
+    sides = tuple(8 * side for side in size)
+    for tile in tiles_of([view], sides, overlap, 8, resized):
+        owners[tile.owned] += 1
+        assert all(
+            start <= part.start and part.stop <= start + side
+            for start, side, part in zip(tile.place.origin, tile.place.size, tile.owned, strict=True)
+        )
+        assert tile.place.size == sides or not resized
+        assert all(side % 8 == 0 for side in tile.place.size)
+    assert (owners == 1).all()
+
+
+def test_with_half_overlap_pixels_are_far_from_borders_that_are_not_the_mosaics(views: list[MosaicView]) -> None:
+    for tile in tiles_of(views, (32, 32), 0.5, 1, False):
+        extents = views[tile.place.mosaic].shape
+        for start, side, part, extent in zip(tile.place.origin, tile.place.size, tile.owned, extents, strict=True):
+            assert part.start - start >= 8 or part.start == 0
+            assert start + side - part.stop >= 8 or part.stop == extent
+
+
+def test_stratified_pixels_are_those_of_lowest_priority_in_whole_mosaics(views: list[MosaicView]) -> None:
+    chosen = choose(views, by_outcome(42))
+    found = {
+        (place, outcome)
+        for place, outcome in zip(positions(chosen), (o for each in chosen for o in each.outcomes), strict=True)
+    }
+    expected = set()
+    for name, count in zip(OUTCOMES, (11, 11, 10, 10), strict=True):
+        candidates = []
+        for number, view in enumerate(views):
+            order = priorities((SEED, number_of(view.key)), (0, 0), view.shape)
+            candidates += [
+                (int(order[y, x]), (number, int(y), int(x))) for y, x in np.argwhere(outcome_names(view) == name)
+            ]
+        expected |= {(place, name) for _, place in sorted(candidates)[:count]}
+    assert found == expected
+    assert len(positions(chosen)) == 42
+
+
+def test_an_outcome_with_too_few_pixels_gives_all_of_them(views: list[MosaicView]) -> None:
+    names = outcome_names(views[1])
+    total = 4 * int((names == "FP").sum()) + 4
+    found = choose(views[1:2], by_outcome(total))
+    counts = {name: [o for each in found for o in each.outcomes].count(name) for name in OUTCOMES}
+    assert counts == {name: min(total // 4, int((names == name).sum())) for name in OUTCOMES}
+
+
+def test_grid_takes_every_nth_pixel_of_windows_once(views: list[MosaicView]) -> None:
+    chosen = choose(views, on_grid(None, 8))
+    expected = []
+    for number, view in enumerate(views):
+        names = outcome_names(view)
+        for tile in tiles_of([view], (32, 32), 0, 1, False):
+            for y in range(4, tile.place.size[0], 8):
+                for x in range(4, tile.place.size[1], 8):
+                    at = (tile.place.origin[0] + y, tile.place.origin[1] + x)
+                    mine = all(part.start <= i < part.stop for i, part in zip(at, tile.owned, strict=True))
+                    if mine and names[at]:
+                        expected.append((number, *at))
+    assert sorted(positions(chosen)) == sorted(expected)
+    assert len(set(expected)) == len(expected)
+    some = choose(views, on_grid(20, 8))
+    assert len(positions(some)) == 20
+    assert set(positions(some)) < set(expected)
+
+
+def test_pixels_of_resized_windows_lie_in_what_their_window_owns(views: list[MosaicView]) -> None:
+    chosen = choose(views, on_grid(None, 4), size=(48, 48), resize=(32, 32))
+    owned = {tile.place: tile.owned for tile in tiles_of(views, (48, 48), 0, 1, True)}
+    for each in chosen:
+        assert each.place.size == (48, 48)
+        for pixel in each.pixels:
+            at = [start + (i + 0.5) * 1.5 for start, i in zip(each.place.origin, pixel, strict=True)]
+            assert all(part.start <= i < part.stop for i, part in zip(at, owned[each.place], strict=True))
+
+
+def test_without_a_label_pixels_have_no_outcome(views: list[MosaicView]) -> None:
+    bare = [replace(view, mask=None) for view in views]
+    chosen = choose(bare, anywhere(30))
+    assert len(positions(chosen)) == 30
+    assert {outcome for each in chosen for outcome in each.outcomes} == {""}
+    assert sum(map(len, checked_pixels(chosen, 6))) == 6
+
+
+def test_the_choice_of_windows_is_random_and_the_same_each_time(views: list[MosaicView]) -> None:
+    tiles = tiles_of(views, (16, 16), 0, 1, False)
+    some = some_of(tiles, views, 9, SEED)
+    assert len(some) == 9
+    assert some == some_of(tiles, views, 9, SEED) != some_of(tiles, views, 9, SEED + 1)
+    assert [tile for tile in tiles if tile in some] == some
+    assert all(tile in some_of(tiles, views, 20, SEED) for tile in some)
+    assert some_of(tiles, views, None, SEED) == some_of(tiles, views, 10_000, SEED) == tiles
+
+
+@given(
+    windows=st.lists(st.lists(st.sampled_from([*OUTCOMES, ""]), min_size=1, max_size=6), min_size=1, max_size=5),
+    count=st.integers(0, 12),
+)
+@settings(max_examples=100, deadline=None)
+def test_checked_pixels_are_as_many_as_wanted_and_half_in_one_window(windows: list[list[str]], count: int) -> None:
+    chosen = [
+        Chosen(Place(0, (number, 0), (8, 8)), tuple((at, 0) for at in range(len(names))), tuple(names))
+        for number, names in enumerate(windows)
+    ]
+    checked = checked_pixels(chosen, count)
+    total = sum(map(len, windows))
+    assert sum(map(len, checked)) == min(count, total)
+    for places, each in zip(checked, chosen, strict=True):
+        assert list(places) == sorted(set(places))
+        assert all(0 <= at < len(each.pixels) for at in places)
+    first = richest(chosen)
+    assert len(checked[first]) >= min((count + 1) // 2, len(windows[first]))
+    if len(checked[first]) >= len(set(windows[first])):
+        assert {windows[first][at] for at in checked[first]} == set(windows[first])
