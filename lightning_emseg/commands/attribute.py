@@ -49,7 +49,7 @@ def attribute(
     step: int = 10,
     windows: int | None = 16,
     window: int | list[int] = 512,
-    overlap: float = 0.0,
+    overlap: float = 0.5,
     resize: int | list[int] | None = None,
     check: int = 8,
     seed: int = 0,

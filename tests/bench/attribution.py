@@ -1,7 +1,7 @@
 """Attribution fields: cost of a pixel by captum in a loop, exactly and fast, in one run, with the fast one's error."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def rows(scratch: Path) -> Iterator[Row]:
     def fast(bound: BoundIntegratedGradients, key: str) -> None:
         found[key] = bound.fields(window, baseline, pixels, groups)
 
-    candidates = {
+    candidates: dict[str, Callable[[], object]] = {
         "loop": partial(_captum, network, window, baseline, pixels[0]),
         "exact": partial(plain.exact_fields, window, baseline, checked),
         "fast": partial(fast, plain, "fast"),

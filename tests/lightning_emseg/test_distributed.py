@@ -54,7 +54,7 @@ def test_ranks_agree_on_results_and_all_stop_at_a_mistake_of_one(tmp_path: Path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_rank, (3, port, str(tmp_path)), nprocs=3)  # type: ignore[attr-defined]
+    mp.spawn(_rank, (3, port, str(tmp_path)), nprocs=3)  # type: ignore[attr-defined, no-untyped-call]
     for rank in range(3):
         first, every, mistake, one, defect = (tmp_path / str(rank)).read_text().splitlines()
         assert first == "{'rank': 0}"
