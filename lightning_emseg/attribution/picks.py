@@ -149,7 +149,7 @@ def checked_pixels(picks: Sequence[Picks], count: int) -> list[list[int]]:
         for outcome in OUTCOMES
     }
     chosen: list[list[int]] = [[] for _ in picks]
-    total = min(count, sum(len(each.pixels) for each in picks))
+    total = min(count, sum(map(len, waiting.values())))
     turn = 0
     while sum(map(len, chosen)) < total:
         for shift, outcome in enumerate(OUTCOMES):
