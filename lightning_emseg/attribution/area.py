@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 Values = NDArray[np.float32]
 THRESHOLDS = (0.01, 0.05, 0.1)
 """Of the tables; 0.01 is the one that U-RISC's figures are of."""
+NORMALISATION = "the largest magnitude in the window is 1"
+"""What :func:`normalised` does, for records."""
 
 
 def normalised(attributions: Values) -> Values:

@@ -84,12 +84,15 @@ class BoundIntegratedGradients(BoundMethod):
     def fields(
         self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape], together: Sequence[Sequence[int]]
     ) -> list[Field]:
-        """Fast fields, or exact ones where these are asked for, or where nothing is known of their reach."""
+        """Fast fields, or exact ones where these are asked for, or where nothing is known of their reach.
+
+        Exact fields share passes as far as that changes nothing, whatever ``together`` says.
+        """
         reach = self._reach(image.ndim - 1)
         radius = self._radius(image)
         within_reach = radius is not None and reach is not None and all(map(operator.le, radius, reach))
         if self.method.exact or reach is None or within_reach:
-            return self.exact_fields(image, baseline, pixels)
+            return self._exact(image, baseline, pixels)
         if self._fast is None:
             self._fast = PixelOutput(folded(self._network, image[None]), self.method.output)
         path = Path(self.method.steps, self.method.rule, self.method.precision)
@@ -102,8 +105,11 @@ class BoundIntegratedGradients(BoundMethod):
             return super().groups(pixels)
         return groups(pixels, tuple(math.ceil(_APART * each) for each in reach))
 
-    def exact_fields(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field]:
-        """Exact fields in single precision."""
+    def exact_fields(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field] | None:
+        """Exact fields in single precision; ``None`` where :meth:`fields` gives no others."""
+        return None if self.method.exact else self._exact(image, baseline, pixels)
+
+    def _exact(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field]:
         answers = PixelOutput(self._network, self.method.output)
         path = Path(self.method.steps, self.method.rule)
         return exact_fields(answers, image, baseline, pixels, path, self._radius(image), self._stride)

@@ -9,6 +9,8 @@ import torch
 from captum.attr._utils.approximation_methods import approximation_parameters
 from torch import Tensor, nn
 
+from lightning_emseg.attribution.arithmetic import single_precision
+
 Rule = Literal["riemann_middle", "riemann_trapezoid", "riemann_left", "riemann_right", "gausslegendre"]
 Precision = Literal["32", "bf16"]
 # Larger batches are slower on a CPU, whose caches they leave; an accelerator wants more, and its memory allows this.
@@ -38,9 +40,9 @@ class Path:
         whole = sum(weights)
         return [(alpha, weight / whole) for alpha, weight in zip(alphas(self.steps), weights, strict=True)]
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+    def arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
         """The context that the network runs in, whatever was around it."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else single_precision(device)
 
 
 def path_attributions(
@@ -70,7 +72,7 @@ def path_attributions(
 
 def _of_some(answers: nn.Module, image: Tensor, baseline: Tensor, groups: Sequence[Tensor], path: Path) -> Tensor:
     # Inside `validate` Lightning is in inference mode, which no gradient survives.
-    with torch.inference_mode(False), torch.enable_grad(), path.autocast(image.device):
+    with torch.inference_mode(False), torch.enable_grad(), path.arithmetic(image.device):
         difference = image - baseline
         sums = torch.zeros(len(groups), *image.shape[1:], device=image.device)
         for alphas, weights in _batches(path, image):
@@ -95,6 +97,6 @@ def _batches(path: Path, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 def answers_at(answers: nn.Module, window: Tensor, pixels: Tensor) -> Tensor:
     """The network's answers ``float32 (P,)`` at flat positions ``pixels`` of a window ``(C, *S)``, on the CPU."""
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(window.device.type, enabled=False):
+    with torch.inference_mode(False), torch.no_grad(), single_precision(window.device):
         found: Tensor = answers(window[None])[0, pixels.to(window.device)].float().cpu()
     return found

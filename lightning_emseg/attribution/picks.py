@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from data_modules.batch import IGNORE
-from data_modules.grid import Shape
 from data_modules.store import MosaicView
+from lightning_emseg.attribution.chosen import Chosen
 from lightning_emseg.attribution.location_hash import number_of
-from lightning_emseg.attribution.points import OUTCOMES, priorities, stratified
-from lightning_emseg.attribution.study import foreground_probability
+from lightning_emseg.attribution.measurement import foreground_probability
+from lightning_emseg.attribution.points import priorities, stratified
 from lightning_emseg.attribution.windows import Place, Window, read_window, window_shape
 
 _TRIES = 20
@@ -21,30 +21,17 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Picks:
-    """Pixels of one window.
+    """Pixels of one window, and what they were chosen from.
 
     Attributes:
-        place: The window.
-        window: Its pixels.
+        chosen: The pixels.
+        window: Image and truth.
         probability: Quantised, ``uint8 (*S)``.
-        pixels: Chosen ones, in px of the window.
-        outcomes: One a pixel.
     """
 
-    place: Place
+    chosen: Chosen
     window: Window
     probability: NDArray[np.uint8]
-    pixels: tuple[Shape, ...]
-    outcomes: tuple[str, ...]
-
-    @property
-    def work(self) -> tuple[Place, tuple[Shape, ...], tuple[str, ...]]:
-        """What units of work are made of."""
-        return self.place, self.pixels, self.outcomes
-
-    def first_of_each(self, outcomes: Sequence[str] = OUTCOMES) -> list[int]:
-        """Positions of the first pixel of every outcome that occurs."""
-        return [self.outcomes.index(outcome) for outcome in outcomes if outcome in self.outcomes]
 
 
 def choose_windows(views: Sequence[MosaicView], size: Sequence[int], stride: int, count: int, seed: int) -> list[Place]:
@@ -104,10 +91,9 @@ def pick(
     inner = inner_part(place, view.shape)
     truth = np.full_like(window.truth, IGNORE)
     truth[inner] = window.truth[inner]
-    chosen = stratified(truth, probability >= level, per_outcome, order)
-    return Picks(
-        place, window, probability, tuple(pixel for pixel, _ in chosen), tuple(outcome for _, outcome in chosen)
-    )
+    found = stratified(truth, probability >= level, per_outcome, order)
+    chosen = Chosen(place, tuple(pixel for pixel, _ in found), tuple(outcome for _, outcome in found))
+    return Picks(chosen, window, probability)
 
 
 def inner_part(place: Place, extent: Sequence[int]) -> tuple[slice, ...]:
@@ -131,31 +117,3 @@ def spread(wanted: int, parts: int) -> list[int]:
     [3, 3, 2]
     """
     return [wanted // parts + (index < wanted % parts) for index in range(parts)]
-
-
-def checked_pixels(picks: Sequence[Picks], count: int) -> list[list[int]]:
-    """Pixels whose exact fields are computed too: every outcome in turn, over all windows in turn.
-
-    Args:
-        picks: Of all windows.
-        count: Number of pixels over all of them.
-
-    Returns:
-        For each window positions in its ``pixels``.
-    """
-    waiting = {
-        (number, outcome): [place for place, found in enumerate(each.outcomes) if found == outcome]
-        for number, each in enumerate(picks)
-        for outcome in OUTCOMES
-    }
-    chosen: list[list[int]] = [[] for _ in picks]
-    total = min(count, sum(map(len, waiting.values())))
-    turn = 0
-    while sum(map(len, chosen)) < total:
-        for shift, outcome in enumerate(OUTCOMES):
-            # Shifted, so that few checks reach every outcome and every window.
-            number = (turn + shift) % len(picks)
-            if waiting[number, outcome] and sum(map(len, chosen)) < total:
-                chosen[number].append(waiting[number, outcome].pop(0))
-        turn += 1
-    return [sorted(places) for places in chosen]

@@ -80,6 +80,11 @@ def relative_error(row: Row, floor: float = 1.0) -> float:
     return row.completeness_error / max(abs(row.output - row.baseline_output), floor)
 
 
+def mean_completeness(errors: Sequence[float]) -> float | None:
+    """Mean of relative completeness errors, ``None`` without any."""
+    return float(np.mean(errors)) if errors else None
+
+
 def areas_of(field: Field, inside: Sequence[slice], thresholds: Sequence[float]) -> tuple[int, ...]:
     """Pixels of the mosaic above each threshold."""
     return tuple(pixels_above(field_inside(field, inside), thresholds).tolist())

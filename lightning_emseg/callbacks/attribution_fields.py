@@ -15,14 +15,10 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from data_modules.batch import Batch
 from data_modules.grid import Shape
 from data_modules.store import MosaicView
-from lightning_emseg.attribution.area import THRESHOLDS
+from lightning_emseg.attribution.area import NORMALISATION, THRESHOLDS
+from lightning_emseg.attribution.chosen import checked_pixels
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
-from lightning_emseg.attribution.method import AttributionMethod
-from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.outputs import GreyNetwork
-from lightning_emseg.attribution.picks import Picks, checked_pixels, choose_windows, pick, spread
-from lightning_emseg.attribution.points import OUTCOMES
-from lightning_emseg.attribution.study import (
+from lightning_emseg.attribution.measurement import (
     Found,
     Setting,
     Unit,
@@ -32,6 +28,12 @@ from lightning_emseg.attribution.study import (
     share_of,
     shared_units,
 )
+from lightning_emseg.attribution.method import AttributionMethod
+from lightning_emseg.attribution.network_copy import detached_copy
+from lightning_emseg.attribution.outputs import GreyNetwork
+from lightning_emseg.attribution.picks import Picks, choose_windows, pick, spread
+from lightning_emseg.attribution.points import OUTCOMES
+from lightning_emseg.attribution.table import mean_completeness, relative_error
 from lightning_emseg.attribution.windows import window_shape
 from lightning_emseg.callbacks.attribution_report import AttributionReport, publish
 from lightning_emseg.distributed import from_all_ranks, from_first_rank
@@ -167,20 +169,20 @@ class AttributionFields(pl.Callback):
     ) -> AttributionReport | None:
         network = detached_copy(module.network, float(module.grey_mean), float(module.grey_std))
         picks = from_first_rank(lambda: self._pick(network, module, views))
-        if not any(each.pixels for each in picks):
+        if not any(each.chosen.pixels for each in picks):
             rank_zero_warn("no attribution fields: no window shows both foreground and background")
             return None
         bound = self.method.bind(network, module.stride)
         bound.reach = self._reach
         setting = Setting(views, self.method.baseline, THRESHOLDS, self.seed)
-        checked = checked_pixels(picks, self.check)
+        checked = checked_pixels([each.chosen for each in picks], self.check)
 
         def compute(units: Sequence[Unit]) -> list[Found]:
             mine = share_of(units, trainer.global_rank, trainer.world_size)
             return list(chain.from_iterable(from_all_ranks(lambda: list(measure(bound, setting, mine, module.device)))))
 
         exact = compute(
-            [unit for each, check in zip(picks, checked, strict=True) for unit in exact_units(*each.work, check)]
+            [unit for each, check in zip(picks, checked, strict=True) for unit in exact_units(each.chosen, check)]
         )
         if bound.reach is None:
             bound.calibrate([found.field for found in exact if found.field is not None], THRESHOLDS[0])
@@ -189,12 +191,13 @@ class AttributionFields(pl.Callback):
             [
                 unit
                 for each, check in zip(picks, checked, strict=True)
-                for unit in shared_units(bound, *each.work, {*check, *each.first_of_each()})
+                for unit in shared_units(bound, each.chosen, {*check, *each.chosen.first_of_each()})
             ]
         )
         record = {
             **bound.record,
-            "normalisation": "the largest magnitude in the window is 1",
+            "exact_completeness_error": mean_completeness([relative_error(each.row) for each in exact]),
+            "normalisation": NORMALISATION,
             "threshold": float(module.threshold),
             "seed": self.seed,
             "pixels_per_outcome": self.per_outcome,

@@ -1,29 +1,24 @@
 """What the attribution callback leaves behind: tables, pictures, scalars."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_emseg.attribution.accuracy import Accuracy
-from lightning_emseg.attribution.area import THRESHOLDS, normalised
+from lightning_emseg.attribution.area import THRESHOLDS
+from lightning_emseg.attribution.measurement import Found
 from lightning_emseg.attribution.picks import Picks
-from lightning_emseg.attribution.study import Found
 from lightning_emseg.attribution.table import Summary, summarise
 from lightning_emseg.callbacks.overlays import log_picture
 from lightning_emseg.report.area_table import Record, point_records, summary_records, summary_text, write_records
-from lightning_emseg.report.attribution_panel import PanelField, attribution_panel
-from lightning_emseg.report.overlay import Picture, save
-
-_SHOWN = 4
-"""Pixels of a panel; as many as fit a row."""
+from lightning_emseg.report.overlay import save
+from lightning_emseg.report.window_panel import window_panel
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ def publish(trainer: pl.Trainer, report: AttributionReport) -> None:
     windows = [
         {
             "mosaic": each.window.mosaic,
-            "origin_px": each.place.origin,
+            "origin_px": each.chosen.place.origin,
             "size_px": each.window.truth.shape,
             "pixel_size_nm": each.window.pixel_size_nm,
         }
@@ -67,7 +62,8 @@ def publish(trainer: pl.Trainer, report: AttributionReport) -> None:
     ]
     record = {**when, **report.record, "fast_against_exact": accuracy, "windows": windows}
     (folder / f"{verb}.json").write_text(json.dumps(record, indent=2) + "\n")
-    rank_zero_info(f"\n{summary_text(summaries, report.accuracy)}\n{folder / f'summary-{verb}.csv'}")
+    text = summary_text(summaries, report.accuracy, report.record["exact_completeness_error"])
+    rank_zero_info(f"\n{text}\n{folder / f'summary-{verb}.csv'}")
     for logger in trainer.loggers:
         logger.log_metrics(scalars(summaries, report), trainer.global_step)
         if isinstance(logger, WandbLogger):
@@ -95,36 +91,18 @@ def scalars(summaries: Sequence[Summary], report: AttributionReport) -> dict[str
 
 def _draw(trainer: pl.Trainer, report: AttributionReport, name: str) -> None:
     for number, picks in enumerate(report.picks):
-        if picks.window.truth.ndim != 2 or not picks.pixels:
+        if picks.window.truth.ndim != 2 or not picks.chosen.pixels:
             continue
         suffix = f"-{number}" if len(report.picks) > 1 else ""
+        chosen = picks.chosen
+        kept = {
+            each.field.pixel: (each.row, each.field)
+            for each in report.found
+            if each.field is not None and each.place == chosen.place
+        }
+        fields = [kept[chosen.pixels[at]] for at in chosen.first_of_each()]
         reach = report.record.get("reach_px")
-        mine = [each for each in report.found if each.place == picks.place]
-        picture = panel(picks, mine, 2 * reach + 1 if reach else None)
+        picture = window_panel(picks.window, picks.probability, fields, THRESHOLDS, reach)
         save(picture, Path(trainer.default_root_dir) / "figures" / f"attribution-{name}{suffix}.png")
         for logger in trainer.loggers:
             log_picture(logger, f"attribution{suffix}", picture, trainer.global_step)
-
-
-def panel(picks: Picks, found: Sequence[Found], zoom_px: int | None) -> Picture:
-    """The first pixel of every outcome of one window, with its field, as in Figure 8 of the papers.
-
-    Args:
-        picks: The window.
-        found: What was measured in it; the fields of these pixels are kept.
-        zoom_px: Side of the box around a pixel that its field is shown in; all of the window by default.
-    """
-    by_pixel = {each.field.pixel: each for each in found if each.field is not None}
-    shown = []
-    for place in picks.first_of_each()[:_SHOWN]:
-        each = by_pixel[picks.pixels[place]]
-        assert each.field is not None
-        values = normalised(each.field.whole(each.shape))
-        area = each.row.areas_px[0] * each.row.pixel_nm2
-        caption = f"S({THRESHOLDS[0]:g}) = {area:,.0f} nm², F(x) = {each.row.output:.2f}"
-        y, x = each.field.pixel
-        shown.append(PanelField(picks.outcomes[place], (y, x), values, caption))
-    image = picks.window.image[0].round().astype(np.uint8)
-    # One bar for both axes; where pixels are not square it is right on average.
-    pixel_nm = math.sqrt(math.prod(picks.window.pixel_size_nm))
-    return attribution_panel(image, picks.probability, picks.window.truth, shown, pixel_nm, zoom_px)

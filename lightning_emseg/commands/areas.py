@@ -7,11 +7,11 @@ from typing import Any
 
 from data_modules.errors import UserError
 from lightning_emseg.attribution.area import THRESHOLDS
-from lightning_emseg.attribution.offline import Study, read_study
+from lightning_emseg.attribution.offline.study import Study, read_study
 from lightning_emseg.attribution.table import Summary, summarise
 from lightning_emseg.commands.attribute import REPORT
 from lightning_emseg.report.area_curve import area_figure
-from lightning_emseg.report.area_table import Record, write_records
+from lightning_emseg.report.area_table import Record, summary_records, write_records
 from lightning_emseg.report.study_files import nm_text, pixel_sizes, series
 
 _COMPARABLE = ("label", "sampling", "step", "overlap", "resize", "seed")
@@ -59,17 +59,12 @@ def _finished(folder: Path) -> Study:
 def _records(name: str, study: Study, first: Study) -> Iterator[Record]:
     base = {(each.outcome, each.threshold): each for each in summarise(first.rows, first.thresholds, THRESHOLDS)}
     method, settings = study.plan.settings["method"], study.plan.settings
-    for each in summarise(study.rows, study.thresholds, THRESHOLDS):
+    summaries = summarise(study.rows, study.thresholds, THRESHOLDS)
+    for each, record in zip(summaries, summary_records(summaries), strict=True):
         ratio, error = _ratio(each, base.get((each.outcome, each.threshold)))
         yield {
             "study": name,
-            "outcome": each.outcome,
-            "k": each.threshold,
-            "pixels": each.pixels,
-            "S_nm2": each.area_nm2,
-            "S_nm2_se": each.area_se,
-            "share": each.share,
-            "share_se": each.share_se,
+            **record,
             "ratio": ratio,
             "ratio_se": None if study is first else error,
             "nm_per_px": pixel_sizes(study, "pixel_size_nm"),

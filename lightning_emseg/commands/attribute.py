@@ -14,14 +14,22 @@ from data_modules.errors import UserError
 from data_modules.grid import Shape
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg import checkpoints
-from lightning_emseg.attribution.captum_method import Captum
+from lightning_emseg.attribution.captum_methods.captum_method import Captum
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
+from lightning_emseg.attribution.measurement import Setting, foreground_probability
 from lightning_emseg.attribution.method import AttributionMethod
 from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.offline import CURVE, read_study, run
-from lightning_emseg.attribution.plan import FIELDS, FILE, Plan, earlier_plan, plan_of, write_plan, write_whole
-from lightning_emseg.attribution.sampling import Strata, anywhere, by_outcome, choose_pixels, on_grid, some_of, tiles_of
-from lightning_emseg.attribution.study import Setting, foreground_probability
+from lightning_emseg.attribution.offline.plan import FIELDS, FILE, Plan, earlier_plan, plan_of, write_plan, write_whole
+from lightning_emseg.attribution.offline.sampling import (
+    Strata,
+    anywhere,
+    by_outcome,
+    choose_pixels,
+    on_grid,
+    some_of,
+    tiles_of,
+)
+from lightning_emseg.attribution.offline.study import CURVE, read_study, run
 from lightning_emseg.metrics.pixel import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
@@ -130,7 +138,7 @@ def _publish(out: Path, plan: Plan, setting: Setting, network: nn.Module | None,
     study = read_study(out)
     text = write_tables(out, study)
     files = [out / name for name in ("summary.csv", "points.csv", "summary.json", FIELDS)]
-    first = plan.parts[0].place
+    first = plan.parts[0].chosen.place
     if len(first.size) == 2:
         files.append(write_curve(out, study))
         if network is not None:

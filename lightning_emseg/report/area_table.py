@@ -67,7 +67,7 @@ def write_records(path: Path, records: Sequence[Record], append: bool = False) -
         writer.writerows(records)
 
 
-def summary_text(summaries: Sequence[Summary], accuracy: Accuracy | None) -> str:
+def summary_text(summaries: Sequence[Summary], accuracy: Accuracy | None, exact_completeness: float | None) -> str:
     """S_k by outcome and threshold, in nm² and as share of the window, with the errors that were measured."""
     lines = [f"{'outcome':<8}{'k':>6}{'pixels':>8}{'S_k in nm²':>22}{'share of window':>20}{'completeness':>14}"]
     for each in summaries:
@@ -84,6 +84,8 @@ def summary_text(summaries: Sequence[Summary], accuracy: Accuracy | None) -> str
             f"error of the fast path on {accuracy.pixels} pixels: S_k {errors}; "
             f"correlation {accuracy.correlation:.4f}, at least {accuracy.smallest_correlation:.4f}"
         )
+    if exact_completeness is not None:
+        lines.append(f"completeness error of their exact fields {exact_completeness:.1%}; fast ones are cut off")
     return "\n".join(lines)
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from data_modules.store import MosaicView
-from lightning_emseg.attribution.area import THRESHOLDS, normalised
-from lightning_emseg.attribution.fields_store import FieldsStore
-from lightning_emseg.attribution.offline import Study
-from lightning_emseg.attribution.plan import FIELDS
+from lightning_emseg.attribution.area import NORMALISATION, THRESHOLDS
+from lightning_emseg.attribution.offline.fields_store import FieldsStore
+from lightning_emseg.attribution.offline.plan import FIELDS
+from lightning_emseg.attribution.offline.study import Study
 from lightning_emseg.attribution.points import OUTCOMES
 from lightning_emseg.attribution.table import EVERY, Row, summarise
 from lightning_emseg.attribution.windows import read_window
 from lightning_emseg.report.area_curve import AreaSeries, area_figure
 from lightning_emseg.report.area_table import point_records, summary_records, summary_text, write_records
-from lightning_emseg.report.attribution_panel import PanelField, attribution_panel
 from lightning_emseg.report.overlay import Picture, save
+from lightning_emseg.report.window_panel import window_panel
 
 _SHOWN_EACH = 2
 """Pixels of each outcome in the panel: two full rows of four."""
@@ -36,13 +36,15 @@ def write_tables(folder: Path, study: Study) -> str:
         "summary": [asdict(each) for each in summaries],
         "curve": [asdict(each) for each in summarise(study.rows, k, k)],
         "fast_against_exact": accuracy and asdict(accuracy),
+        "exact_completeness_error": study.exact_completeness,
         "seconds_per_pixel": _seconds(study),
-        "normalisation": "the largest magnitude in the window is 1",
+        "normalisation": NORMALISATION,
         "method": study.windows[0]["method"],
         "settings": study.plan.settings,
     }
     (folder / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
-    return "\n".join([_headline(study), summary_text(summaries, study.accuracy([k[0], *THRESHOLDS])), _speed(study)])
+    table = summary_text(summaries, study.accuracy([k[0], *THRESHOLDS]), study.exact_completeness)
+    return "\n".join([_headline(study), table, _speed(study)])
 
 
 def write_curve(folder: Path, study: Study) -> Path:
@@ -71,31 +73,13 @@ def write_panel(folder: Path, study: Study, view: MosaicView, probability: Pictu
         probability: Of the first window, ``uint8 (Y, X)``, 255 for certain foreground.
     """
     plan, store = study.plan, FieldsStore(folder / FIELDS)
-    part, rows = plan.parts[0], store.read(plan.name(0)).rows
-    resized = (study.windows[0]["window_px"], part.place.size)
-    window = read_window(view, part.place, tuple(resized[0]))
-    ranks = {at: part.outcomes[:at].count(outcome) for at, outcome in enumerate(part.outcomes)}
-    shown = [at for at in ranks if ranks[at] < _SHOWN_EACH]
-    fields, reach = [], 0
-    for at in sorted(shown, key=lambda at: (ranks[at], at)):
-        field, row = store.read_field(plan.name(0), at), rows[at]
-        values = normalised(field.whole(window.truth.shape)[window.inside])
-        reach = max(reach, *field.values.shape)
-        area = row.areas_px[study.thresholds.index(THRESHOLDS[0])] * row.pixel_nm2
-        caption = f"S({THRESHOLDS[0]:g}) = {area:,.0f} nm², F(x) = {row.output:.2f}, F(x') = {row.baseline_output:.2f}"
-        y, x = field.pixel
-        fields.append(PanelField(part.outcomes[at], (y, x), values, caption))
-    image = window.image[0][window.inside].round().astype(np.uint8)
-    # The scale bar lies along X.
-    picture = attribution_panel(
-        image,
-        probability[window.inside],
-        window.truth[window.inside],
-        fields,
-        window.pixel_size_nm[-1],
-        # Boxes nearly as large as the window would hide it and enlarge nothing.
-        reach if 1.5 * reach < min(image.shape) else None,
-    )
+    chosen, rows = plan.parts[0].chosen, store.read(plan.name(0)).rows
+    window = read_window(view, chosen.place, tuple(study.windows[0]["window_px"]))
+    ranks = [chosen.outcomes[:at].count(outcome) for at, outcome in enumerate(chosen.outcomes)]
+    places = sorted((at for at, rank in enumerate(ranks) if rank < _SHOWN_EACH), key=lambda at: (ranks[at], at))
+    shown = [(rows[at], store.read_field(plan.name(0), at)) for at in places]
+    reach = study.windows[0]["reach_px"]
+    picture = window_panel(window, probability, shown, study.thresholds, reach and max(reach))
     save(picture, folder / "panels.png")
     return folder / "panels.png"
 

@@ -49,6 +49,7 @@ def rows(scratch: Path) -> Iterator[Row]:
     checked = pixels[:: max(1, len(pixels) // CHECKED)][:CHECKED]
     plain, halved = (_bound(network, module.stride, precision) for precision in ("32", "bf16"))
     exact = plain.exact_fields(window, baseline, checked)
+    assert exact is not None
     plain.calibrate(exact, THRESHOLDS[0])
     halved.reach = plain.reach
     groups = plain.groups(pixels)

@@ -1,16 +1,12 @@
 """Attribution fields under one, two and five ranks: the same tables, whoever computed what."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tiny
 import yaml
-
-from lightning_emseg import cli
+from ranks import lightning
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
@@ -38,25 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _lightning(folder: Path, verb: str, out: str, ranks: int, *more: str) -> None:
-    words = [verb, "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(folder / out), *more]
-    words += ["--trainer.devices", str(ranks)]
-    if ranks == 1:
-        cli.main(words)
-        return
-    command = [sys.executable, "-m", "lightning_emseg", *words, "--trainer.strategy", "ddp"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 def test_ranks_make_the_table_of_one_process(folder: Path) -> None:
     # In a fit under DDP: gradients are taken of the network and not of the wrapper that would reduce them.
-    _lightning(folder, "fit", "fit", 2)
+    lightning(folder, "fit", "fit", 2)
     assert (folder / "fit" / "attribution" / "points-fit.csv").is_file()
     best = ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt")]
     for ranks in (1, 2, 5):
-        _lightning(folder, "validate", f"v{ranks}", ranks, *best)
+        lightning(folder, "validate", f"v{ranks}", ranks, *best)
     one, two, five = (folder / f"v{ranks}" / "attribution" for ranks in (1, 2, 5))
     for name in ("points-validate.csv", "summary-validate.csv"):
         content = (one / name).read_text()

@@ -1,17 +1,13 @@
 """Two processes (gloo, CPU) give what one gives: the same scores and the same bytes of the prediction."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
 import yaml
-
-from lightning_emseg import cli
+from ranks import lightning
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
@@ -25,18 +21,6 @@ SHAPES = {
 }
 
 EARLIER = ("metrics.csv", "config.yaml", "environment.json", "checkpoints/best.ckpt")
-
-
-def _lightning(folder: Path, verb: str, out: str, ranks: int, *more: str) -> None:
-    words = [verb, "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(folder / out), *more]
-    words += ["--trainer.devices", str(ranks)]
-    if ranks == 1:
-        cli.main(words)
-        return
-    command = [sys.executable, "-m", "lightning_emseg", *words, "--trainer.strategy", "ddp"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=folder)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "fit" / "checkpoints").mkdir(parents=True)
     for name in EARLIER:
         (path / "fit" / name).write_text("earlier")
-    _lightning(path, "fit", "fit", 2)
+    lightning(path, "fit", "fit", 2)
     return path
 
 
@@ -76,8 +60,8 @@ def test_fit_keeps_the_earlier_run_once(folder: Path) -> None:
 def test_two_ranks_score_and_predict_like_one(folder: Path) -> None:
     best = ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt")]
     for ranks in (1, 2):
-        _lightning(folder, "test", f"run{ranks}", ranks, *best)
-        _lightning(folder, "predict", f"run{ranks}", ranks, *best, "--writer.out", str(folder / f"p{ranks}.zarr"))
+        lightning(folder, "test", f"run{ranks}", ranks, *best)
+        lightning(folder, "predict", f"run{ranks}", ranks, *best, "--writer.out", str(folder / f"p{ranks}.zarr"))
     one, two = (json.loads((folder / f"run{ranks}" / "scores-test.json").read_text()) for ranks in (1, 2))
     assert one == two
     assert len(one["mosaics"]) == 3
@@ -96,9 +80,9 @@ def test_a_prediction_goes_on_with_another_number_of_ranks(folder: Path) -> None
         out = folder / f"tall-{ranks}-{batches}.zarr"
         if batches:
             cut = ["--trainer.limit_predict_batches", str(batches)]
-            _lightning(folder, "predict", "cut", ranks, *run, *cut, "--writer.out", str(out))
+            lightning(folder, "predict", "cut", ranks, *run, *cut, "--writer.out", str(out))
             assert not (out / "tall" / "m0").exists()
-        _lightning(folder, "predict", "cut", 3 - ranks if batches else 1, *run, "--writer.out", str(out))
+        lightning(folder, "predict", "cut", 3 - ranks if batches else 1, *run, "--writer.out", str(out))
         stores.append({path.relative_to(out): path.read_bytes() for path in _files(out)})
     assert stores[0] == stores[1] == stores[2]
 
@@ -106,9 +90,9 @@ def test_a_prediction_goes_on_with_another_number_of_ranks(folder: Path) -> None
 def test_a_rank_without_work_does_not_hang_the_others(folder: Path) -> None:
     best = ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt")]
     out = folder / "tiny.zarr"
-    _lightning(folder, "predict", "tiny", 2, *best, "--data.predict_split", "tiny", "--writer.out", str(out))
+    lightning(folder, "predict", "tiny", 2, *best, "--data.predict_split", "tiny", "--writer.out", str(out))
     assert (out / "tiny" / "m0" / "zarr.json").is_file()
-    _lightning(folder, "test", "tiny", 2, *best, "--data.test_split", "tiny")
+    lightning(folder, "test", "tiny", 2, *best, "--data.test_split", "tiny")
     assert list(json.loads((folder / "tiny" / "scores-test.json").read_text())["mosaics"]) == ["tiny/m0"]
 
 

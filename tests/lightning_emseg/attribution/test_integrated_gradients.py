@@ -47,6 +47,7 @@ def test_fast_fields_are_those_of_the_settings() -> None:
     # The batch norms are folded, which rounds otherwise.
     assert_same(found, fast_fields(answers, image, baseline, PIXELS, together, path, (7, 7)), 1e-3)
     exact = bound.exact_fields(image, baseline, PIXELS[:2])
+    assert exact is not None
     assert_same(exact, exact_fields(answers, image, baseline, PIXELS[:2], path), 1e-5)
 
 

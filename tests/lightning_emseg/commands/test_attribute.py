@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.stats import sem
 
 from data_modules.store import MosaicStore
-from lightning_emseg.attribution.fields_store import FieldsStore
+from lightning_emseg.attribution.offline.fields_store import FieldsStore
 from lightning_emseg.attribution.points import OUTCOMES
 
 FEW = ["--points", "24", "--window", "32", "--windows", "6", "--method.steps", "3", "--method.baseline", "zero"]

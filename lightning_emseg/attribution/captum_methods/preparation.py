@@ -12,9 +12,9 @@ from captum.attr._core.lrp import SUPPORTED_LAYERS_WITH_RULES, SUPPORTED_NON_LIN
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.attribution.disjoint_pools import separate_windows
-from lightning_emseg.attribution.operations import Operation, operations
-from lightning_emseg.attribution.rewrite import leaves, one_call_each, replace, trial_run
+from lightning_emseg.attribution.captum_methods.disjoint_pools import separate_windows
+from lightning_emseg.attribution.captum_methods.operations import Operation, operations
+from lightning_emseg.attribution.captum_methods.rewrite import leaves, one_call_each, replace, trial_run
 
 # captum's rule for softmax takes the mean over all outputs at once, which is one sample's classes only for classifiers.
 _NON_LINEAR = frozenset(SUPPORTED_NON_LINEAR) - {nn.Softmax}

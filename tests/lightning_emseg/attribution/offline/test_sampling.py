@@ -11,25 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_modules.store import MosaicStore, MosaicView
+from lightning_emseg.attribution.chosen import Chosen, checked_pixels
 from lightning_emseg.attribution.location_hash import number_of
+from lightning_emseg.attribution.measurement import Setting
 from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.offline import CURVE
-from lightning_emseg.attribution.outputs import GreyNetwork
-from lightning_emseg.attribution.points import OUTCOMES, priorities
-from lightning_emseg.attribution.sampling import (
-    Chosen,
+from lightning_emseg.attribution.offline.sampling import (
     Strata,
     anywhere,
     by_outcome,
-    checked_pixels,
     choose_pixels,
     on_grid,
-    richest,
     some_of,
     tiles_of,
 )
-from lightning_emseg.attribution.study import Setting
-from lightning_emseg.attribution.windows import Place
+from lightning_emseg.attribution.offline.study import CURVE
+from lightning_emseg.attribution.outputs import GreyNetwork
+from lightning_emseg.attribution.points import OUTCOMES, priorities
 
 CPU = torch.device("cpu")
 SEED = 5
@@ -180,25 +177,3 @@ def test_the_choice_of_windows_is_random_and_the_same_each_time(views: list[Mosa
     assert [tile for tile in tiles if tile in some] == some
     assert all(tile in some_of(tiles, views, 20, SEED) for tile in some)
     assert some_of(tiles, views, None, SEED) == some_of(tiles, views, 10_000, SEED) == tiles
-
-
-@given(
-    windows=st.lists(st.lists(st.sampled_from([*OUTCOMES, ""]), min_size=1, max_size=6), min_size=1, max_size=5),
-    count=st.integers(0, 12),
-)
-@settings(max_examples=100, deadline=None)
-def test_checked_pixels_are_as_many_as_wanted_and_half_in_one_window(windows: list[list[str]], count: int) -> None:
-    chosen = [
-        Chosen(Place(0, (number, 0), (8, 8)), tuple((at, 0) for at in range(len(names))), tuple(names))
-        for number, names in enumerate(windows)
-    ]
-    checked = checked_pixels(chosen, count)
-    total = sum(map(len, windows))
-    assert sum(map(len, checked)) == min(count, total)
-    for places, each in zip(checked, chosen, strict=True):
-        assert list(places) == sorted(set(places))
-        assert all(0 <= at < len(each.pixels) for at in places)
-    first = richest(chosen)
-    assert len(checked[first]) >= min((count + 1) // 2, len(windows[first]))
-    if len(checked[first]) >= len(set(windows[first])):
-        assert {windows[first][at] for at in checked[first]} == set(windows[first])

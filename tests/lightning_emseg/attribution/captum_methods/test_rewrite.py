@@ -9,8 +9,8 @@ from captum.attr import DeepLift
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
+from lightning_emseg.attribution.captum_methods.rewrite import leaves, one_call_each
 from lightning_emseg.attribution.outputs import PixelOutput
-from lightning_emseg.attribution.rewrite import leaves, one_call_each
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.unet import UNet

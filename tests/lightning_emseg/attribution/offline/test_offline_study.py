@@ -11,14 +11,14 @@ import zarr
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.attribution.fields import Field
-from lightning_emseg.attribution.fields_store import FieldsStore, WindowResult
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
+from lightning_emseg.attribution.measurement import Setting
 from lightning_emseg.attribution.method import BoundMethod
 from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.offline import CURVE, read_study, run
-from lightning_emseg.attribution.plan import Plan, earlier_plan, plan_of, read_plan, write_plan
-from lightning_emseg.attribution.sampling import by_outcome, choose_pixels, tiles_of
-from lightning_emseg.attribution.study import Setting
+from lightning_emseg.attribution.offline.fields_store import FieldsStore, WindowResult
+from lightning_emseg.attribution.offline.plan import Plan, earlier_plan, plan_of, read_plan, write_plan
+from lightning_emseg.attribution.offline.sampling import by_outcome, choose_pixels, tiles_of
+from lightning_emseg.attribution.offline.study import CURVE, read_study, run
 from lightning_emseg.attribution.table import Row
 
 CPU = torch.device("cpu")
@@ -90,9 +90,10 @@ def test_fields_of_a_linear_network_are_the_closed_form(views: list[MosaicView],
     study.run()
     store = FieldsStore(tmp_path / "s" / "fields.zarr")
     for number, part in enumerate(study.plan.parts):
-        image = views[part.place.mosaic].read_image(part.place.origin, part.place.size).astype(np.float64)
+        place = part.chosen.place
+        image = views[place.mosaic].read_image(place.origin, place.size).astype(np.float64)
         rows = store.read(study.plan.name(number)).rows
-        for at, pixel in enumerate(part.pixels):
+        for at, pixel in enumerate(part.chosen.pixels):
             y, x = pixel
             expected = linear_network.field_of(image, np.zeros_like(image), (y, x))
             field = store.read_field(study.plan.name(number), at).whole(image.shape)
@@ -143,16 +144,17 @@ def test_checked_pixels_measure_the_error_of_the_fast_path(views: list[MosaicVie
     study.run()
     found = read_study(study.folder)
     store, errors = FieldsStore(study.folder / "fields.zarr"), []
-    place = CURVE.index(0.01)
+    threshold = CURVE.index(0.01)
     for number, part in enumerate(study.plan.parts):
-        image = views[part.place.mosaic].read_image(part.place.origin, part.place.size).astype(np.float64)
-        inside = views[part.place.mosaic].shape
+        place = part.chosen.place
+        image = views[place.mosaic].read_image(place.origin, place.size).astype(np.float64)
+        inside = views[place.mosaic].shape
         for at in part.checked:
-            y, x = part.pixels[at]
+            y, x = part.chosen.pixels[at]
             exact = linear_network.field_of(image, np.zeros_like(image), (y, x))
-            exact = exact[: inside[0] - part.place.origin[0], : inside[1] - part.place.origin[1]]
+            exact = exact[: inside[0] - place.origin[0], : inside[1] - place.origin[1]]
             area = int((exact / np.abs(exact).max() > 0.01).sum())
-            errors.append(store.read(study.plan.name(number)).rows[at].areas_px[place] / area - 1)
+            errors.append(store.read(study.plan.name(number)).rows[at].areas_px[threshold] / area - 1)
     accuracy = found.accuracy([0.01])
     assert accuracy is not None
     assert accuracy.pixels == 12
@@ -192,9 +194,9 @@ def test_every_pixel_has_one_row(views: list[MosaicView], tmp_path: Path) -> Non
     study.run()
     found = read_study(study.folder)
     keys = [
-        (views[part.place.mosaic].key, (part.place.origin[0] + y, part.place.origin[1] + x))
+        (views[part.chosen.place.mosaic].key, (part.chosen.place.origin[0] + y, part.chosen.place.origin[1] + x))
         for part in study.plan.parts
-        for y, x in part.pixels
+        for y, x in part.chosen.pixels
     ]
     assert [(row.mosaic, row.position) for row in found.rows] == keys
     assert len(set(keys)) == len(keys) == 60

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.grid import Shape
+from lightning_emseg.attribution.arithmetic import single_precision
 from lightning_emseg.attribution.baselines import Baseline
+from lightning_emseg.attribution.captum_methods.class_path import CaptumMethod
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.method import AttributionMethod, BoundMethod
-from lightning_emseg.attribution.methods import CaptumMethod
 from lightning_emseg.attribution.outputs import Output, PixelOutput, flat_index
 from lightning_emseg.attribution.path import answers_at
 
@@ -71,7 +72,7 @@ class BoundCaptum(BoundMethod):
         """
         flat = flat_index(pixels, image.shape[1:])
         outputs, before = (answers_at(self._answers, window, flat).tolist() for window in (image, baseline))
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(image.device.type, enabled=False):
+        with torch.inference_mode(False), torch.enable_grad(), single_precision(image.device):
             values = self.method.captum.fields(self._answers, image, baseline, pixels).numpy().astype(np.float32)
         origin = (0,) * (image.ndim - 1)
         return [Field(*found) for found in zip(pixels, [origin] * len(pixels), values, outputs, before, strict=True)]

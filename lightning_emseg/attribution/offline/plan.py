@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import UserError
-from data_modules.grid import Shape
 from data_modules.store import MosaicView
-from lightning_emseg.attribution.sampling import Chosen, checked_pixels, richest
+from lightning_emseg.attribution.chosen import Chosen, checked_pixels, richest
 from lightning_emseg.attribution.windows import Place
 from lightning_emseg.inference.prediction_store import differences
 
@@ -22,15 +21,11 @@ class Part:
     """The work on one window.
 
     Attributes:
-        place: The window.
-        pixels: In px of the window, after any resize.
-        outcomes: One a pixel; empty where there is no truth.
-        checked: Positions in ``pixels`` of those whose exact fields are computed too.
+        chosen: Pixels of the window, in px after any resize.
+        checked: Positions in its ``pixels`` of those whose exact fields are computed too.
     """
 
-    place: Place
-    pixels: tuple[Shape, ...]
-    outcomes: tuple[str, ...]
+    chosen: Chosen
     checked: tuple[int, ...]
 
 
@@ -60,7 +55,7 @@ def plan_of(settings: Mapping[str, Any], chosen: Sequence[Chosen], check: int) -
         check: Pixels whose exact fields are computed too.
     """
     checked, first = checked_pixels(chosen, check), richest(chosen)
-    parts = [Part(each.place, each.pixels, each.outcomes, places) for each, places in zip(chosen, checked, strict=True)]
+    parts = list(map(Part, chosen, checked))
     return Plan(plain(settings), (parts[first], *parts[:first], *parts[first + 1 :]))
 
 
@@ -74,12 +69,12 @@ def write_plan(folder: Path, plan: Plan, views: Sequence[MosaicView]) -> None:
     """Write ``plan.json``, whole or not at all."""
     parts = [
         {
-            "mosaic": views[part.place.mosaic].key,
-            "number": part.place.mosaic,
-            "origin_px": part.place.origin,
-            "size_px": part.place.size,
-            "pixels": part.pixels,
-            "outcomes": part.outcomes,
+            "mosaic": views[part.chosen.place.mosaic].key,
+            "number": part.chosen.place.mosaic,
+            "origin_px": part.chosen.place.origin,
+            "size_px": part.chosen.place.size,
+            "pixels": part.chosen.pixels,
+            "outcomes": part.chosen.outcomes,
             "checked": part.checked,
         }
         for part in plan.parts
@@ -107,9 +102,11 @@ def read_plan(folder: Path) -> Plan:
         content = json.loads(path.read_text())
         parts = [
             Part(
-                Place(part["number"], tuple(part["origin_px"]), tuple(part["size_px"])),
-                tuple(map(tuple, part["pixels"])),
-                tuple(part["outcomes"]),
+                Chosen(
+                    Place(part["number"], tuple(part["origin_px"]), tuple(part["size_px"])),
+                    tuple(map(tuple, part["pixels"])),
+                    tuple(part["outcomes"]),
+                ),
                 tuple(part["checked"]),
             )
             for part in content["windows"]

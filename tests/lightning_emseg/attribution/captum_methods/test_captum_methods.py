@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.attribution.methods import CaptumMethod
+from lightning_emseg.attribution.captum_methods.class_path import CaptumMethod
 from lightning_emseg.attribution.outputs import PixelOutput
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 
@@ -181,7 +182,10 @@ def test_network_and_window_are_untouched(name: str) -> None:
 @pytest.mark.parametrize("name", ["Saliency", "DeepLift", "LRP", "IntegratedGradients", "GuidedBackprop"])
 def test_nothing_is_warned_of(name: str) -> None:
     window, baseline = windows(1, 8, 8)
-    CaptumMethod(f"captum.attr.{name}").fields(PixelOutput(bias_free(0)).eval(), window, baseline, [(1, 1)])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CaptumMethod(f"captum.attr.{name}").fields(PixelOutput(bias_free(0)).eval(), window, baseline, [(1, 1)])
+    assert [str(each.message) for each in caught] == []
 
 
 @pytest.mark.parametrize("name", ["Saliency", "DeepLift"])
@@ -214,8 +218,9 @@ def test_a_pixel_outside_is_an_error() -> None:
 def test_a_method_can_be_given_as_yaml_and_on_the_command_line() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--attribution", type=CaptumMethod)
-    yaml = """{class_path: lightning_emseg.attribution.methods.CaptumMethod, init_args: {method: captum.attr.Occlusion,
-        attribute_args: {sliding_window_shapes: [1, 16, 16], strides: [1, 8, 8]}}}"""
+    yaml = """{class_path: lightning_emseg.attribution.captum_methods.class_path.CaptumMethod,
+        init_args: {method: captum.attr.Occlusion, attribute_args: {sliding_window_shapes: [1, 16, 16],
+        strides: [1, 8, 8]}}}"""
     method = parser.instantiate_classes(parser.parse_args(["--attribution", yaml])).attribution
     assert method.attribute_args == {"sliding_window_shapes": (1, 16, 16), "strides": (1, 8, 8)}
     short = ["--attribution", "CaptumMethod", "--attribution.method", "captum.attr.DeepLift"]

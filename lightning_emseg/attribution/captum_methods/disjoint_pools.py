@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, finfo, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.attribution.rewrite import leaves, replace
+from lightning_emseg.attribution.captum_methods.rewrite import leaves, replace
 
 Pool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d
 _AXES: dict[type[nn.Module], int] = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}

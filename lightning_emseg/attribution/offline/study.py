@@ -13,11 +13,11 @@ from lightning_emseg.attribution.accuracy import Accuracy, Difference, compare
 from lightning_emseg.attribution.accuracy import summarise as summarise_accuracy
 from lightning_emseg.attribution.area import THRESHOLDS
 from lightning_emseg.attribution.fields import Field
-from lightning_emseg.attribution.fields_store import FieldsStore, WindowResult
+from lightning_emseg.attribution.measurement import Found, Setting, Unit, exact_units, measure, shared_units
 from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.plan import FIELDS, Part, Plan, plain, read_plan
-from lightning_emseg.attribution.study import Found, Setting, Unit, exact_units, measure, shared_units
-from lightning_emseg.attribution.table import Row
+from lightning_emseg.attribution.offline.fields_store import FieldsStore, WindowResult
+from lightning_emseg.attribution.offline.plan import FIELDS, Part, Plan, plain, read_plan
+from lightning_emseg.attribution.table import Row, mean_completeness, relative_error
 
 CURVE = tuple(sorted({*(float(f"{10 ** (step / 10 - 3):.6g}") for step in range(31)), *THRESHOLDS}))
 """Thresholds of the S_k against k curve: ten a decade from 0.001 to 1, and those of the tables."""
@@ -42,6 +42,14 @@ class Study:
     thresholds: tuple[float, ...]
     differences: tuple[Difference, ...]
     windows: tuple[dict[str, Any], ...]
+
+    @property
+    def exact_completeness(self) -> float | None:
+        """Mean relative completeness error of the exact fields of checked pixels; ``None`` where there are none.
+
+        That of fast fields is larger, as they are cut off.
+        """
+        return mean_completeness([error for window in self.windows for error in window["exact_completeness_errors"]])
 
     def accuracy(self, wanted: Sequence[float]) -> Accuracy | None:
         """Errors of fast fields at some of the thresholds; ``None`` where nothing was checked."""
@@ -73,7 +81,7 @@ def run(plan: Plan, method: BoundMethod, setting: Setting, folder: Path, device:
     if done[0]:
         reach = store.read(plan.name(0)).attributes["reach_px"]
         method.reach = None if reach is None else tuple(reach)
-    counts = [len(part.pixels) for part in plan.parts]
+    counts = [len(part.chosen.pixels) for part in plan.parts]
     before = sum(count for count, finished in zip(counts, done, strict=True) if finished)
     with tqdm(total=sum(counts), initial=before, desc="attribute", unit="px", disable=None) as bar:
         for number, part in enumerate(plan.parts):
@@ -108,28 +116,29 @@ def _attribute(
     store: FieldsStore,
     device: torch.device,
 ) -> None:
-    window, work = setting.read(part.place), (part.place, part.pixels, part.outcomes)
-    exact, exact_seconds = _timed(method, setting, exact_units(*work, part.checked), device)
+    chosen = part.chosen
+    window = setting.read(chosen.place)
+    exact, exact_seconds = _timed(method, setting, exact_units(chosen, part.checked), device)
     if is_first and method.reach is None:
         method.calibrate([field for _, field in exact], THRESHOLDS[0])
-    found, seconds = _timed(method, setting, shared_units(method, *work, range(len(part.pixels))), device)
+    found, seconds = _timed(method, setting, shared_units(method, chosen, range(len(chosen.pixels))), device)
     by_pixel = {field.pixel: (row, field) for row, field in found}
-    ordered = [by_pixel[pixel] for pixel in part.pixels]
+    ordered = [by_pixel[pixel] for pixel in chosen.pixels]
     shape = window.truth.shape
     truth = {field.pixel: field for _, field in exact}
     checks = {
         at: compare(
             ordered[at][1].whole(shape)[window.inside],
-            truth[part.pixels[at]].whole(shape)[window.inside],
+            truth[chosen.pixels[at]].whole(shape)[window.inside],
             setting.thresholds,
         )
         for at in part.checked
-        if part.pixels[at] in truth
+        if chosen.pixels[at] in truth
     }
     attributes = {
         "window_px": shape,
-        "window_size_in_mosaic_px": part.place.size,
-        "mosaic_pixel_size_nm": setting.views[part.place.mosaic].pixel_size_nm,
+        "window_size_in_mosaic_px": chosen.place.size,
+        "mosaic_pixel_size_nm": setting.views[chosen.place.mosaic].pixel_size_nm,
         "pixel_size_nm": window.pixel_size_nm,
         "thresholds": setting.thresholds,
         "reach_px": method.reach,
@@ -137,6 +146,7 @@ def _attribute(
         "seconds": seconds,
         "exact_seconds": exact_seconds,
         "exact_pixels": len(exact),
+        "exact_completeness_errors": [relative_error(row) for row, _ in exact],
     }
     rows, fields = tuple(row for row, _ in ordered), [field for _, field in ordered]
     store.write(name, WindowResult(rows, checks, plain(attributes)), fields, shape)

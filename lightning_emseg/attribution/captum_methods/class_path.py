@@ -12,8 +12,8 @@ from captum.attr import Attribution, FeaturePermutation, LayerAttribution, Neuro
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
+from lightning_emseg.attribution.captum_methods.preparation import prepared
 from lightning_emseg.attribution.outputs import flat_index
-from lightning_emseg.attribution.preparation import prepared
 
 _NETWORK_NAMES = ("forward_func", "model")
 _OURS = ("inputs", "target", "baselines", "additional_forward_args", "return_convergence_delta")
@@ -25,7 +25,7 @@ class CaptumMethod:
 
     DeepLift, LRP, GuidedBackprop and Deconvolution work by hooks on modules and are called on a copy of the network on
     which these hooks are right; where there is none, they are refused, see
-    :func:`~lightning_emseg.attribution.preparation.prepared`.
+    :func:`~lightning_emseg.attribution.captum_methods.preparation.prepared`.
 
     Args:
         method: Class path, e.g. ``captum.attr.Occlusion``.

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_emseg.attribution.operations import operations
+from lightning_emseg.attribution.captum_methods.operations import operations
 
 Step = Callable[[Tensor], Tensor]
 

@@ -13,7 +13,9 @@ from data_modules.grid import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.accuracy import Accuracy, compare
 from lightning_emseg.attribution.accuracy import summarise as summarise_accuracy
+from lightning_emseg.attribution.arithmetic import single_precision
 from lightning_emseg.attribution.baselines import Baseline
+from lightning_emseg.attribution.chosen import Chosen
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.method import BoundMethod
 from lightning_emseg.attribution.table import Row, areas_of
@@ -81,39 +83,33 @@ class Found:
     field: Field | None
 
 
-def exact_units(place: Place, pixels: Sequence[Shape], outcomes: Sequence[str], checked: Sequence[int]) -> list[Unit]:
+def exact_units(chosen: Chosen, checked: Sequence[int]) -> list[Unit]:
     """One unit for each pixel whose exact field is wanted.
 
     Args:
-        place: The window.
-        pixels: In px of the window.
-        outcomes: One a pixel.
-        checked: Positions in ``pixels``.
+        chosen: Pixels of a window.
+        checked: Positions in its ``pixels``.
     """
-    return [Unit(place, (pixels[at],), (outcomes[at],), True, (True,)) for at in checked]
+    return [Unit(chosen.place, (chosen.pixels[at],), (chosen.outcomes[at],), True, (True,)) for at in checked]
 
 
-def shared_units(
-    method: BoundMethod, place: Place, pixels: Sequence[Shape], outcomes: Sequence[str], kept: Collection[int]
-) -> list[Unit]:
+def shared_units(method: BoundMethod, chosen: Chosen, kept: Collection[int]) -> list[Unit]:
     """One unit for each group of pixels that share a pass, which does not depend on who computes it.
 
     Args:
         method: That attributes.
-        place: The window.
-        pixels: In px of the window.
-        outcomes: One a pixel.
-        kept: Positions in ``pixels`` of those whose fields are wanted.
+        chosen: Pixels of a window.
+        kept: Positions in its ``pixels`` of those whose fields are wanted.
     """
     return [
         Unit(
-            place,
-            tuple(pixels[at] for at in group),
-            tuple(outcomes[at] for at in group),
+            chosen.place,
+            tuple(chosen.pixels[at] for at in group),
+            tuple(chosen.outcomes[at] for at in group),
             False,
             tuple(at in kept for at in group),
         )
-        for group in method.groups(pixels)
+        for group in method.groups(chosen.pixels)
     ]
 
 
@@ -144,7 +140,10 @@ def measure(
             group = list(chosen)
             pixels = [pixel for unit in group for pixel in unit.pixels]
             if exact:
-                fields = method.exact_fields(image, baseline, pixels) or []
+                # A method that approximates nothing has no other fields to compare with.
+                fields = method.exact_fields(image, baseline, pixels)
+                if fields is None:
+                    continue
             else:
                 sizes = np.cumsum([0, *(len(unit.pixels) for unit in group)]).tolist()
                 together = [list(range(first, last)) for first, last in pairwise(sizes)]
@@ -153,8 +152,7 @@ def measure(
                 fields,
                 (outcome for unit in group for outcome in unit.outcomes),
                 (kept for unit in group for kept in unit.kept),
-                # A method that approximates nothing has no other fields to compare with.
-                strict=not exact or bool(fields),
+                strict=True,
             )
             for field, outcome, kept in named:
                 row = row_of(setting, place, window, field, outcome)
@@ -200,7 +198,7 @@ def accuracy_of(found: Sequence[Found], thresholds: Sequence[float]) -> Accuracy
 def foreground_probability(network: nn.Module, window: Window, device: torch.device) -> NDArray[np.uint8]:
     """Quantised probability ``uint8 (*S)`` of a window, 255 for certain foreground."""
     image = torch.from_numpy(window.image).to(device)[None]
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with torch.inference_mode(False), torch.no_grad(), single_precision(device):
         probability = torch.sigmoid(network(image)[0, 0].float())
     found: NDArray[np.uint8] = (probability * 255).round().to(torch.uint8).cpu().numpy()
     return found

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.attribution.disjoint_pools import separate_windows
+from lightning_emseg.attribution.captum_methods.disjoint_pools import separate_windows
 
 POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 

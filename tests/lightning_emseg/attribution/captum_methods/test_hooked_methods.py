@@ -8,9 +8,9 @@ from captum.attr import DeepLift
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.attribution.methods import CaptumMethod
+from lightning_emseg.attribution.captum_methods.class_path import CaptumMethod
+from lightning_emseg.attribution.captum_methods.preparation import prepared
 from lightning_emseg.attribution.outputs import Output, PixelOutput
-from lightning_emseg.attribution.preparation import prepared
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.smp_model import SmpModel

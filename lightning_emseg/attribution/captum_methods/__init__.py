@@ -1,0 +1,1 @@
+"""Other methods of captum, and the rewritten networks that some of them need."""

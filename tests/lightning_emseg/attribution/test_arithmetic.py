@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from lightning_emseg.attribution.arithmetic import single_precision
+
+
+def settings() -> tuple[bool, bool, bool]:
+    backends = torch.backends
+    return backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32, torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_single_precision_whatever_is_set_around_it_and_again_afterwards(
+    tf32: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
+    with torch.autocast("cpu", torch.bfloat16):
+        around = settings()
+        with single_precision(torch.device("cpu")):
+            assert settings() == (False, False, False)
+            assert (torch.ones(4, 4) @ torch.ones(4, 4)).dtype is torch.float32
+        assert settings() == around == (tf32, tf32, True)
+
+
+def test_settings_come_back_after_a_failure() -> None:
+    before = settings()
+    with pytest.raises(ValueError, match="broken"), single_precision(torch.device("cpu")):
+        raise ValueError("broken")
+    assert settings() == before
