@@ -8,6 +8,7 @@ import torch.distributed as dist
 
 from data_modules.errors import UserError
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -46,6 +47,28 @@ def from_all_ranks(make: Callable[[], T]) -> list[T]:
     holder: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(holder, mine.sent)
     return _opened(holder, mine)
+
+
+def shared_out(make: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    """``make`` of every item, each computed by one rank, on every rank and in the order of the items.
+
+    Args:
+        make: Its result must be picklable.
+        items: The same on every rank.
+
+    Raises:
+        UserError: on every rank, if it is raised on any.
+        RuntimeError: on the others, if one fails otherwise.
+    """
+    rank, world = (dist.get_rank(), dist.get_world_size()) if _several() else (0, 1)
+    parts = from_all_ranks(lambda: [make(item) for item in items[rank::world]])
+    return [parts[number % world][number // world] for number in range(len(items))]
+
+
+def wait_for_all() -> None:
+    """Return when every rank is here."""
+    if _several():
+        dist.barrier()
 
 
 def _several() -> bool:

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from data_modules.store import MosaicStore, MosaicView, shard_rows
 from lightning_emseg.metrics.histogram import Counts, truth_histogram
-from lightning_emseg.metrics.table import ScoreTable, mean_f1_curve, score_rows
+from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows
 from lightning_emseg.metrics.threshold import choose_level
 from lightning_emseg.report.text import score_text
 
@@ -38,7 +38,7 @@ def baseline_tables(store: str | Path, split: str, fit: str, label: str) -> dict
     choices = []
     for polarity, step in (("dark", 1), ("bright", -1)):
         level = choose_level(dark[fit][..., ::step], "mean_f1")
-        choices.append((mean_f1_curve(dark[fit][..., ::step])[level], level, polarity, step))
+        choices.append((mean_curves(dark[fit][..., ::step])["mean_f1"][level], level, polarity, step))
     _, level, polarity, step = max(choices)
     counts = dark[split][..., ::step]
     # Everything at level 0, and a threshold of 1, so that nothing is foreground.
@@ -46,9 +46,9 @@ def baseline_tables(store: str | Path, split: str, fit: str, label: str) -> dict
     nothing[..., 0] = counts.sum(axis=-1)
     grey = 255 - level if polarity == "dark" else level
     return {
-        "all background": ScoreTable(label, 1 / 255, "nothing is foreground", score_rows(keys, nothing, label, 1), []),
+        "all background": ScoreTable(label, 1 / 255, "nothing is foreground", score_rows(keys, nothing, label, 1), {}),
         f"best global threshold ({polarity}, grey {grey})": ScoreTable(
-            label, level / 255, f"mean_f1 on {fit}", score_rows(keys, counts, label, level), mean_f1_curve(counts)
+            label, level / 255, f"mean_f1 on {fit}", score_rows(keys, counts, label, level), mean_curves(counts)
         ),
     }
 

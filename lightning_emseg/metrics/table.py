@@ -47,7 +47,7 @@ class ScoreTable:
         threshold: Probability from which on a pixel counts as foreground, 0–1.
         criterion: How the threshold was chosen, and on what.
         rows: Scores by mosaic.
-        curve: Mean F1 over mosaics by threshold level 0–255.
+        curves: Means over mosaics by threshold level 0–255, from :func:`mean_curves`.
         partial: Mosaics that were seen in part and are not scored: number of pixels seen and wanted.
     """
 
@@ -55,7 +55,7 @@ class ScoreTable:
     threshold: float
     criterion: str
     rows: Mapping[str, Row]
-    curve: Sequence[float]
+    curves: Mapping[str, Sequence[float]]
     partial: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -73,7 +73,7 @@ class ScoreTable:
             "mean": {name: _or_none(value.mean) for name, value in self.summary.items()},
             "se": {name: value.se for name, value in self.summary.items()},
             "mosaics": {key: {name: _or_none(value) for name, value in row.items()} for key, row in self.rows.items()},
-            "f1_by_threshold": {"threshold": [level / 255 for level in range(256)], "mean_f1": list(self.curve)},
+            "f1_by_threshold": {"threshold": [level / 255 for level in range(256)], **self.curves},
             "partial": {key: {"pixels_seen": seen, "pixels": total} for key, (seen, total) in self.partial.items()},
         }
 
@@ -106,6 +106,15 @@ def score_rows(keys: Sequence[str], counts: Counts, label: str, level: int) -> d
     return rows
 
 
-def mean_f1_curve(counts: Counts) -> list[float]:
-    """Mean over mosaics of the F1 at each of the 256 threshold levels; empty without mosaics."""
-    return [float(value) for value in confusion_by_threshold(counts).f1.mean(axis=0)] if len(counts) else []
+def mean_curves(counts: Counts) -> dict[str, list[float]]:
+    """Means over mosaics of F1, precision and recall at each of the 256 threshold levels; empty without mosaics.
+
+    Args:
+        counts: ``int64 (mosaics, 2, 256)``.
+
+    Returns:
+        ``mean_f1``, ``mean_precision`` and ``mean_recall``; that of F1 is not the F1 of the other two.
+    """
+    found = confusion_by_threshold(counts)
+    values = {"mean_f1": found.f1, "mean_precision": found.precision, "mean_recall": found.recall}
+    return {name: each.mean(axis=0).tolist() if len(counts) else [] for name, each in values.items()}

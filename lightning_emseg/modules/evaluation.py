@@ -12,10 +12,14 @@ from data_modules.batch import Batch
 from data_modules.errors import UserError
 from data_modules.grid import Shape, Sweep
 from data_modules.store import MosaicView
+from lightning_emseg.distributed import shared_out, wait_for_all
 from lightning_emseg.inference.blending import Blend
+from lightning_emseg.inference.mosaic_maps import MosaicMaps
 from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
+from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.histogram import Counts, MosaicHistograms
-from lightning_emseg.metrics.table import ScoreTable, mean_f1_curve, score_rows
+from lightning_emseg.metrics.mosaic_metric import MosaicMetric
+from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows
 
 NonFinite = Literal["stop", "mark"]
 
@@ -81,6 +85,7 @@ class MosaicScores:
         score: Whether truth is read and counted; without it rows are only stitched.
         non_finite: Whether a tile with NaN or infinity in the network's output ends the run, or its pixels are
             marked; scores are never made of marked maps.
+        maps: Where whole maps are kept, for metrics of whole mosaics; ``None`` where nothing asks for them.
 
     Attributes:
         marked: By key of the mosaic, the origins of the tiles that this process has marked so far, in px.
@@ -93,8 +98,10 @@ class MosaicScores:
         device: torch.device,
         score: bool = True,
         non_finite: NonFinite = "stop",
+        maps: MosaicMaps | None = None,
     ) -> None:
         assert data.sweep is not None
+        self.maps = maps
         self.label, self._mosaics, self._score = data.label, data.mosaics, score
         self._sweep, self._non_finite = data.sweep, non_finite
         self._stitcher = SweepStitcher(data.sweep, blend, device)
@@ -120,11 +127,29 @@ class MosaicScores:
             if rows.failed:
                 self._stop_or_mark(rows)
             finished.append(rows)
+            if self.maps is not None:
+                self.maps.write(rows)
         for rows in finished if self._score else ():
             mosaic = self._mosaics[rows.mosaic]
             truth = mosaic.read_mask((rows.start, *(0,) * (len(mosaic.shape) - 1)), rows.probability.shape)
             self._histograms.update(rows.mosaic, rows.probability, torch.from_numpy(truth))
         return finished
+
+    def _measure(self, metrics: Sequence[MosaicMetric], keys: Sequence[str], level: int) -> list[dict[str, float]]:
+        """The columns of metrics of whole mosaics; each mosaic is measured by one rank."""
+        assert self.maps is not None
+        self.maps.flush()
+        wait_for_all()
+        numbers = {mosaic.key: number for number, mosaic in enumerate(self._mosaics)}
+
+        def measure(key: str) -> dict[str, float]:
+            assert self.maps is not None
+            mosaic = self._mosaics[numbers[key]]
+            truth = mosaic.read_mask((0,) * len(mosaic.shape), mosaic.shape)
+            comparison = Comparison(truth, self.maps.read(numbers[key]), level, mosaic.pixel_size_nm)
+            return {name: value for metric in metrics for name, value in metric.named(comparison).items()}
+
+        return shared_out(measure, keys)
 
     def _stop_or_mark(self, rows: StitchedRows) -> None:
         key, tile = self._mosaics[rows.mosaic].key, self._sweep.grids[rows.mosaic].tile
@@ -147,8 +172,14 @@ class MosaicScores:
         }
         return [self._mosaics[index].key for index in complete], counts[complete], partial
 
-    def table(self, level: int, criterion: str) -> ScoreTable:
-        """Scores of the complete mosaics; the others are named and not scored."""
+    def table(self, level: int, criterion: str, metrics: Sequence[MosaicMetric] = ()) -> ScoreTable:
+        """Scores of the complete mosaics; the others are named and not scored.
+
+        Args:
+            level: Quantised threshold.
+            criterion: How it was chosen.
+            metrics: Of whole mosaics; these need ``maps``.
+        """
         keys, counts, partial = self.counts()
         for key, (seen, total) in partial.items():
             warnings.warn(
@@ -157,7 +188,11 @@ class MosaicScores:
                 stacklevel=2,
             )
         rows = score_rows(keys, counts, self.label, level)
-        return ScoreTable(self.label, level / 255, criterion, rows, mean_f1_curve(counts), partial)
+        if metrics:
+            assert self.maps is not None
+            more = self._measure(metrics, keys, level)
+            rows = {key: {**rows[key], **found} for key, found in zip(keys, more, strict=True)}
+        return ScoreTable(self.label, level / 255, criterion, rows, mean_curves(counts), partial)
 
 
 def _not_finite(key: str, origins: Sequence[Shape], tile: Shape, scoring: bool) -> str:

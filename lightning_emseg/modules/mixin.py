@@ -13,15 +13,19 @@ from torch import Tensor, nn
 from data_modules.batch import Batch
 from data_modules.errors import UserError
 from lightning_emseg import checkpoints
+from lightning_emseg.distributed import from_first_rank, wait_for_all
 from lightning_emseg.inference.blending import Blend
+from lightning_emseg.inference.mosaic_maps import MosaicMaps
 from lightning_emseg.inference.stitching import StitchedRows
 from lightning_emseg.inference.symmetry import Views, averaged
 from lightning_emseg.losses import FocalDiceLoss
 from lightning_emseg.metrics.histogram import Counts
+from lightning_emseg.metrics.mosaic_metric import MosaicMetric
 from lightning_emseg.metrics.pixel import Values, average_precision, confusion_at, level_of
 from lightning_emseg.metrics.table import ScoreTable
 from lightning_emseg.metrics.threshold import Criterion, choose_level
-from lightning_emseg.modules.evaluation import MosaicScores, NonFinite, TileScores, datasets_of
+from lightning_emseg.modules.evaluation import EvaluationData, MosaicScores, NonFinite, TileScores, datasets_of
+from lightning_emseg.modules.monitors import check_monitors
 
 # Of the foreground; the score files have every column.
 _LOGGED = ("f1", "precision", "recall", "iou", "average_precision", "background_f1")
@@ -52,6 +56,12 @@ class SegmentationMixin(pl.LightningModule):
         start_from: Checkpoint of the same architecture whose weights a second training stage starts from.
         compile: Whether torch compiles the network, which takes a minute or two and needs a compiler on the machine;
             checkpoints are the same with and without.
+        metrics: Of whole mosaics, as ``VRand`` and ``SurfaceDistances``; logged as ``val/<column>`` wherever whole
+            mosaics are validated, and as ``test/<column>``.
+
+    Attributes:
+        keeps_maps: Whether whole probability maps are kept on disk until the end of ``validate`` and ``test``; a
+            callback that wants them sets it in ``setup``.
     """
 
     grey_mean: Tensor
@@ -75,9 +85,11 @@ class SegmentationMixin(pl.LightningModule):
         non_finite: NonFinite = "stop",
         start_from: str | None = None,
         compile: bool = False,
+        metrics: list[MosaicMetric] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["network", "stride", "loss", "optimizer", "lr_scheduler", "compile"])
+        parts = ["network", "stride", "loss", "optimizer", "lr_scheduler", "compile", "metrics"]
+        self.save_hyperparameters(ignore=parts)
         # 20–30 % faster on CPUs and on GPUs with tensor cores; weights of 3D networks stay as they are.
         self.network = network.to(memory_format=torch.channels_last)
         self.compiled = compile
@@ -98,9 +110,12 @@ class SegmentationMixin(pl.LightningModule):
         self.scores: ScoreTable | None = None
         """Of the last whole-mosaic validation or test."""
         self._evaluations: list[TileScores | MosaicScores] = []
+        self.metrics = metrics or []
+        self.keeps_maps = bool(metrics)
 
     def on_fit_start(self) -> None:
         """Load what training starts from; a resumed checkpoint brings its own weights (`setup` would not know yet)."""
+        check_monitors(self.trainer)
         if not self.trainer.ckpt_path:
             self.initialise_weights()
 
@@ -165,9 +180,35 @@ class SegmentationMixin(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin counting."""
         self._evaluations = [
-            TileScores(data, self.device) if data.sweep is None else MosaicScores(data, self.blend, self.device)
+            TileScores(data, self.device) if data.sweep is None else self._whole_scores(data)
             for data in datasets_of(self.trainer.val_dataloaders)
         ]
+
+    def _whole_scores(self, data: EvaluationData) -> MosaicScores:
+        maps = None
+        if self.keeps_maps and not self.trainer.sanity_checking:
+            maps = MosaicMaps(Path(self.trainer.default_root_dir) / "maps", [mosaic.shape for mosaic in data.mosaics])
+            from_first_rank(maps.create)
+        return MosaicScores(data, self.blend, self.device, maps=maps)
+
+    def whole_maps(self) -> MosaicMaps | None:
+        """Whole probability maps of the evaluation that is ending, if they are kept."""
+        found = (each.maps for each in self._evaluations if isinstance(each, MosaicScores))
+        return next(found, None)
+
+    def on_validation_end(self) -> None:
+        """Delete the maps."""
+        self._remove_maps()
+
+    def on_test_end(self) -> None:
+        """Delete the maps."""
+        self._remove_maps()
+
+    def _remove_maps(self) -> None:
+        # Other ranks may still read them.
+        wait_for_all()
+        if self.trainer.is_global_zero and (maps := self.whole_maps()) is not None:
+            maps.remove()
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Predict tiles; count them, or blend them into rows.
@@ -198,7 +239,7 @@ class SegmentationMixin(pl.LightningModule):
                 self._choose_threshold(counts, "whole mosaics")
             # Epochs of a fit without a sweep have seen nothing, and have nothing to say.
             if keys or any(seen for seen, _ in partial.values()) or self.trainer.state.fn == TrainerFn.VALIDATING:
-                self._publish("val", whole.table(self._level, self.threshold_source))
+                self._publish("val", whole.table(self._level, self.threshold_source, self.metrics))
 
     @property
     def _level(self) -> int:
@@ -227,9 +268,10 @@ class SegmentationMixin(pl.LightningModule):
     def _publish(self, verb: str, table: ScoreTable) -> None:
         """Keep the table for callbacks and log its means; the foreground's scores also under names without label."""
         self.scores = table
+        columns = {column for metric in self.metrics for column in metric.columns}
         for name, summary in table.summary.items():
             short = name.removeprefix(f"{table.label}_")
-            if short in _LOGGED:
+            if short in _LOGGED or short in columns:
                 self.log(f"{verb}/{short}", summary.mean, add_dataloader_idx=False)
                 if summary.se is not None:
                     self.log(f"{verb}/{short}_se", summary.se, add_dataloader_idx=False)
@@ -237,7 +279,7 @@ class SegmentationMixin(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Begin counting."""
         (data,) = datasets_of(self.trainer.test_dataloaders)
-        self._evaluations = [MosaicScores(data, self.blend, self.device)]
+        self._evaluations = [self._whole_scores(data)]
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Predict one run of tiles; returns the list of :class:`StitchedRows` that it finishes."""
@@ -255,7 +297,7 @@ class SegmentationMixin(pl.LightningModule):
         """Score at the checkpoint's threshold."""
         (evaluation,) = self._evaluations
         assert isinstance(evaluation, MosaicScores)
-        self._publish("test", evaluation.table(self._level, self.threshold_source))
+        self._publish("test", evaluation.table(self._level, self.threshold_source, self.metrics))
 
     def on_predict_epoch_start(self) -> None:
         """Begin stitching."""

@@ -1,11 +1,28 @@
 """Score tables for a terminal."""
 
+from collections.abc import Sequence
+
 from lightning_emseg.metrics.table import ScoreTable
+
+_SCORES = ("f1", "precision", "recall", "iou")
+_COUNTS = ("tp", "fp", "fn", "tn")
 
 
 def score_text(table: ScoreTable) -> str:
-    """The most important columns, a row a mosaic and the mean ± SE."""
-    names = [f"{table.label}_{score}" for score in ("f1", "precision", "recall", "iou")] + ["background_f1"]
+    """The most important columns, a row a mosaic and the mean ± SE; below them those of metrics of whole mosaics."""
+    names = [f"{table.label}_{score}" for score in _SCORES] + ["background_f1"]
+    columns = next(iter(table.rows.values()), {})
+    others = [
+        name for name in columns if name not in _COUNTS and not name.startswith((f"{table.label}_", "background_"))
+    ]
+    lines = _block(table, names)
+    for first in range(0, len(others), len(names)):
+        lines += ["", *_block(table, others[first : first + len(names)])]
+    lines += [f"{key}: not scored, {seen} of {total} pixels seen" for key, (seen, total) in table.partial.items()]
+    return "\n".join([*lines, f"threshold {table.threshold:.3f} ({table.criterion})"])
+
+
+def _block(table: ScoreTable, names: Sequence[str]) -> list[str]:
     width = max([len("mean ± SE"), *(len(key) for key in table.rows)])
     lines = [" ".join([" " * width, *(f"{name:>20}" for name in names)])]
     lines += [
@@ -14,5 +31,4 @@ def score_text(table: ScoreTable) -> str:
     if table.rows:
         summary = table.summary
         lines.append(" ".join(["mean ± SE".ljust(width), *(f"{summary[name]!s:>20}" for name in names)]))
-    lines += [f"{key}: not scored, {seen} of {total} pixels seen" for key, (seen, total) in table.partial.items()]
-    return "\n".join([*lines, f"threshold {table.threshold:.3f} ({table.criterion})"])
+    return lines

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 from lightning_emseg.metrics.histogram import truth_histogram
-from lightning_emseg.metrics.table import ScoreTable, mean_f1_curve, score_rows, summarise
+from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows, summarise
 from lightning_emseg.metrics.threshold import choose_level
 from lightning_emseg.report.text import score_text
 
@@ -68,7 +68,16 @@ def test_threshold_is_the_best_of_all(criterion: str) -> None:
     curve = [np.mean([f1_score(truth, probability >= level) for probability, truth in mosaics]) for level in range(256)]
     chosen = choose_level(_counts(_mosaics(3)), criterion)  # type: ignore[arg-type]
     assert curve[chosen] == pytest.approx(max(curve[1:]), abs=1e-12)
-    np.testing.assert_allclose(mean_f1_curve(_counts(mosaics)), curve, atol=1e-12)
+    np.testing.assert_allclose(mean_curves(_counts(mosaics))["mean_f1"], curve, atol=1e-12)
+
+
+def test_curves_are_means_over_mosaics() -> None:
+    mosaics, curves = _mosaics(3), mean_curves(_counts(_mosaics(3)))
+    for level in (1, 100, 200):
+        for name, score in (("mean_precision", precision_score), ("mean_recall", recall_score)):
+            values = [score(truth, probability >= level, zero_division=1.0) for probability, truth in mosaics]
+            assert curves[name][level] == pytest.approx(np.mean(values), abs=1e-12)
+    assert mean_curves(np.zeros((0, 2, 256), np.int64)) == {"mean_f1": [], "mean_precision": [], "mean_recall": []}
 
 
 def test_threshold_of_equal_maxima_is_in_the_middle_and_never_0() -> None:
@@ -83,7 +92,7 @@ def test_threshold_of_equal_maxima_is_in_the_middle_and_never_0() -> None:
 def test_table_as_json_and_text() -> None:
     counts = _counts(_mosaics(2))
     rows = score_rows(["test/a", "test/b"], counts, "membrane", 100)
-    table = ScoreTable("membrane", 100 / 255, "mean_f1", rows, mean_f1_curve(counts), {"test/c": (5, 9)})
+    table = ScoreTable("membrane", 100 / 255, "mean_f1", rows, mean_curves(counts), {"test/c": (5, 9)})
     content = json.loads(json.dumps(table.to_json()))
     values = [row["membrane_f1"] for row in rows.values()]
     assert content["mean"]["membrane_f1"] == pytest.approx(np.mean(values), abs=1e-15)
@@ -99,7 +108,7 @@ def test_table_as_json_and_text() -> None:
 def test_json_is_valid_where_a_score_is_no_number() -> None:
     # NaN is no JSON: other programs than Python's own reader stumble over it.
     rows = score_rows(["test/a"], _counts([(np.zeros(4, np.uint8), np.zeros(4, np.uint8))]), "membrane", 128)
-    table = ScoreTable("membrane", 0.5, "fixed", rows, [])
+    table = ScoreTable("membrane", 0.5, "fixed", rows, {})
     content = json.loads(json.dumps(table.to_json(), allow_nan=False))
     assert content["mosaics"]["test/a"]["membrane_average_precision"] is None
     assert content["mean"]["membrane_average_precision"] is None

