@@ -23,6 +23,7 @@ from lightning_emseg import checkpoints
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.callbacks import (
     AttributionFields,
+    ErrorMaps,
     MegapixelProgressBar,
     Overlays,
     PredictionWriter,
@@ -32,6 +33,12 @@ from lightning_emseg.callbacks import (
 )
 from lightning_emseg.callbacks.run_folder import make_room
 from lightning_emseg.messages import ReadableParser, refusal
+from lightning_emseg.metrics.boundary.distances import SurfaceDistances
+from lightning_emseg.metrics.boundary.skeleton_recall import SkeletonRecall
+from lightning_emseg.metrics.boundary.tolerant_f1 import TolerantF1
+from lightning_emseg.metrics.boundary.urisc_score import UriscF1
+from lightning_emseg.metrics.segmentation.information import VariationOfInformation, VInfo
+from lightning_emseg.metrics.segmentation.rand import AdaptedRand, VRand
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
@@ -44,7 +51,8 @@ from lightning_emseg.modules.vanilla_unet import VanillaUNet
 SHORT_NAMES = (
     *(CASENet, LinkNet, SmpModel, UNet, UNetTransfer, VanillaUNet),
     *(ISBI2012, Mosaic, SyntheticMosaics, URISC),
-    *(AttributionFields, IntegratedGradients),
+    *(AttributionFields, ErrorMaps, IntegratedGradients),
+    *(AdaptedRand, SkeletonRecall, SurfaceDistances, TolerantF1, UriscF1, VariationOfInformation, VInfo, VRand),
 )
 
 
@@ -165,7 +173,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "default_root_dir": "runs/unnamed",
                 # Our samplers share the work out themselves; Lightning's would pad it with repeated patches.
                 "use_distributed_sampler": False,
-                "callbacks": [RunFolder(), ScoreFiles(), Overlays(), Throughput()],
+                "callbacks": [RunFolder(), ScoreFiles(), Overlays(), ErrorMaps(), Throughput()],
             },
             args=None if args is None else list(args),
         )

@@ -16,7 +16,16 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 
 _OF_A_FIT = ("config.yaml", "metrics.csv", "environment.json")
-_OF_A_RUN = (*_OF_A_FIT, "checkpoints", "figures", "attribution", "scores-*", "config-*.yaml", "environment-*.json")
+_OF_A_RUN = (
+    *_OF_A_FIT,
+    "checkpoints",
+    "figures",
+    "attribution",
+    "errors-*",
+    "scores-*",
+    "config-*.yaml",
+    "environment-*.json",
+)
 
 
 class RunFolder(pl.Callback):

@@ -26,7 +26,7 @@ class Summary:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Mean and standard error of the values that are numbers.
+    """Mean and standard error of the values that are numbers; one that is infinite makes the mean so, without an error.
 
     >>> str(summarise([0.5, 0.7]))
     '0.6000 ± 0.1000'
@@ -34,7 +34,8 @@ def summarise(values: Sequence[float]) -> Summary:
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return Summary(math.nan, None, 0)
-    error = float(np.std(known, ddof=1) / math.sqrt(len(known))) if len(known) > 1 else None
+    finite = len(known) > 1 and all(map(math.isfinite, known))
+    error = float(np.std(known, ddof=1) / math.sqrt(len(known))) if finite else None
     return Summary(float(np.mean(known)), error, len(known))
 
 
@@ -65,7 +66,7 @@ class ScoreTable:
         return {column: summarise([row[column] for row in self.rows.values()]) for column in columns}
 
     def to_json(self) -> dict[str, object]:
-        """JSON-ready form in full precision; scores that do not exist are ``null``, as JSON has no NaN."""
+        """JSON-ready form in full precision; what does not exist or is infinite is ``null``, as JSON has neither."""
         return {
             "label": self.label,
             "threshold": self.threshold,
@@ -79,7 +80,7 @@ class ScoreTable:
 
 
 def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
 
 
 def score_rows(keys: Sequence[str], counts: Counts, label: str, level: int) -> dict[str, Row]:

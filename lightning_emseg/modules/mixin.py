@@ -21,14 +21,12 @@ from lightning_emseg.inference.symmetry import Views, averaged
 from lightning_emseg.losses import FocalDiceLoss
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
-from lightning_emseg.metrics.pixel import Values, average_precision, confusion_at, level_of
+from lightning_emseg.metrics.pixel import confusion_at, level_of
 from lightning_emseg.metrics.table import ScoreTable
 from lightning_emseg.metrics.threshold import Criterion, choose_level
 from lightning_emseg.modules.evaluation import EvaluationData, MosaicScores, NonFinite, TileScores, datasets_of
+from lightning_emseg.modules.logged_scores import mosaic_scores, tile_scores
 from lightning_emseg.modules.monitors import check_monitors
-
-# Of the foreground; the score files have every column.
-_LOGGED = ("f1", "precision", "recall", "iou", "average_precision", "background_f1")
 
 
 class SegmentationMixin(pl.LightningModule):
@@ -196,20 +194,6 @@ class SegmentationMixin(pl.LightningModule):
         found = (each.maps for each in self._evaluations if isinstance(each, MosaicScores))
         return next(found, None)
 
-    def on_validation_end(self) -> None:
-        """Delete the maps."""
-        self._remove_maps()
-
-    def on_test_end(self) -> None:
-        """Delete the maps."""
-        self._remove_maps()
-
-    def _remove_maps(self) -> None:
-        # Other ranks may still read them.
-        wait_for_all()
-        if self.trainer.is_global_zero and (maps := self.whole_maps()) is not None:
-            maps.remove()
-
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Predict tiles; count them, or blend them into rows.
 
@@ -231,7 +215,10 @@ class SegmentationMixin(pl.LightningModule):
         if tiles is not None:
             counts = tiles.counts()
             self._choose_threshold(counts, "tiles")
-            self._log_tiles(counts.sum(axis=0), tiles.loss())
+            found = confusion_at(pooled := counts.sum(axis=0), self._level)
+            values = tile_scores(pooled, found, tiles.loss(), self._level / 255)
+            self.log_dict(values, add_dataloader_idx=False)
+            self.log("f1", values["val_tiles/f1"], prog_bar=True, logger=False)
         self.scores = None
         if whole is not None and not self.trainer.sanity_checking:
             keys, counts, partial = whole.counts()
@@ -250,31 +237,11 @@ class SegmentationMixin(pl.LightningModule):
             self.threshold.fill_(choose_level(counts, self.threshold_criterion) / 255)
             self.threshold_source = f"{self.threshold_criterion} on validation {source}, epoch {self.current_epoch}"
 
-    def _log_tiles(self, counts: Counts, loss: float) -> None:
-        found = confusion_at(counts, self._level)
-        values: dict[str, Values | float] = {
-            "val_tiles/loss": loss,
-            "val_tiles/f1": found.f1,
-            "val_tiles/precision": found.precision,
-            "val_tiles/recall": found.recall,
-            "val_tiles/iou": found.iou,
-            "val_tiles/background_f1": found.of_background().f1,
-            "val_tiles/average_precision": average_precision(counts),
-            "val_tiles/threshold": self._level / 255,
-        }
-        self.log_dict({name: float(value) for name, value in values.items()}, add_dataloader_idx=False)
-        self.log("f1", float(found.f1), prog_bar=True, logger=False)
-
     def _publish(self, verb: str, table: ScoreTable) -> None:
-        """Keep the table for callbacks and log its means; the foreground's scores also under names without label."""
+        """Keep the table for callbacks and log its means."""
         self.scores = table
         columns = {column for metric in self.metrics for column in metric.columns}
-        for name, summary in table.summary.items():
-            short = name.removeprefix(f"{table.label}_")
-            if short in _LOGGED or short in columns:
-                self.log(f"{verb}/{short}", summary.mean, add_dataloader_idx=False)
-                if summary.se is not None:
-                    self.log(f"{verb}/{short}_se", summary.se, add_dataloader_idx=False)
+        self.log_dict(mosaic_scores(verb, table, columns), add_dataloader_idx=False)
 
     def on_test_epoch_start(self) -> None:
         """Begin counting."""
@@ -298,6 +265,22 @@ class SegmentationMixin(pl.LightningModule):
         (evaluation,) = self._evaluations
         assert isinstance(evaluation, MosaicScores)
         self._publish("test", evaluation.table(self._level, self.threshold_source, self.metrics))
+
+    def on_validation_end(self) -> None:
+        """Delete the maps."""
+        self._remove_maps()
+
+    def on_test_end(self) -> None:
+        """Delete the maps."""
+        self._remove_maps()
+
+    def _remove_maps(self) -> None:
+        maps = self.whole_maps()
+        if maps is not None:
+            # Other ranks may still read them.
+            wait_for_all()
+            if self.trainer.is_global_zero:
+                maps.remove()
 
     def on_predict_epoch_start(self) -> None:
         """Begin stitching."""

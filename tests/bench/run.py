@@ -22,8 +22,11 @@ from typing import Any
 import torch
 from harness import Row, cores
 
-CASES = ("reader", "shapes", "training", "stitching", "endtoend", "conversion", "memory", "scaling", "attribution")
-VERSIONS = ("torch", "pytorch-lightning", "tensorstore", "zarr", "numpy", "monai", "captum")
+CASES = (
+    *("reader", "shapes", "training", "stitching", "endtoend", "conversion", "memory", "scaling", "attribution"),
+    "panel",
+)
+VERSIONS = ("torch", "pytorch-lightning", "tensorstore", "zarr", "numpy", "monai", "captum", "scikit-image")
 HEAD = (
     "| case | what | median | against | ratio | target | met | note |",
     "|---|---|---|---|---|---|---|---|",

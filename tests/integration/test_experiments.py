@@ -11,7 +11,7 @@ import yaml
 from lightning_emseg import cli
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-BASES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "with")
+BASES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("with", "leaderboard"))
 SECOND = sorted((FOLDER / "with").glob("*.yaml"))
 
 
@@ -171,3 +171,15 @@ def test_experiment_takes_a_step(name: str, tiny_store: Path, tmp_path: Path) ->
     assert checkpoint["global_step"] == 1
     assert checkpoint["emseg"]["architecture"] == kind
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+def test_metrics_of_mosaics_are_added_to_any_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    config = _resolved(capsys, FOLDER / "isbi2012" / "linknet.yaml", FOLDER / "with" / "mosaic_metrics.yaml")
+    metrics = config["model"]["init_args"]["metrics"]
+    assert [metric["class_path"].rpartition(".")[2] for metric in metrics] == [
+        *("VRand", "VInfo", "AdaptedRand", "VariationOfInformation"),
+        *("TolerantF1", "SurfaceDistances", "SkeletonRecall"),
+    ]
+    assert metrics[0]["init_args"]["thinned"] is True
+    assert metrics[6]["init_args"]["tolerance_nm"] == 10
+    assert config["model"]["init_args"]["encoder"] == "resnet18"

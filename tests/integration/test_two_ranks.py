@@ -27,7 +27,9 @@ EARLIER = ("metrics.csv", "config.yaml", "environment.json", "checkpoints/best.c
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ranks")
     tiny.make_store(path / "s.zarr", SHAPES)
-    sizes = {"base_channels": 4, "depth": 2, "blend": "gaussian"}
+    # Each mosaic is measured by one of the ranks.
+    metrics = [{"class_path": "VRand"}, {"class_path": "SurfaceDistances"}]
+    sizes = {"base_channels": 4, "depth": 2, "blend": "gaussian", "metrics": metrics}
     data = {"store": str(path / "s.zarr"), "patch_size": 64, "batch_size": 2, "patches_per_epoch": 8}
     trainer = {"accelerator": "cpu", "max_epochs": 1, "enable_progress_bar": False, "enable_model_summary": False}
     content = {
@@ -65,6 +67,10 @@ def test_two_ranks_score_and_predict_like_one(folder: Path) -> None:
     one, two = (json.loads((folder / f"run{ranks}" / "scores-test.json").read_text()) for ranks in (1, 2))
     assert one == two
     assert len(one["mosaics"]) == 3
+    assert {"v_rand", "assd_nm"} <= set(one["mosaics"]["test/m0"])
+    errors = [json.loads((folder / f"run{ranks}" / "errors-test" / "index.json").read_text()) for ranks in (1, 2)]
+    assert errors[0] == errors[1]
+    assert len(errors[0]["mosaics"]) == 3
     files = [
         {path.relative_to(folder / f"p{ranks}.zarr"): path.read_bytes() for path in _files(folder / f"p{ranks}.zarr")}
         for ranks in (1, 2)

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -9,12 +11,16 @@ def settings() -> tuple[bool, bool, bool]:
     return backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32, torch.is_autocast_enabled("cpu")
 
 
-@pytest.mark.parametrize("tf32", [True, False])
-def test_single_precision_whatever_is_set_around_it_and_again_afterwards(
-    tf32: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
+@pytest.fixture(params=[True, False])
+def tf32(request: pytest.FixtureRequest) -> Iterator[bool]:
+    # Not `monkeypatch`, which would delete an attribute that the modules only make up.
+    convolutions, products, _ = settings()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = request.param
+    yield request.param
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
+
+
+def test_single_precision_whatever_is_set_around_it_and_again_afterwards(tf32: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         around = settings()
         with single_precision(torch.device("cpu")):

@@ -120,7 +120,8 @@ def test_one_part_and_several_give_identical_rows(views: list[MosaicView], world
     setting = setting_of(views)
     units = all_units(bound_unet(exact, depth))
     whole = list(measure(bound_unet(exact, depth), setting, units, CPU))
-    assert len(whole) == 3 * (len(PIXELS) + 2)
+    # Exact fields are not computed a second time to be compared with themselves.
+    assert len(whole) == 3 * (len(PIXELS) + (0 if exact else 2))
     parts = [
         found
         for rank in range(world)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 from lightning_emseg.metrics.histogram import truth_histogram
-from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows, summarise
+from lightning_emseg.metrics.table import ScoreTable, Summary, mean_curves, score_rows, summarise
 from lightning_emseg.metrics.threshold import choose_level
 from lightning_emseg.report.text import score_text
 
@@ -87,6 +87,17 @@ def test_threshold_of_equal_maxima_is_in_the_middle_and_never_0() -> None:
     assert choose_level(counts, "fixed") == 128
     assert choose_level(_counts([(np.zeros(4, np.uint8), truth)]), "mean_f1") >= 1
     assert choose_level(np.zeros((1, 2, 256), np.int64), "mean_f1") == 128
+
+
+def test_an_infinite_distance_is_not_left_out_of_the_mean() -> None:
+    # Nothing was predicted in the second mosaic: its distance to the truth has no end, and is no reason to forget it.
+    rows = {"test/a": {"membrane_f1": 0.5, "assd_nm": 3.0}, "test/b": {"membrane_f1": 0.0, "assd_nm": math.inf}}
+    table = ScoreTable("membrane", 0.5, "fixed", rows, {})
+    assert table.summary["assd_nm"] == Summary(math.inf, None, 2)
+    content = json.loads(json.dumps(table.to_json(), allow_nan=False))
+    assert content["mosaics"]["test/b"]["assd_nm"] is None
+    assert content["mean"]["assd_nm"] is None
+    assert content["mosaics"]["test/a"]["assd_nm"] == 3
 
 
 def test_table_as_json_and_text() -> None:

@@ -1,0 +1,63 @@
+"""``emseg leaderboard``: results of runs beside those of the papers, in a table of the README."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_modules.errors import UserError
+from lightning_emseg.leaderboard.collect import collect as collect_run
+from lightning_emseg.leaderboard.rows import read_results, read_rows, write_results
+from lightning_emseg.leaderboard.table import markdown, replaced
+
+
+def leaderboard(
+    rows: Path = Path("experiments/leaderboard/rows.yaml"),
+    collect: dict[str, Path] | None = None,
+    rerun: list[str] | None = None,
+    extra_configs: list[Path] | None = None,
+    out: Path = Path("runs/leaderboard"),
+    readme: Path | None = None,
+) -> str:
+    """Collect scores of tested runs, or make them anew, and write the table of results.
+
+    Results are kept in results.json beside the rows, so that the table can be made again where the runs are not.
+
+    Args:
+        rows: YAML with a row an experiment: file below experiments/, data, what the paper prints, how it was run here.
+        collect: Run folders by experiment, as '{isbi2012/linknet.yaml: runs/isbi2012-linknet}'.
+        rerun: Experiments to fit and test before they are collected, as '[smoke.yaml]'.
+        extra_configs: Variations for reruns, as '[experiments/with/cpu_20min.yaml]'.
+        out: Folder for the runs of reruns.
+        readme: File whose table is replaced, between two marker lines; without it the table is only printed.
+
+    Raises:
+        UserError: if a run has no scores, an experiment has no row, or a rerun fails.
+    """
+    table_rows = read_rows(rows)
+    known = [row.experiment for row in table_rows]
+    wanted = [*(collect or {}), *(rerun or [])]
+    if unknown := sorted(set(wanted) - set(known)):
+        raise UserError(f"{rows} has no row for {', '.join(unknown)}; it has {', '.join(known)}")
+    runs = dict(collect or {})
+    for experiment in rerun or ():
+        runs[experiment] = out / experiment.removesuffix(".yaml").replace("/", "-")
+        _run(rows.parent.parent / experiment, extra_configs or (), runs[experiment])
+    file = rows.with_name("results.json")
+    results = {**read_results(file), **{name: collect_run(run) for name, run in runs.items()}}
+    table = markdown(table_rows, results)
+    if readme is not None:
+        readme.write_text(replaced(readme.read_text(), table, str(readme)))
+    if runs:
+        write_results(file, results, known)
+    return table
+
+
+def _run(config: Path, extra: Sequence[Path], folder: Path) -> None:
+    """Fit and test in processes of their own, as a user would; a failure keeps what was collected before."""
+    configs = [word for each in (config, *extra) for word in ("--config", str(each))]
+    for verb in ("fit", "test"):
+        command = [sys.executable, "-m", "lightning_emseg", verb, *configs, "--trainer.default_root_dir", str(folder)]
+        # The command's own output is the table alone.
+        if code := subprocess.run(command, stdout=sys.stderr).returncode:
+            raise UserError(f"`lightning {verb}` of {config} ended with status {code}; its message is above")

@@ -1,0 +1,1 @@
+"""Metrics of where membranes lie: tolerances, distances, skeletons and breaks."""

@@ -1,0 +1,50 @@
+"""Names and values of the scores that modules log."""
+
+from collections.abc import Collection
+
+from lightning_emseg.metrics.histogram import Counts
+from lightning_emseg.metrics.pixel import Confusion, Values, average_precision
+from lightning_emseg.metrics.table import ScoreTable
+
+# Of the foreground; the score files have every column.
+_LOGGED = ("f1", "precision", "recall", "iou", "average_precision", "background_f1")
+
+
+def tile_scores(counts: Counts, found: Confusion, loss: float, threshold: float) -> dict[str, float]:
+    """``val_tiles/*``: scores of the pixels of all tiles pooled.
+
+    Args:
+        counts: ``int64 (2, 256)``.
+        found: Confusion at the threshold.
+        loss: Mean loss of a tile.
+        threshold: 0–1.
+    """
+    values: dict[str, float | Values] = {
+        "loss": loss,
+        "f1": found.f1,
+        "precision": found.precision,
+        "recall": found.recall,
+        "iou": found.iou,
+        "background_f1": found.of_background().f1,
+        "average_precision": average_precision(counts),
+        "threshold": threshold,
+    }
+    return {f"val_tiles/{name}": float(value) for name, value in values.items()}
+
+
+def mosaic_scores(verb: str, table: ScoreTable, columns: Collection[str]) -> dict[str, float]:
+    """``val/*`` or ``test/*``: means over mosaics and their standard errors, the foreground's without its name.
+
+    Args:
+        verb: ``val`` or ``test``.
+        table: Of whole mosaics.
+        columns: Those of metrics of whole mosaics, which are logged beside the pixel scores.
+    """
+    values = {}
+    for name, summary in table.summary.items():
+        short = name.removeprefix(f"{table.label}_")
+        if short in _LOGGED or short in columns:
+            values[f"{verb}/{short}"] = summary.mean
+            if summary.se is not None:
+                values[f"{verb}/{short}_se"] = summary.se
+    return values

@@ -1,0 +1,101 @@
+"""Error maps against brute force, and their reduction."""
+
+import numpy as np
+import pytest
+from error_cases import broken_membrane, compare, comparisons
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from data_modules.errors import UserError
+from lightning_emseg.error_analysis.error_map import Outcome, error_codes, pixel_counts, reduced
+from lightning_emseg.metrics.comparison import Comparison
+
+CODES = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4, 5, 255])
+
+
+def is_near(mask: NDArray[np.bool_], pixel_size_nm: tuple[float, ...], tolerance_nm: float) -> NDArray[np.bool_]:
+    """Whether a pixel of the mask is within the tolerance, by the distances between all pixels."""
+    places = np.indices(mask.shape).reshape(mask.ndim, -1).T * np.array(pixel_size_nm)
+    if not mask.any():
+        return np.zeros(mask.shape, bool)
+    nearest: NDArray[np.float64] = cdist(places, places[mask.ravel()]).min(axis=1)
+    return (nearest <= tolerance_nm + 1e-9).reshape(mask.shape)
+
+
+@given(comparisons(), st.sampled_from([0.0, 2.5, 4.0, 5.6, 10.0, 60.0]))
+def test_every_pixel_has_the_outcome_that_all_pairs_of_pixels_give(comparison: Comparison, tolerance: float) -> None:
+    known = comparison.labels != 255
+    truth, predicted = comparison.labels == 1, (comparison.probability >= 100) & known
+    near_truth = is_near(truth, comparison.pixel_size_nm, tolerance)
+    near_prediction = is_near(predicted, comparison.pixel_size_nm, tolerance)
+    expected = np.full(truth.shape, Outcome.FALSE_NEGATIVE)
+    expected[truth & near_prediction] = Outcome.TOLERATED_FALSE_NEGATIVE
+    expected[predicted & ~truth] = Outcome.FALSE_POSITIVE
+    expected[predicted & ~truth & near_truth] = Outcome.TOLERATED_FALSE_POSITIVE
+    expected[truth & predicted] = Outcome.TRUE_POSITIVE
+    expected[~truth & ~predicted] = Outcome.TRUE_NEGATIVE
+    expected[~known] = 255
+    codes = error_codes(comparison, tolerance)
+    assert codes.dtype == np.uint8
+    np.testing.assert_array_equal(codes, expected)
+    counts = pixel_counts(codes)
+    assert sum(counts.values()) == known.sum()
+    assert counts[Outcome.TRUE_POSITIVE] == (truth & predicted).sum()
+
+
+def test_thickness_is_told_from_gaps_and_false_membranes() -> None:
+    counts = pixel_counts(error_codes(compare(*broken_membrane()), tolerance_nm=8))
+    assert counts[Outcome.TOLERATED_FALSE_POSITIVE] == 80
+    assert counts[Outcome.TOLERATED_FALSE_NEGATIVE] == 2 * 2 * 3  # two columns at either end of the gap
+    assert counts[Outcome.FALSE_NEGATIVE] == 16 * 3
+    assert counts[Outcome.FALSE_POSITIVE] == 5 * 20 + 1
+
+
+def test_without_tolerance_every_error_is_a_real_one() -> None:
+    counts = pixel_counts(error_codes(compare(*broken_membrane()), tolerance_nm=0))
+    assert counts[Outcome.TOLERATED_FALSE_POSITIVE] == counts[Outcome.TOLERATED_FALSE_NEGATIVE] == 0
+
+
+def test_without_any_prediction_all_membrane_is_missed() -> None:
+    truth, _ = broken_membrane()
+    codes = error_codes(compare(truth, np.zeros_like(truth)), tolerance_nm=1e6)
+    np.testing.assert_array_equal(codes == Outcome.FALSE_NEGATIVE, truth == 1)
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
+def test_a_tolerance_that_is_no_distance_is_refused(tolerance: float) -> None:
+    with pytest.raises(UserError, match="tolerance_nm is"):
+        error_codes(compare(*broken_membrane()), tolerance)
+
+
+def shown_block(block: NDArray[np.uint8]) -> int:
+    """A reduced pixel, by the definition."""
+    for outcome in (Outcome.FALSE_NEGATIVE, Outcome.FALSE_POSITIVE):
+        if (block == outcome).any():
+            return outcome
+    known = block[block != 255]
+    return max(np.unique(known), key=lambda value: (np.sum(known == value), value)) if known.size else 255
+
+
+@given(arrays.arrays(np.uint8, st.tuples(*[st.integers(1, 11)] * 2), elements=CODES), st.integers(1, 6))
+def test_reduction_follows_its_definition(codes: NDArray[np.uint8], step: int) -> None:
+    small = reduced(codes, step)
+    assert small.shape == tuple(-(-side // step) for side in codes.shape)
+    for y, x in np.ndindex(small.shape):
+        assert small[y, x] == shown_block(codes[y * step : (y + 1) * step, x * step : (x + 1) * step])
+
+
+def test_reduction_of_a_volume_leaves_its_sections_apart() -> None:
+    codes = np.random.default_rng(0).choice(np.array([0, 1, 2, 3, 4, 5, 255], np.uint8), (3, 10, 11))
+    np.testing.assert_array_equal(reduced(codes, 3), np.stack([reduced(section, 3) for section in codes]))
+
+
+def test_a_thin_error_stays_and_a_thin_membrane_does_not_grow() -> None:
+    codes = np.zeros((700, 700), np.uint8)
+    codes[:, 3], codes[350, 350] = Outcome.TRUE_POSITIVE, Outcome.FALSE_POSITIVE
+    small = reduced(codes, 7)
+    assert small.sum() == Outcome.FALSE_POSITIVE
+    assert small[50, 50] == Outcome.FALSE_POSITIVE

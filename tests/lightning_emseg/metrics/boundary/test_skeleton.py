@@ -1,0 +1,192 @@
+"""Thinning against scikit-image, every small mask, and the topology of random ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label
+from skimage.morphology import skeletonize, thin
+
+from lightning_emseg.metrics.boundary.skeleton import skeleton
+
+Mask = NDArray[np.bool_]
+
+EIGHT = np.ones((3, 3))
+small = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12))
+
+
+def every_mask_of_4_by_4() -> Mask:
+    """All 65,536 of them, side by side with a pixel of background around each."""
+    bits = np.arange(2**16)[:, None] >> np.arange(16) & 1
+    cells = np.zeros((2**16, 6, 6), bool)
+    cells[:, 1:5, 1:5] = bits.reshape(-1, 4, 4)
+    return cells.reshape(256, 256, 6, 6).transpose(0, 2, 1, 3).reshape(1536, 1536)
+
+
+def membranes(shape: tuple[int, int], seed: int, width: float = 0.25) -> Mask:
+    """Smooth closed lines of varying thickness, of about a fifth of the pixels."""
+    random = np.random.default_rng(seed)
+    field = gaussian_filter(random.normal(size=shape), 9)
+    membrane: Mask = np.abs(field / field.std()) < width
+    return membrane
+
+
+def blobs(shape: tuple[int, int], seed: int, share: float, sigma: float) -> Mask:
+    random = np.random.default_rng(seed)
+    field = gaussian_filter(random.random(shape), sigma)
+    found: Mask = field < np.quantile(field, share)
+    return found
+
+
+def assert_same_components(inner: Mask, outer: Mask, structure: NDArray[np.float64] | None) -> None:
+    """Every component of the outer mask holds exactly one of the inner mask."""
+    of_outer, number = label(outer, structure)
+    of_inner, inner_number = label(inner, structure)
+    pairs = np.unique(np.stack([of_inner[inner], of_outer[inner]]), axis=1)
+    assert pairs.shape[1] == inner_number == number
+    assert sorted(pairs[1].tolist()) == list(range(1, number + 1))
+
+
+def assert_same_topology(thinned: Mask, mask: Mask) -> None:
+    assert not (thinned & ~mask).any()
+    assert_same_components(thinned, mask, EIGHT)
+    # Beyond its border an image is background.
+    assert_same_components(np.pad(~mask, 1, constant_values=True), np.pad(~thinned, 1, constant_values=True), None)
+
+
+def deletable(mask: Mask) -> Mask:
+    """Pixels without which the topology is the same: one change to foreground on a walk round them (Hilditch)."""
+    framed = np.pad(mask, 1)
+    height, width = mask.shape
+    ring = [(0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0)]
+    around = [framed[y : y + height, x : x + width] for y, x in ring]
+    changes = np.zeros(mask.shape, int)
+    for face in (0, 2, 4, 6):
+        changes += ~around[face] & (around[face + 1] | around[(face + 2) % 8])
+    found: Mask = mask & (changes == 1)
+    return found
+
+
+def in_blocks(mask: Mask) -> Mask:
+    """Pixels of full blocks of 2 × 2."""
+    blocks = mask[1:, 1:] & mask[1:, :-1] & mask[:-1, 1:] & mask[:-1, :-1]
+    found = np.zeros_like(mask)
+    for rows in (slice(1, None), slice(None, -1)):
+        for columns in (slice(1, None), slice(None, -1)):
+            found[rows, columns] |= blocks
+    return found
+
+
+def assert_thin(thinned: Mask) -> None:
+    """Blocks of 2 × 2 pixels are left only where lines cross so that no pixel of the block can go."""
+    assert not (in_blocks(thinned) & deletable(thinned)).any()
+
+
+def test_every_small_mask_keeps_its_topology_and_becomes_thin() -> None:
+    masks = every_mask_of_4_by_4()
+    thinned = skeleton(masks)
+    assert_same_topology(thinned, masks)
+    assert_thin(thinned)
+
+
+@settings(max_examples=150, deadline=None)
+@given(small)
+def test_random_masks_keep_their_topology_and_become_thin(mask: Mask) -> None:
+    thinned = skeleton(mask)
+    assert_same_topology(thinned, mask)
+    assert_thin(thinned)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.integers(1, 90), st.integers(1, 200)),
+    st.integers(0, 2**16),
+    st.sampled_from([0.2, 0.5, 0.8]),
+    st.sampled_from([0.0, 0.8, 3.0]),
+)
+def test_blobs_keep_their_topology_and_become_thin(
+    shape: tuple[int, int], seed: int, share: float, sigma: float
+) -> None:
+    mask = blobs(shape, seed, share, sigma)
+    thinned = skeleton(mask)
+    assert_same_topology(thinned, mask)
+    assert_thin(thinned)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 40),
+    st.sampled_from([1, 2, 62, 63, 64, 65, 66, 127, 128, 129, 200]),
+    st.integers(0, 2**16),
+    st.sampled_from([0.3, 0.6, 0.9, 1.0]),
+)
+def test_is_scikit_images_thinning_but_for_its_blocks_whatever_the_width(
+    height: int, width: int, seed: int, share: float
+) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    ours, theirs = skeleton(mask), thin(mask)
+    assert not (ours & ~theirs).any()
+    assert not (theirs & ~ours & ~in_blocks(theirs)).any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_scikit_image_on_membranes(seed: int) -> None:
+    mask = membranes((500, 777), seed)
+    ours, theirs = skeleton(mask), thin(mask)
+    differing = ours != theirs
+    assert differing.sum() <= 2
+    assert not (differing & ~in_blocks(theirs)).any()
+
+
+def test_result_does_not_depend_on_how_the_work_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = membranes((300, 500), 4)
+    whole = skeleton(mask)
+    for piece in (1, 7, 100):
+        monkeypatch.setattr("lightning_emseg.metrics.boundary.skeleton._PIECE", piece)
+        np.testing.assert_array_equal(skeleton(mask), whole)
+
+
+def test_lies_where_scikit_images_skeleton_does() -> None:
+    mask = membranes((900, 900), 0)
+    ours, theirs = skeleton(mask), skeletonize(mask)
+    assert np.mean(distance_transform_edt(~theirs)[ours] < 1.5) > 0.95
+    assert np.mean(distance_transform_edt(~ours)[theirs] < 1.5) > 0.95
+
+
+def test_line_of_odd_width_becomes_its_middle() -> None:
+    mask = np.zeros((31, 150), bool)
+    mask[10:17, :] = True
+    rows, columns = np.nonzero(skeleton(mask))
+    assert set(rows[(columns > 5) & (columns < 145)].tolist()) == {13}
+    assert columns.size >= 140
+
+
+def test_thinning_twice_changes_nothing() -> None:
+    once = skeleton(membranes((200, 300), 1))
+    np.testing.assert_array_equal(skeleton(once), once)
+
+
+def test_full_and_empty_masks() -> None:
+    assert skeleton(np.ones((131, 131), bool)).sum() == 1
+    assert skeleton(np.zeros((70, 90), bool)).sum() == 0
+    assert skeleton(np.zeros((0, 5), bool)).shape == (0, 5)
+    assert skeleton(np.ones((1, 1), bool)).tolist() == [[True]]
+
+
+def test_mask_is_left_as_it_is() -> None:
+    mask = np.ones((20, 30), bool)
+    skeleton(mask)
+    assert mask.all()
+
+
+def test_strided_views_are_thinned_too() -> None:
+    mask = membranes((200, 300), 2)
+    for view in (mask.T, mask[::2, ::3], mask[::-1, ::-1]):
+        np.testing.assert_array_equal(skeleton(view), skeleton(view.copy()))
+
+
+def test_volumes_are_refused() -> None:
+    with pytest.raises(ValueError, match="only planes can be thinned"):
+        skeleton(np.ones((3, 3, 3), bool))
