@@ -1,5 +1,6 @@
 """The command ``emseg``: everything that is not a trainer verb, as typed functions."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,11 @@ from lightning_emseg.commands.attribute import attribute
 from lightning_emseg.commands.baselines import baselines
 from lightning_emseg.commands.data import consolidate, inspect, verify
 from lightning_emseg.commands.demo import demo
+from lightning_emseg.commands.errors import errors
+from lightning_emseg.commands.leaderboard import leaderboard
 from lightning_emseg.commands.quality import quality
+from lightning_emseg.commands.report import report
+from lightning_emseg.commands.score import score
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,10 @@ COMMANDS: Tree = {
     "baselines": Command(baselines, positional=True),
     "attribute": Command(attribute),
     "areas": Command(areas, many="studies"),
+    "score": Command(score, positional=True),
+    "errors": Command(errors, positional=True),
+    "report": Command(report, many="runs"),
+    "leaderboard": Command(leaderboard),
     "demo": Command(demo),
 }
 
@@ -76,11 +85,19 @@ def main(args: Sequence[str] | None = None) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     if isinstance(result, list):
-        print(f"{len(result)} samples: {', '.join(result[:6])}{' …' if len(result) > 6 else ''}")
+        _say(f"{len(result)} samples: {', '.join(result[:6])}{' …' if len(result) > 6 else ''}")
     elif isinstance(result, str):
-        print(result)
+        _say(result)
     elif isinstance(result, int):
         sys.exit(result)
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever read it, as `head`, has seen enough; Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def normalised(words: Sequence[str]) -> list[str]:

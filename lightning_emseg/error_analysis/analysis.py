@@ -7,10 +7,9 @@ from lightning_emseg.error_analysis.error_map import Codes, error_codes
 from lightning_emseg.error_analysis.objects import ErrorObjects, breaks, spurious_membranes
 from lightning_emseg.metrics.boundary.runs import runs
 from lightning_emseg.metrics.boundary.skeleton import skeleton
+from lightning_emseg.metrics.boundary.skeleton_recall import SHORTEST_BREAK_NM
 from lightning_emseg.metrics.comparison import Comparison
 
-SHORTEST_BREAK_NM = 40.0
-"""Default length above which a gap is a break."""
 SPURIOUS_THICKNESS_NM = 10.0
 """By default a false membrane is at least as large as a break of this thickness, about that of a membrane."""
 

@@ -13,6 +13,9 @@ from lightning_emseg.metrics.boundary.tolerant_f1 import within
 from lightning_emseg.metrics.comparison import Comparison, Mask
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
 
+SHORTEST_BREAK_NM = 40.0
+"""Of panels and error maps: shorter gaps do not count as breaks."""
+
 
 @dataclass(frozen=True)
 class Breaks:

@@ -1,5 +1,6 @@
 """The command `emseg`: arguments, inspect, verify, synthesize, baselines."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import tiny
 import zarr
 
 from data_modules.store import MosaicStore
+from lightning_emseg import commands
 from lightning_emseg.commands import main, normalised
 from lightning_emseg.commands.baselines import baseline_tables
 
@@ -132,3 +134,13 @@ def test_baselines_print_both_tables(tiny_store: Path, capsys: pytest.CaptureFix
     assert "all background" in shown
     assert "best global threshold (dark" in shown
     assert "test/m2" in shown
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        commands._say("as much as anybody reads")
+        # From now on it goes nowhere, and Python has nothing to complain about when it ends.
+        print("more", flush=True)

@@ -13,6 +13,7 @@ from data_modules.errors import UserError
 from lightning_emseg.commands.leaderboard import leaderboard
 from lightning_emseg.leaderboard.rows import read_results, read_rows
 from lightning_emseg.leaderboard.table import BEGIN, END
+from lightning_emseg.report.page.paper_values import PAPER_VALUES
 
 ROOT = Path(__file__).parents[3]
 MAIN = "from lightning_emseg.commands import main; main()"
@@ -105,6 +106,18 @@ def test_the_shipped_rows_are_of_shipped_experiments_and_make_the_readmes_table(
     for row in read_rows(path):
         assert (ROOT / "experiments" / row.experiment).is_file(), row.experiment
     assert f"{BEGIN}\n{leaderboard(path)}\n{END}" in (ROOT / "README.md").read_text()
+
+
+def test_the_papers_values_are_those_of_the_report() -> None:
+    modules = {"unet": "UNet", "linknet": "LinkNet", "casenet": "CASENet", "unet_transfer": "UNetTransfer"}
+    printed = {(value.data_set, value.module): value for value in PAPER_VALUES if value.module}
+    rows = [row for row in read_rows(ROOT / "experiments" / "leaderboard" / "rows.yaml") if row.paper[:1].isdigit()]
+    assert len(rows) == len(printed)
+    for row in rows:
+        folder, _, name = row.experiment.removesuffix(".yaml").partition("/")
+        value = printed[{"urisc": "URISC", "isbi2012": "ISBI2012"}[folder], modules[name]]
+        mean, _, spread = row.paper.partition(" ± ")
+        assert (mean, spread or None) == (value.f1, value.spread or None)
 
 
 @pytest.mark.slow

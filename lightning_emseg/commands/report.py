@@ -1,0 +1,62 @@
+"""``emseg report``: runs as one page that people look at."""
+
+from pathlib import Path
+
+from data_modules.errors import UserError
+from lightning_emseg.report.page.attribution_files import SUMMARY, AreaStudy, read_study
+from lightning_emseg.report.page.definition_file import FILE, DefinitionTable, read_definition
+from lightning_emseg.report.page.document import album_text, make_page
+from lightning_emseg.report.page.run_files import read_runs
+
+
+def report(
+    runs: list[Path],
+    out: Path,
+    studies: list[Path] | None = None,
+    quality: list[Path] | None = None,
+    max_mb: float = 20.0,
+) -> str:
+    """Make one HTML page of one or more runs: settings, curves, scores, errors, attribution, differences.
+
+    The page needs nothing beside it: it can be sent, kept and opened from disk. What a run does not have is said on it.
+
+    Args:
+        runs: Run folders; the others are compared with the first.
+        out: File to write, e.g. report.html; one that exists is replaced.
+        studies: Folders of `emseg attribute`.
+        quality: Folders of `emseg data quality --out`.
+        max_mb: Limit of all pictures together in MB; they are reduced until they fit.
+
+    Raises:
+        UserError: if a folder is no run, study or result of `emseg data quality`, the pictures do not fit, or the
+            file cannot be written.
+    """
+    found = read_runs(runs)
+    page = make_page(
+        found, [_study(path) for path in studies or ()], [_quality(path) for path in quality or ()], max_mb
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page.html, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another file") from error
+    lines = [*(f"note: {note}" for note in page.notes), album_text(page.album)]
+    return "\n".join([*lines, f"{out} ({out.stat().st_size / 1e6:.1f} MB)"])
+
+
+def _study(folder: Path) -> AreaStudy:
+    try:
+        return read_study(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--studies {folder} holds no finished study ({SUMMARY}): give a folder of `emseg attribute` ({error})"
+        ) from error
+
+
+def _quality(folder: Path) -> DefinitionTable:
+    try:
+        return read_definition(folder / FILE)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--quality {folder} holds no readable {FILE}: give a folder of `emseg data quality --out` ({error})"
+        ) from error

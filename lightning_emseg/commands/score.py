@@ -1,0 +1,105 @@
+"""``emseg score``: any predictions against any truths."""
+
+import json as json_format
+import sys
+from pathlib import Path
+
+from data_modules.convert.sources import Page, find_images
+from data_modules.errors import UserError
+from data_modules.store.stamps import is_url
+from lightning_emseg.callbacks.score_files import write_csv
+from lightning_emseg.scoring.compare import Options, Scores, compare
+from lightning_emseg.scoring.official import OfficialName
+from lightning_emseg.scoring.pairs import pair_up
+from lightning_emseg.scoring.panel import PanelName
+from lightning_emseg.scoring.polarity import GivenPolarity
+from lightning_emseg.scoring.sources import Side, Source, prediction_store, truth_store
+from lightning_emseg.scoring.text import scores_text
+
+
+def score(
+    prediction: str,
+    truth: str,
+    split: str | None = None,
+    samples: list[str] | None = None,
+    label: str = "membrane",
+    prediction_label: str | None = None,
+    foreground: list[str | int] | None = None,
+    prediction_polarity: GivenPolarity = "auto",
+    truth_polarity: GivenPolarity = "auto",
+    threshold: str | None = None,
+    panel: PanelName = "fast",
+    official: OfficialName | None = None,
+    pixel_size_nm: float | None = None,
+    json: bool = False,
+    out: Path | None = None,
+) -> str:
+    """Score predictions against truths: a row an image, and mean ± SE.
+
+    Both sides are an image, a folder of images, FILE.h5:dataset, or a store, in any mix. Pages of a stack are images of
+    their own; volumes come from stores.
+
+    Args:
+        prediction: Probabilities (0–1 in floating point, else the share of 8 or 16 bits) or masks.
+        truth: Masks. In image files the values 0, 1 and 255 together are background, foreground and ignored.
+        split: Of stores; all splits by default.
+        samples: Names of those to score, e.g. '["15"]'; all with a partner by default.
+        label: Of a truth store; also names the foreground in columns.
+        prediction_label: Of a prediction store, to score a label instead of its probabilities, e.g. membrane_round1.
+        foreground: Classes that are foreground, for a label of kind classes.
+        prediction_polarity: Whether predicted membranes are bright or dark in image files; auto takes the majority
+            for background, and says so.
+        truth_polarity: Whether true membranes are bright or dark in image files.
+        threshold: A number above 0 and up to 1; sweep for the best mean F1 on these images; run:PATH for that of a run
+            folder, score file or checkpoint. By default what the predictions record, else 0.5.
+        panel: fast has pixel scores; full also judges cells and borders.
+        official: Add the scores of a competition: urisc or isbi2012.
+        pixel_size_nm: Side of a pixel, where image files are scored in nm.
+        json: Print JSON, and nothing else on standard output.
+        out: Folder for scores.json and scores.csv, in full precision.
+
+    Raises:
+        UserError: if something cannot be read, matched or scored; the message names the file and what to do.
+    """
+    if pixel_size_nm is not None and not pixel_size_nm > 0:
+        raise UserError(f"--pixel-size-nm {pixel_size_nm}: give the side of a pixel in nanometers, above 0")
+    predictions = prediction_store(prediction, split, prediction_label) if _is_store(prediction) else _files(prediction)
+    truths = truth_store(truth, split, label, foreground or ()) if _is_store(truth) else _files(truth)
+    if prediction_label is not None and not _is_store(prediction):
+        raise UserError(f"--prediction-label {prediction_label} is for stores, and {prediction} is none: leave it out")
+    pairing = pair_up(predictions, truths, samples)
+    if out is not None:
+        _make_folder(out)
+    options = Options(label, threshold, panel, official, pixel_size_nm, prediction_polarity, truth_polarity)
+    scores = compare(pairing, options)
+    content = {"prediction": prediction, "truth": truth, **scores.to_json()}
+    if out is not None:
+        _write(out, content, scores)
+    if not json:
+        return scores_text(scores) + (f"\n{out / 'scores.json'}, {out / 'scores.csv'}" if out else "")
+    print("\n".join(scores.notes), file=sys.stderr)
+    return json_format.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _is_store(spec: str) -> bool:
+    return is_url(spec) or spec.rstrip("/").endswith(".zarr") or (Path(spec) / "zarr.json").is_file()
+
+
+def _files(spec: str) -> Side:
+    return Side(spec, tuple(map(_source, find_images(spec))), single_file=not Path(spec).is_dir())
+
+
+def _source(page: Page) -> Source:
+    return Source(page.name, page.name, page.what, page.shape(), "file", lambda: page.read().pixels)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be made ({error.strerror}): choose another folder") from error
+
+
+def _write(out: Path, content: dict[str, object], scores: Scores) -> None:
+    (out / "scores.json").write_text(json_format.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_csv(out / "scores.csv", scores.table)

@@ -1,0 +1,118 @@
+"""The page as one HTML text without external resources."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata, resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lightning_emseg.report.page.attribution_files import AreaStudy
+from lightning_emseg.report.page.definition_file import DefinitionTable
+from lightning_emseg.report.page.pictures import Album, embed
+from lightning_emseg.report.page.run_files import Run
+from lightning_emseg.report.page.sections.attributing import attributing
+from lightning_emseg.report.page.sections.comparing import comparisons
+from lightning_emseg.report.page.sections.defining import defining
+from lightning_emseg.report.page.sections.scores import beside_papers, verb_scores
+from lightning_emseg.report.page.sections.training import training
+from lightning_emseg.report.page.sections.viewing import LEGEND, viewing
+from lightning_emseg.report.page.sections.what_ran import what_ran
+from lightning_emseg.report.page.wording import count
+
+_PACKAGE = "lightning_emseg.report.page"
+_SECTIONS = {
+    "what-ran": "What ran",
+    "training": "Training",
+    "scores": "Scores",
+    "comparing": "Side by side",
+    "errors": "Errors",
+    "attribution": "Attribution",
+    "definition": "Definition",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A finished page.
+
+    Attributes:
+        html: Its text.
+        album: Pictures in it.
+        notes: What could not be read or shown.
+    """
+
+    html: str
+    album: Album
+    notes: Sequence[str]
+
+
+def make_page(
+    runs: Sequence[Run], studies: Sequence[AreaStudy], definitions: Sequence[DefinitionTable], max_mb: float
+) -> Page:
+    """Make the page of some runs.
+
+    Args:
+        runs: At least one; others are compared with the first.
+        studies: Of attribution.
+        definitions: Image definition criteria.
+        max_mb: Limit of all pictures together, in 10⁶ bytes.
+
+    Raises:
+        UserError: if the pictures do not fit into the limit.
+    """
+    seen, looked = viewing(runs), attributing(runs, studies)
+    album = embed([*seen.paths(), *looked.paths()], max_mb)
+    several = len(runs) > 1
+    notes = [*(note for run in runs for note in run.notes), *album.notes]
+    html = (
+        _environment(album)
+        .get_template("page.html")
+        .render(
+            heading=f"{'Runs' if several else 'Run'} {', '.join(run.name for run in runs)}",
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            version=metadata.version("lightning-emseg"),
+            album_text=album_text(album),
+            notes=notes,
+            several=several,
+            sections=[(key, title) for key, title in _SECTIONS.items() if several or key != "comparing"],
+            folders={run.name: str(run.folder) for run in runs},
+            what_ran=what_ran(runs),
+            training=training(runs),
+            scores=verb_scores(runs),
+            beside=beside_papers(runs),
+            comparing=comparisons(runs),
+            viewing=seen,
+            colours=LEGEND,
+            attributing=looked,
+            defining=defining(definitions),
+        )
+    )
+    return Page(html, album, notes)
+
+
+def album_text(album: Album) -> str:
+    """Number and size of the pictures, in a sentence."""
+    if not album.pictures:
+        return "It has no pictures."
+    side = f"at most {album.side_px:,} px along the longer side"
+    told = f"It holds {count(len(album.pictures), 'picture')} of {side}, {album.size_mb:.1f} MB together"
+    return told + (", reduced to fit (--max-mb)." if album.reduced() else ".")
+
+
+def _environment(album: Album) -> Environment:
+    environment = Environment(
+        loader=PackageLoader(_PACKAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    assets = resources.files(_PACKAGE) / "assets"
+    environment.globals.update(
+        album=album.pictures,
+        style=Markup((assets / "page.css").read_text()),
+        script=Markup((assets / "page.js").read_text()),
+    )
+    return environment

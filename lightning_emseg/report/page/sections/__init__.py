@@ -1,0 +1,1 @@
+"""Parts of the page: each makes, of the files of runs, what one template shows."""

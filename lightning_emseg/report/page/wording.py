@@ -1,0 +1,69 @@
+"""Numbers and names as a reader wants them."""
+
+import math
+
+from lightning_emseg.metrics.table import Summary
+
+NOTHING = "–"
+"""Stands for a value that does not exist."""
+_WORDS = {
+    **{word: word.upper() for word in ("f1", "tp", "fp", "fn", "tn", "arand", "voi", "assd")},
+    **{"iou": "IoU", "urisc": "U-RISC", "hausdorff95": "Hausdorff 95"},
+}
+
+
+def figure(value: float) -> str:
+    """A number with as many digits as its size deserves.
+
+    >>> figure(0.82329), figure(25958.24), figure(12.5), figure(float("nan"))
+    ('0.8233', '25,958', '12.50', '–')
+    """
+    if not math.isfinite(value):
+        return NOTHING if math.isnan(value) else str(value)
+    if 0 < abs(value) < 0.001:
+        return f"{value:.2e}".replace("-", "−")
+    whole = value == round(value) and abs(value) >= 2
+    return f"{value:,.{0 if whole else _decimals(value)}f}".replace("-", "−")
+
+
+def with_error(mean: float, error: float | None) -> str:
+    """``mean ± SE`` with as many decimals in both; the mean alone where there is no error.
+
+    >>> with_error(1871.68, 105.777), with_error(0.5, None)
+    ('1,872 ± 106', '0.5000')
+    """
+    if error is None or math.isnan(error):
+        return figure(mean)
+    decimals = _decimals(mean)
+    # An error that would be rounded to nothing is worth more digits.
+    told = f"{error:,.{decimals}f}" if error == 0 or error >= 0.5 * 10**-decimals else figure(error)
+    return f"{mean:,.{decimals}f}".replace("-", "−") + f" ± {told}"
+
+
+def _decimals(value: float) -> int:
+    return next((decimals for limit, decimals in ((1000, 0), (10, 2)) if abs(value) >= limit), 4)
+
+
+def mean_text(summary: Summary) -> str:
+    """``mean ± SE`` of a column."""
+    return with_error(summary.mean, summary.se)
+
+
+def title(column: str) -> str:
+    """Name of a column in words.
+
+    >>> title("membrane_f1"), title("background_iou_at_0.5"), title("v_rand_split"), title("assd_nm")
+    ('membrane F1', 'background IoU at 0.5', 'V-Rand split', 'ASSD (nm)')
+    """
+    first, *others = [_WORDS.get(word, word) for word in column.split("_")]
+    words = [f"V-{others[0].capitalize()}", *others[1:]] if first == "v" and others else [first, *others]
+    return " ".join([*words[:-1], "(nm)"] if words[-1] == "nm" else words)
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things.
+
+    >>> count(1, "mosaic"), count(3, "mosaic")
+    ('1 mosaic', '3 mosaics')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

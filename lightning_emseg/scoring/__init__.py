@@ -1,0 +1,1 @@
+"""Scoring predictions against truths, wherever both come from: images, folders or stores."""

@@ -1,0 +1,163 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_run import KEYS, score_row, write_quality, write_run, write_scores, write_study
+
+from data_modules.errors import UserError
+from lightning_emseg.error_analysis.report_files import write_error_files
+from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows
+from lightning_emseg.report.page.attribution_files import read_study
+from lightning_emseg.report.page.definition_file import read_definition
+from lightning_emseg.report.page.document import make_page
+from lightning_emseg.report.page.error_index import read_errors
+from lightning_emseg.report.page.run_files import read_runs
+from lightning_emseg.report.page.score_file import read_scores
+from lightning_emseg.report.page.training_log import read_log
+
+
+def test_a_whole_run_is_read_without_notes(tmp_path: Path) -> None:
+    (run,) = read_runs([write_run(tmp_path / "run")])
+    assert run.notes == ()
+    assert run.name == "run"
+    assert (run.class_name("model"), run.class_name("data")) == ("LinkNet", "ISBI2012")
+    assert list(run.scores) == ["test"]
+    assert [errors.key for errors in run.errors["test"]] == list(KEYS)
+    assert [study.name for study in run.attribution] == ["fit"]
+    assert {area.epoch for area in run.attribution[0].latest} == {1.0}
+    assert [path.stem for path in run.attribution[0].panels] == ["attribution-epoch-0001"]
+    assert run.figures == ()
+
+
+FILES = ("config.yaml", "environment.json", "metrics.csv", "scores-test.json", "errors-test/index.json")
+ALL_FILES = (*FILES, "attribution/fit.json", "attribution/summary-fit.csv")
+DAMAGED = (b"{", b"\xff\xfe\x00", b"a,step\nx,y\n")
+ODD = (b"", b"[1]", b'{"label": 1, "mosaics": [3]}', b'{"model": 3, "git": 4, "packages": 5, "command": {}}')
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+@pytest.mark.parametrize("content", [*DAMAGED, *ODD])
+def test_whatever_a_file_holds_the_page_can_be_made(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / name).write_bytes(content)
+    assert make_page(read_runs([folder]), [], [], 5).html.startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("name", [name for name in ALL_FILES if name.endswith("json")])
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_file_is_left_out_with_a_note(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / name).write_bytes(content)
+    (run,) = read_runs([folder])
+    assert [name in note for note in run.notes] == [True]
+
+
+def test_a_log_of_words_is_left_out_with_a_note(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "metrics.csv").write_text("step,loss\n1,much\n")
+    (run,) = read_runs([folder])
+    assert run.curves == ()
+    assert "metrics.csv cannot be read and is left out" in run.notes[0]
+
+
+def test_a_missing_file_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,step\n")
+    (run,) = read_runs([tmp_path])
+    assert run.notes == ()
+    assert (run.curves, run.scores, run.errors, run.config) == ((), {}, {}, {})
+
+
+def test_scores_are_read_as_the_framework_writes_them(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(0, 50, (3, 2, 256)).astype(np.int64)
+    rows = score_rows(["test/0", "test/1", "test/2"], counts, "membrane", 128)
+    table = ScoreTable("membrane", 128 / 255, "by hand", rows, mean_curves(counts))
+    (tmp_path / "scores-test.json").write_text(json.dumps(table.to_json()))
+    scores = read_scores(tmp_path / "scores-test.json")
+    assert scores.rows == rows
+    assert scores.summary("membrane_f1") == table.summary["membrane_f1"]
+    assert list(scores.curve.f1) == table.curves["mean_f1"]
+    assert list(scores.curve.recall) == table.curves["mean_recall"]
+    assert list(scores.curve.precision) == table.curves["mean_precision"]
+    assert scores.main_columns[0] == "membrane_f1"
+    assert not {"tp", "membrane_f1_at_0.5", "background_iou"} & set(scores.main_columns)
+
+
+def test_columns_of_further_metrics_are_shown_and_scores_that_do_not_exist_are_no_zeros(tmp_path: Path) -> None:
+    write_scores(tmp_path, {"test/a": {**score_row(0.5), "v_rand": None}, "test/b": score_row(0.7)})
+    scores = read_scores(tmp_path / "scores-test.json")
+    assert "v_rand" in scores.main_columns
+    assert scores.summary("v_rand").n == 1
+    assert scores.summary("v_rand").mean == pytest.approx(0.35)
+
+
+def test_errors_are_read_as_the_analysis_writes_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    truth = np.zeros((120, 150), np.uint8)
+    truth[40:46] = 1
+    probability = np.where(truth == 1, 200, 20).astype(np.uint8)
+    probability[:, 60:90] = 0
+    image = random.integers(0, 256, truth.shape, np.uint8)
+    entry = write_error_files(tmp_path, "test/x", image, truth, probability, 128, (4.0, 4.0), 8.0)
+    (tmp_path / "index.json").write_text(json.dumps({"mosaics": [entry]}))
+    (errors,) = read_errors(tmp_path / "index.json")
+    assert errors.shape_px == (120, 150)
+    assert list(errors.layers) == ["image", "truth", "probability", "errors"]
+    assert (errors.breaks.count, errors.spurious.count) == (1, 0)
+    # The missing part is 30 px long, and the rest of the line is near enough to fill 2 px at each end.
+    assert errors.breaks.worst[0].length_nm == pytest.approx(104, abs=16)
+    assert errors.breaks.worst[0].centre_px == pytest.approx((42.5, 74.5), abs=1.5)
+    assert all(set(region.layers) == set(errors.layers) for region in errors.regions)
+    assert errors.pixels["tp"] + errors.pixels["fn"] == truth.sum()
+
+
+def test_files_outside_of_the_error_folder_are_not_taken(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run") / "errors-test"
+    index = json.loads((folder / "index.json").read_text())
+    (tmp_path / "secret.png").write_bytes((folder / "test__a" / "image.png").read_bytes())
+    index["mosaics"][0]["files"]["image"] = "../../secret.png"
+    index["mosaics"][0]["files"]["truth"] = str(tmp_path / "secret.png")
+    (folder / "index.json").write_text(json.dumps(index))
+    assert list(read_errors(folder / "index.json")[0].layers) == ["probability", "errors"]
+
+
+def test_curves_of_a_log_are_told_by_what_they_were_measured_on(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    curves = {(curve.quantity, curve.source): curve for curve in read_log(folder / "metrics.csv")}
+    assert set(curves) == {
+        ("loss", "training patches"),
+        ("f1", "validation, whole mosaics"),
+        ("f1", "validation tiles"),
+        ("loss", "validation tiles"),
+    }
+    whole = curves["f1", "validation, whole mosaics"]
+    assert list(whole.step) == [9, 19, 29, 39, 49]
+    assert list(whole.se) == [0.01] * 5
+    assert curves["loss", "training patches"].value == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
+
+
+def test_runs_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / parent / "run") for parent in ("one", "two")]
+    assert [run.name for run in read_runs(folders)] == ["one/run", "two/run"]
+
+
+def test_wrong_folders_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty is no run folder: it holds none of"):
+        read_runs([run, tmp_path / "empty"])
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        read_runs([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match="was given twice"):
+        read_runs([run, tmp_path / "run" / ".." / "run"])
+
+
+def test_studies_and_definitions_are_read(tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    write_quality(tmp_path / "quality")
+    study = read_study(tmp_path / "study")
+    assert [area.area_nm2 for area in study.curve if area.outcome == "TP"] == pytest.approx([1e5, 1e4, 1e3, 1e2])
+    assert len(study.panels) == 1
+    table = read_definition(tmp_path / "quality" / "quality.csv")
+    assert table.criteria == ("brenner",)
+    assert [level.ratio["brenner"] for level in table.levels] == [1, 0.5, 1, 0.5]
