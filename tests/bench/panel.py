@@ -6,35 +6,44 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from harness import Row, peak_of, synthetic_mask
+from harness import Row, peak_of
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label
 from skimage.metrics import adapted_rand_error, variation_of_information
 from skimage.morphology import skeletonize
 
+from data_modules.synthetic import SyntheticMosaic
 from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.scoring.panel import full, panel_row
 
 SHAPE = (9958, 9959)
-LEVEL = 128
+LEVEL = 100
 PIXEL_SIZE_NM = (2.18, 2.18)
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
 
+def membranes(seed: int) -> Pixels:
+    """Membranes of synthetic tissue: a quarter of the sides is made, and mirrored to the whole."""
+    made = SyntheticMosaic((2490, 2490), seed=seed, pixel_size_nm=PIXEL_SIZE_NM[0])
+    part = np.concatenate([mask for _, mask in made.bands()])
+    half = np.concatenate([part, part[::-1]])
+    quarter = np.concatenate([half, half[:, ::-1]], axis=1)
+    return np.ascontiguousarray(np.tile(quarter, (2, 2))[: SHAPE[0], : SHAPE[1]])
+
+
 def maps() -> tuple[Pixels, Pixels]:
     """Membranes, and a probability map of them with gaps, false membranes and borders that are off by some pixels."""
-    truth = synthetic_mask(SHAPE)
-    other = synthetic_mask(SHAPE, seed=1)
+    truth, other = membranes(0), membranes(1)
     random = np.random.default_rng(0)
     probability = np.zeros(SHAPE, np.uint8)
     for first in range(0, SHAPE[0], 512):
         rows = slice(first, first + 512)
-        blurred = ndimage.uniform_filter((truth[rows] * 255).astype(np.float32), 5)
+        blurred = ndimage.uniform_filter((truth[rows] * 255).astype(np.float32), 3)
         blurred += ndimage.uniform_filter((other[rows] * 90).astype(np.float32), 3)
-        noise = ndimage.zoom(random.normal(0, 60, (-(-len(blurred) // 8), -(-SHAPE[1] // 8))), 8, order=1)
+        noise = ndimage.zoom(random.normal(0, 55, (-(-len(blurred) // 8), -(-SHAPE[1] // 8))), 8, order=1)
         probability[rows] = np.clip(blurred + noise[: len(blurred), : SHAPE[1]], 0, 255).astype(np.uint8)
     return truth, probability
 

@@ -1,12 +1,14 @@
 """Average symmetric surface distance and the 95th percentile of the Hausdorff distance."""
 
 import math
+from functools import partial
 
 import numpy as np
 
 from lightning_emseg.metrics.boundary.surfaces import surface_distances
 from lightning_emseg.metrics.comparison import Comparison, Distances
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
+from lightning_emseg.metrics.threads import at_once
 
 
 def average_symmetric_surface_distance(from_truth: Distances, from_prediction: Distances) -> float:
@@ -67,6 +69,12 @@ class SurfaceDistances(MosaicMetric):
         truth, predicted = comparison.truth, comparison.predicted
         known = None if comparison.all_known else comparison.known
         size, threads = comparison.pixel_size_nm, comparison.threads
-        from_truth = surface_distances(truth, predicted, known, comparison.distance_to_prediction_nm, size, threads)
-        from_prediction = surface_distances(predicted, truth, known, comparison.distance_to_truth_nm, size, threads)
+        to_prediction, to_truth = comparison.distance_to_prediction_nm, comparison.distance_to_truth_nm
+        from_truth, from_prediction = at_once(
+            [
+                partial(surface_distances, truth, predicted, known, to_prediction, size, threads),
+                partial(surface_distances, predicted, truth, known, to_truth, size, threads),
+            ],
+            threads,
+        )
         return average_symmetric_surface_distance(from_truth, from_prediction), hausdorff95(from_truth, from_prediction)

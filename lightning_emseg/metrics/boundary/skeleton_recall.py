@@ -12,6 +12,7 @@ from lightning_emseg.metrics.boundary.skeleton import skeleton
 from lightning_emseg.metrics.boundary.tolerant_f1 import within
 from lightning_emseg.metrics.comparison import Comparison, Mask
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
+from lightning_emseg.metrics.threads import at_once
 
 SHORTEST_BREAK_NM = 40.0
 """Of panels and error maps: shorter gaps do not count as breaks."""
@@ -110,8 +111,13 @@ class SkeletonRecall(MosaicMetric):
                 f"SkeletonRecall thins planes, not a volume of {comparison.labels.shape} px: "
                 "score its sections one by one, or leave SkeletonRecall out of the metrics"
             )
-        of_truth = skeleton(comparison.truth)
-        of_prediction = skeleton(comparison.probability >= comparison.level) & comparison.known
+        of_truth, of_prediction = at_once(
+            [
+                lambda: skeleton(comparison.truth),
+                lambda: skeleton(comparison.probability >= comparison.level) & comparison.known,
+            ],
+            comparison.threads,
+        )
         found = within(comparison.distance_to_prediction_nm, self.tolerance_nm)
         gaps = breaks(of_truth, found, comparison.pixel_size_nm, self.shortest_break_nm)
         recall = share_covered(of_truth, found)
