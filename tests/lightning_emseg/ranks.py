@@ -16,6 +16,8 @@ def lightning(folder: Path, verb: str, out: str, ranks: int, *more: str) -> None
         cli.main(words)
         return
     command = [sys.executable, "-m", "lightning_emseg", *words, "--trainer.strategy", "ddp"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # Experiments may name the modules of `tiny`.
+    here = {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **here}
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]

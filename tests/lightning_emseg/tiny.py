@@ -79,6 +79,14 @@ class GreyModule(SegmentationMixin):
         super().__init__(OfGrey(), in_channels=1, stride=1, **kwargs)
 
 
+class ConvolutionModule(SegmentationMixin):
+    """A small network that can be trained and has no batch norm, whose statistics would depend on the rank's batch."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        layers = [nn.Conv2d(1, 8, 5, padding=2), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 1, 5, padding=2)]
+        super().__init__(nn.Sequential(*layers), in_channels=1, stride=1, **kwargs)
+
+
 def known_map(image: Pixels) -> Pixels:
     """Quantised probability of :class:`GreyModule`, in double precision, without any of the package's code."""
     scaled = 255 / (1 + np.exp(SLOPE * (image.astype(np.float64) - 127.5) / 127.5))
