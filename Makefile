@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: install demo test lint type smoke bench clean constraints
+.PHONY: install demo test lint type smoke sweep-smoke bench clean constraints
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,9 @@ type: install
 
 smoke: install
 	$(BIN)/lightning fit --config experiments/smoke.yaml
+
+sweep-smoke: install
+	$(BIN)/emseg sweep-smoke experiments/sweeps
 
 bench: install
 	$(BIN)/python tests/bench/run.py $(if $(ONLY),--only $(ONLY))

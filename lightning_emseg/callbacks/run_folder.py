@@ -22,6 +22,7 @@ _OF_A_RUN = (
     "figures",
     "attribution",
     "errors-*",
+    "bad-batch.*",
     "scores-*",
     "config-*.yaml",
     "environment-*.json",

@@ -23,6 +23,8 @@ from lightning_emseg.commands.leaderboard import leaderboard
 from lightning_emseg.commands.quality import quality
 from lightning_emseg.commands.report import report
 from lightning_emseg.commands.score import score
+from lightning_emseg.commands.sweep import sweep_smoke
+from lightning_emseg.failures import explanation
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ COMMANDS: Tree = {
     "errors": Command(errors, positional=True),
     "report": Command(report, many="runs"),
     "leaderboard": Command(leaderboard),
+    "sweep-smoke": Command(sweep_smoke, many="sweeps"),
     "demo": Command(demo),
 }
 
@@ -84,6 +87,10 @@ def main(args: Sequence[str] | None = None) -> None:
         result = entry.function(**config)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except (RuntimeError, MemoryError, OSError) as error:
+        if (text := explanation(error)) is None:
+            raise
+        sys.exit(f"error: {text}")
     if isinstance(result, list):
         _say(f"{len(result)} samples: {', '.join(result[:6])}{' …' if len(result) > 6 else ''}")
     elif isinstance(result, str):

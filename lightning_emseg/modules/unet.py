@@ -14,6 +14,7 @@ class UNet(SegmentationMixin):
     Args:
         encoder: Name in smp; timm's encoders as ``tu-<name>``.
         encoder_weights: Pretrained weights that smp downloads, e.g. ``imagenet``; none by default.
+        freeze_encoder: Whether the encoder keeps the weights that it starts with, and its batch-norm statistics.
         in_channels: Channels of the images.
         decoder_attention: ``scse`` for concurrent spatial and channel squeeze and excitation (Roy et al. 2018).
         hypercolumns: Whether the head sees the outputs of all decoder blocks.
@@ -25,13 +26,14 @@ class UNet(SegmentationMixin):
         self,
         encoder: str = "resnet50",
         encoder_weights: str | None = None,
+        freeze_encoder: bool = False,
         in_channels: int = 1,
         decoder_attention: Literal["scse"] | None = None,
         hypercolumns: bool = False,
         scales: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        network = build(
+        network: Any = build(
             smp.Unet,
             encoder,
             encoder_weights=encoder_weights,
@@ -40,3 +42,12 @@ class UNet(SegmentationMixin):
         )
         wrapped, stride = with_extras(network, hypercolumns, scales)
         super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)
+        # In a tuple, as torch would register it a second time otherwise.
+        self._frozen = (network.encoder.requires_grad_(False).eval(),) if freeze_encoder else ()
+
+    def train(self, mode: bool = True) -> "UNet":
+        """As always, but a frozen encoder stays in evaluation mode, so that its batch norms do not drift."""
+        super().train(mode)
+        for encoder in self._frozen:
+            encoder.eval()
+        return self

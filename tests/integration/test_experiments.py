@@ -11,7 +11,7 @@ import yaml
 from lightning_emseg import cli
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-BASES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("with", "leaderboard"))
+BASES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("with", "leaderboard", "sweeps"))
 SECOND = sorted((FOLDER / "with").glob("*.yaml"))
 
 

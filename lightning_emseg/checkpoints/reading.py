@@ -1,6 +1,6 @@
 """Reading checkpoints, with messages for people."""
 
-import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +8,46 @@ import torch
 from torch import nn
 
 from data_modules.errors import UserError
+from lightning_emseg.checkpoints.files import damage, whole_neighbours
 
 
 def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running any code that it may hold.
 
     Raises:
-        UserError: if the file is missing, damaged or no checkpoint.
+        UserError: if the file is missing, damaged or no checkpoint; names the nearest one that is whole.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}: look in the run folder's checkpoints/ for best.ckpt and last.ckpt")
+    found = damage(path)
+    if found is not None:
+        raise UserError(f"{_unreadable(path)}: {found}{_offer(path)}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many unrelated types for broken files
-        raise UserError(
-            f"{path} cannot be read as a checkpoint; it may be cut short or of another program: {error}"
-        ) from None
+        raise UserError(f"{_unreadable(path)}: {_reason(error)}{_offer(path)}") from None
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{path} holds no `state_dict`: it is not a checkpoint of `lightning fit`")
     return content
+
+
+def _unreadable(path: Path) -> str:
+    return f"{path} cannot be read as a checkpoint; it may be cut short, damaged or of another program"
+
+
+def _reason(error: Exception) -> str:
+    """Torch's reason without its advice to load the file with everything that it would run."""
+    code = re.search(r"GLOBAL (\S+)", str(error))
+    if code:
+        return f"it would run or make `{code[1]}`; only weights, numbers, text and lists of them are read"
+    lines = (line.strip() for line in str(error).splitlines() if not re.search("weights.only", line, re.IGNORECASE))
+    reason = next(filter(None, lines), "").partition(". ")[0]
+    return reason if " " in reason else f"it is nothing that torch writes ({type(error).__name__})"
+
+
+def _offer(path: Path) -> str:
+    other = next(whole_neighbours(path), None)
+    return "" if other is None else f". The newest whole checkpoint near it is {other}: pass --ckpt_path {other}"
 
 
 def check_matches(module: nn.Module, checkpoint: dict[str, Any], path: Path | None = None) -> None:
@@ -63,18 +84,3 @@ def load_weights(module: nn.Module, path: Path) -> None:
     checkpoint = read(path)
     check_matches(module, checkpoint, path)
     module.load_state_dict(checkpoint["state_dict"])
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_hash(module: nn.Module) -> str:
-    """SHA-256 of names and values of all parameters and buffers, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

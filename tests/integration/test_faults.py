@@ -1,0 +1,180 @@
+"""Faults in the middle of an epoch end a run with one message; checkpoints from before it stay whole."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import yaml
+from failing_parts import KeepTrainer
+
+from lightning_emseg import cli
+from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
+
+TESTS = Path(__file__).parents[1] / "lightning_emseg"
+
+
+def _experiment(folder: Path, store: Path, **trainer: object) -> Path:
+    sizes = {"base_channels": 4, "depth": 2}
+    data = {"store": str(store), "patch_size": 64, "batch_size": 2, "patches_per_epoch": 8}
+    options = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 2,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": str(folder / "run"),
+    }
+    content = {
+        "model": {"class_path": "VanillaUNet", "init_args": sizes},
+        "data": {"class_path": "Mosaic", "init_args": data},
+        "trainer": {**options, **trainer},
+    }
+    path = folder / "experiment.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _sabotage(action: str, path: Path) -> list[dict[str, object]]:
+    return [{"class_path": "failing_parts.Sabotage", "init_args": {"action": action, "path": str(path)}}]
+
+
+def _ended(capsys: pytest.CaptureFixture[str], config: Path, *more: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["fit", "--config", str(config), *more])
+    assert isinstance(caught.value.code, str), capsys.readouterr().err
+    assert caught.value.code.startswith("error: ")
+    assert len(caught.value.code) < 900
+    assert "Traceback" not in capsys.readouterr().err
+    return caught.value.code
+
+
+WORKERS = [0, pytest.param(1, marks=pytest.mark.slow)]
+
+
+@pytest.fixture
+def own_store(tiny_store: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_store, tmp_path / "s.zarr"))
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_shards_that_are_damaged_in_an_epoch(
+    own_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    config = _experiment(tmp_path, own_store, callbacks=_sabotage("flip", own_store))
+    message = _ended(capsys, config, "--data.num_workers", str(workers))
+    # Whichever meets the damage first: training, or the validation after it where a loader has read ahead.
+    assert re.search(r"image of (train|val)/m", message)
+    assert "stored data is damaged in region" in message
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_store_that_vanishes_in_an_epoch(
+    own_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    config = _experiment(tmp_path, own_store, callbacks=_sabotage("delete", own_store))
+    message = _ended(capsys, config, "--data.num_workers", str(workers))
+    assert "has gone since this run opened it" in message
+    assert str(own_store) in message
+
+
+def test_full_disk_at_a_checkpoint(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    config = _experiment(tmp_path, tiny_store, callbacks=_sabotage("fill", folder / ".last.ckpt.partial"))
+    message = _ended(capsys, config)
+    assert f"checkpoint {folder / 'last.ckpt'} could not be written (No space left on device)" in message
+    assert [path.name for path in folder.iterdir()] == ["best.ckpt"]
+    assert torch.load(folder / "best.ckpt", weights_only=True)["epoch"] == 0
+
+
+def _flip_a_weight(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        record = archive.read(max(archive.infolist(), key=lambda info: info.file_size))
+    content = bytearray(path.read_bytes())
+    content[content.index(record) + len(record) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def test_damaged_checkpoint_offers_the_one_before(
+    tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = _experiment(tmp_path, tiny_store, max_epochs=1)
+    cli.main(["fit", "--config", str(config)])
+    folder = tmp_path / "run" / "checkpoints"
+    _flip_a_weight(folder / "last.ckpt")
+    message = _ended(capsys, config, "--ckpt_path", str(folder / "last.ckpt"))
+    assert f"error: {folder / 'last.ckpt'} cannot be read as a checkpoint" in message
+    assert f"pass --ckpt_path {folder / 'best.ckpt'}" in message
+    cli.main(["fit", "--config", str(config), "--trainer.max_epochs", "2", "--ckpt_path", str(folder / "best.ckpt")])
+    assert torch.load(folder / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_loss_that_is_not_a_number(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = _experiment(tmp_path, tiny_store)
+    loss = ["--model.loss", "failing_parts.BrokenLoss", "--model.loss.call", "6"]
+    message = _ended(capsys, config, *loss)
+    assert "training loss is nan in epoch 1 at step 5" in message
+    assert str(tmp_path / "run" / "bad-batch.json") in message
+    # Of the epoch before.
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def test_step_that_needs_too_much_memory(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = _experiment(tmp_path, tiny_store, num_sanity_val_steps=0)
+    message = _ended(capsys, config, "--model.loss", "failing_parts.HungryLoss")
+    assert "this machine's memory is full" in message
+    assert "data.batch_size" in message
+
+
+def test_plugins_of_the_user_stay(tiny_store: Path, tmp_path: Path) -> None:
+    callbacks = [{"class_path": "failing_parts.KeepTrainer"}]
+    environment = "lightning_fabric.plugins.environments.LightningEnvironment"
+    config = _experiment(tmp_path, tiny_store, callbacks=callbacks, plugins=[environment], fast_dev_run=True)
+    cli.main(["fit", "--config", str(config)])
+    assert KeepTrainer.trainer is not None
+    assert isinstance(KeepTrainer.trainer.strategy.checkpoint_io, AtomicCheckpoints)
+    config.write_text(config.read_text().replace(environment, "pytorch_lightning.plugins.io.TorchCheckpointIO"))
+    cli.main(["fit", "--config", str(config)])
+    assert not isinstance(KeepTrainer.trainer.strategy.checkpoint_io, AtomicCheckpoints)
+
+
+def _ended_by_ranks(config: Path, *more: str) -> str:
+    command = [sys.executable, "-m", "lightning_emseg", "fit", "--config", str(config), *more]
+    paths = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=config.parent)
+    assert done.returncode != 0
+    return done.stderr
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_full_disk_of_the_first_rank_ends_all(tiny_store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    callbacks = _sabotage("fill", folder / ".best.ckpt.partial")
+    written = _ended_by_ranks(_experiment(tmp_path, tiny_store, devices=2, strategy="ddp", callbacks=callbacks))
+    assert f"error: checkpoint {folder / 'best.ckpt'} could not be written (No space left on device)" in written
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_all_ranks_stop_at_the_loss_of_one(tmp_path: Path) -> None:
+    made = tiny.make_store(tmp_path / "s.zarr")
+    config = _experiment(tmp_path, tmp_path / "s.zarr", devices=2, strategy="ddp")
+    loss = ["--model.loss", "failing_parts.BrokenLoss", "--model.loss.call", "2", "--model.loss.rank", "1"]
+    written = _ended_by_ranks(config, *loss)
+    assert "error: the training loss is nan in epoch 0 at step 1" in written
+    assert "Traceback" not in written
+    record = json.loads((tmp_path / "run" / "bad-batch.json").read_text())
+    assert [patch["rank"] for patch in record["patches"]] == [1, 1]
+    # Patch k of the epoch's global order belongs to rank k mod 2; the second step has those from the fifth on.
+    assert [patch["index"] for patch in record["patches"]] == [5, 7]
+    assert {patch["sample"] for patch in record["patches"]} <= set(made)
+    assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()

@@ -1,0 +1,103 @@
+"""A loss that is not finite ends training before the weights change, and its batch is kept."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import tiny
+import torch
+from failing_parts import BrokenLoss
+from torch import nn
+
+from data_modules.errors import UserError
+from lightning_emseg.callbacks.finite_loss import FiniteLoss
+
+
+class Weights(pl.Callback):
+    """Notes the weight before every step."""
+
+    def __init__(self) -> None:
+        self.before: list[float] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        self.before.append(float(next(pl_module.parameters())))
+
+
+def _fit(folder: Path, store: Path, loss: nn.Module, **options: Any) -> tuple[tiny.GreyModule, Weights, str]:
+    module, weights = tiny.GreyModule(loss=loss), Weights()
+    trainer = tiny.quiet_trainer(
+        folder, callbacks=[weights, FiniteLoss()], max_epochs=2, limit_val_batches=0, logger=False, **options
+    )
+    with pytest.raises(UserError) as caught:
+        trainer.fit(module, tiny.data_of(store))
+    return module, weights, str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_stay_as_they_were_before_the_step(tiny_store: Path, tmp_path: Path, value: float) -> None:
+    # Two steps an epoch, so that the fourth is the second one of the second epoch.
+    module, weights, message = _fit(tmp_path, tiny_store, BrokenLoss(call=4, value=value))
+    assert len(weights.before) == 4
+    assert float(module.network.slope) == weights.before[-1]  # type: ignore[arg-type]
+    assert len(set(weights.before)) == 4
+    assert f"training loss is {value} in epoch 1 at step 3" in message
+    assert "not updated" in message
+    record = json.loads((tmp_path / "bad-batch.json").read_text())
+    assert (record["epoch"], record["step"], record["loss"]) == (1, 3, [str(value)])
+    assert record["weights_finite"] is True
+
+
+def test_the_batch_is_kept_with_its_origins(tmp_path: Path) -> None:
+    made = tiny.make_store(tmp_path / "s.zarr")
+    _, _, message = _fit(tmp_path, tmp_path / "s.zarr", BrokenLoss(call=2))
+    record = json.loads((tmp_path / "bad-batch.json").read_text())
+    assert len(record["patches"]) == 2
+    with np.load(tmp_path / "bad-batch.npz") as arrays:
+        for number, patch in enumerate(record["patches"]):
+            image, mask = made[patch["sample"]]
+            y, x = patch["origin_px"]
+            assert np.array_equal(arrays["image"][number, 0], image[y : y + 64, x : x + 64])
+            assert np.array_equal(arrays["mask"][number], mask[y : y + 64, x : x + 64])
+            assert patch["rank"] == 0
+            assert f"{patch['sample']} at ({y}, {x})" in message
+    assert str(tmp_path / "bad-batch.json") in message
+
+
+def test_accumulated_steps_stop_at_the_batch_that_was_bad(tiny_store: Path, tmp_path: Path) -> None:
+    module, weights, message = _fit(tmp_path, tiny_store, BrokenLoss(call=3), accumulate_grad_batches=2)
+    assert "epoch 1 at step 1" in message
+    assert float(module.network.slope) == weights.before[-1]  # type: ignore[arg-type]
+
+
+def test_overflowed_weights_are_told_from_bad_images(tiny_store: Path, tmp_path: Path) -> None:
+    module = tiny.GreyModule()
+    with torch.no_grad():
+        next(module.parameters()).fill_(math.nan)
+    trainer = tiny.quiet_trainer(tmp_path, callbacks=[FiniteLoss()], limit_val_batches=0)
+    with pytest.raises(UserError, match="weights themselves were no longer finite"):
+        trainer.fit(module, tiny.data_of(tiny_store))
+    assert json.loads((tmp_path / "bad-batch.json").read_text())["weights_finite"] is False
+
+
+def test_a_full_disk_does_not_hide_the_loss(tiny_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad-batch.json").symlink_to("/dev/full")
+    _, _, message = _fit(tmp_path, tiny_store, BrokenLoss(call=1))
+    assert "training loss is nan" in message
+    assert "could not be kept" in message
+    assert "No space left on device" in message
+
+
+def test_finite_losses_pass_and_change_nothing(tiny_store: Path, tmp_path: Path) -> None:
+    found = []
+    for callbacks in ([], [FiniteLoss()]):
+        module = tiny.GreyModule()
+        tiny.quiet_trainer(tmp_path, callbacks=callbacks, limit_val_batches=0).fit(module, tiny.data_of(tiny_store))
+        found.append(float(next(module.parameters())))
+    assert found[0] == found[1]
+    assert not list(tmp_path.glob("bad-batch*"))

@@ -1,0 +1,117 @@
+"""Sweeps are read by W&B's schema, drawn by W&B's search, and their command is put together as by its agent."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_modules.errors import UserError
+from lightning_emseg.sweeps.command_line import command_line, training_first, verb_of
+from lightning_emseg.sweeps.definition import Sweep, draw, read
+
+
+def _write(folder: Path, **content: Any) -> Path:
+    path = folder / "s.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _grid(folder: Path, **more: Any) -> Sweep:
+    return read(
+        _write(folder, method="grid", parameters={"a": {"values": [1, 2]}, "b.c": {"values": ["x", "y"]}}, **more)
+    )
+
+
+def test_a_grid_is_drawn_without_repetition_and_ends(tmp_path: Path) -> None:
+    drawn = draw(_grid(tmp_path), 10, 0)
+    assert sorted((trial["a"], trial["b.c"]) for trial in drawn) == [(1, "x"), (1, "y"), (2, "x"), (2, "y")]
+
+
+def test_draws_depend_on_the_seed_alone_and_leave_the_generator_as_it_was(tmp_path: Path) -> None:
+    entries = {"lr": {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-2}, "k": {"value": 3}}
+    sweep = read(_write(tmp_path, method="random", parameters=entries))
+    random.seed(11)
+    before = random.getstate()
+    first = draw(sweep, 50, 4)
+    assert random.getstate() == before
+    random.seed(12)
+    assert draw(sweep, 50, 4) == first
+    assert draw(sweep, 50, 5) != first
+    rates = [trial["lr"] for trial in first]
+    assert all(type(rate) is float and 1e-5 <= rate <= 1e-2 for rate in rates)
+    # Uniform in the logarithm: half of them below the geometric mean.
+    assert 15 <= sum(rate < 10**-3.5 for rate in rates) <= 35
+    assert {trial["k"] for trial in first} == {3}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"method": "gird", "parameters": {"a": {"values": [1]}}}, "gird"),
+        ({"method": "grid", "parameters": {"a": {"valuse": [1]}}}, "valuse"),
+        ({"method": "grid", "parameters": {"a": {"min": 3, "max": 1}}}, "min 3 is not less than max 1"),
+        ({"method": "grid", "parameters": {"trainer.callbacks+": {"values": [1]}}}, "callbacks+"),
+        ({"method": "grid"}, "parameters"),
+        ({"method": "grid", "parameters": {"a": {"values": [1]}}, "comand": []}, "comand"),
+    ],
+)
+def test_what_wandb_would_refuse_is_refused_by_name(tmp_path: Path, content: dict[str, Any], told: str) -> None:
+    path = _write(tmp_path, **content)
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert told in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "a: [", "3"])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"s\.yaml"):
+        read(tmp_path / "s.yaml")
+
+
+def test_a_missing_sweep_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no sweep at .*none\.yaml"):
+        read(tmp_path / "none.yaml")
+
+
+def test_draws_that_need_results_are_refused(tmp_path: Path) -> None:
+    metric = {"name": "f", "goal": "maximize"}
+    sweep = read(_write(tmp_path, method="bayes", metric=metric, parameters={"a": {"min": 0.1, "max": 1.0}}))
+    with pytest.raises(UserError, match="bayes"):
+        draw(sweep, 1, 0)
+
+
+def test_without_wandbs_package_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr("lightning_emseg.sweeps.definition.importlib.import_module", missing)
+    with pytest.raises(UserError, match="pip install"):
+        _grid(tmp_path)
+
+
+def test_macros_are_filled_in_as_by_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMSEG_TEST_WHERE", "here")
+    words = ["${env}", "${interpreter}", "-m", "${program}", "fit", "--at", "${envvar:EMSEG_TEST_WHERE}", "${args}"]
+    sweep = _grid(tmp_path, program="lightning_emseg", command=words)
+    expected = ["/usr/bin/env", "python", "-m", "lightning_emseg", "fit", "--at", "here", "--a=1", "--b.c={'x': 2}"]
+    assert command_line(sweep, {"a": 1, "b.c": {"x": 2}}) == expected
+    # Nothing of one trial stays for the next.
+    assert command_line(sweep, {"a": 2})[-1] == "--a=2"
+    assert command_line(sweep, {})[5:] == ["--at", "here"]
+    other = _grid(tmp_path, command=["x", "${args_no_equals}", "$@"])
+    assert command_line(other, {"a": 1}) == ["x", "--a", "1", "$@"]
+
+
+def test_a_command_without_a_verb_of_lightning_is_refused(tmp_path: Path) -> None:
+    assert verb_of(_grid(tmp_path, command=["python", "-m", "lightning_emseg", "test", "${args}"])) == "test"
+    with pytest.raises(UserError, match="none of fit"):
+        verb_of(_grid(tmp_path, command=["python", "train.py", "${args}"]))
+
+
+def test_what_needs_weights_is_trained_with_the_same_words() -> None:
+    words = ["x", "validate", "--config", "e.yaml", "--ckpt_path", "c.ckpt", "--data.store=s"]
+    assert training_first(words) == ["x", "fit", "--config", "e.yaml", "--data.store=s"]
