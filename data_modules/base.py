@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
@@ -11,9 +12,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data_modules import checks
 from data_modules.batch import Batch
+from data_modules.damage import SkippingPatches
 from data_modules.dataset import PatchDataset, SweepDataset, TileDataset, spread_tiles
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape, Sweep, rows_left, share_rows
+from data_modules.resumable import ResumableLoader
 from data_modules.samplers import EpochSampler, SomeEpochs
 from data_modules.sampling import FixedPatches, PatchSampling, RandomPatches
 from data_modules.splits import Division, MosaicSplit, Split
@@ -40,6 +43,8 @@ class Mosaic(pl.LightningDataModule):
         overlap: Fraction that neighbouring evaluation tiles share, below 1.
         eval_batch_size: Tiles per forward pass; the batch size by default.
         val_tiles: Non-overlapping tiles of the cheap validation after every epoch; ``null`` for all.
+        on_damage: Whether training stops at a damaged or missing chunk, or leaves out its patches with a warning;
+            scores always stop.
         full_validation_every: Epochs between whole-mosaic validations within ``fit`` (and after the last one);
             0 for never.
         num_workers: Loader processes; they are started with ``forkserver``.
@@ -66,6 +71,7 @@ class Mosaic(pl.LightningDataModule):
         eval_batch_size: int | None = None,
         val_tiles: int | None = 64,
         full_validation_every: int = 10,
+        on_damage: Literal["stop", "skip"] = "stop",
         num_workers: int = 0,
         allow_small: bool = False,
         allow_empty: bool = False,
@@ -85,6 +91,7 @@ class Mosaic(pl.LightningDataModule):
         self.split, self.augment = split or MosaicSplit(), augment
         self.test_split, self.predict_split = test_split, predict_split
         self.overlap, self.val_tiles, self.full_validation_every = overlap, val_tiles, full_validation_every
+        self.on_damage = on_damage
         self.num_workers, self.allow_small, self.allow_empty = num_workers, allow_small, allow_empty
         self._seed = seed
         self.finished: Callable[[SweepDataset], Sequence[Sequence[Rows]]] | None = None
@@ -132,7 +139,8 @@ class Mosaic(pl.LightningDataModule):
         sampling = self.sampling if division.train_patches is None else FixedPatches(division.train_patches)
         rank, world = self._rank_and_world()
         sampler = EpochSampler(sampling, division.train, size, self.patches_per_epoch, self.seed, rank, world)
-        return self._loader(PatchDataset(division.train, size), sampler=sampler, batch_size=self.batch_size)
+        patches = SkippingPatches if self.on_damage == "skip" else PatchDataset
+        return self._loader(patches(division.train, size), self.batch_size, sampler, ResumableLoader)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """In ``fit`` the cheap tiles and, in chosen epochs, the sweep over whole mosaics; in ``validate`` the sweep."""
@@ -220,9 +228,13 @@ class Mosaic(pl.LightningDataModule):
         return self._loader(self._sweep_dataset(mosaics), batch_size=None)
 
     def _loader(
-        self, dataset: Dataset[Batch], batch_size: int | None, sampler: Sampler[object] | None = None
+        self,
+        dataset: Dataset[Batch],
+        batch_size: int | None,
+        sampler: Sampler[object] | None = None,
+        kind: type[DataLoader[Batch]] = DataLoader,
     ) -> DataLoader[Batch]:
-        return DataLoader(
+        return kind(
             dataset,
             batch_size=batch_size,
             sampler=sampler,

@@ -33,6 +33,10 @@ class EpochSampler(Sampler[Patch]):
     Every rank derives the same global order from (seed, epoch) and takes each ``world``-th patch of it. The order is
     lengthened from its own beginning to a multiple of ``world``, so that all ranks take the same number of steps.
 
+    Attributes:
+        epoch: The epoch that is drawn.
+        first: Patches of this rank's share that are left out, as an interrupted run has trained on them.
+
     Args:
         sampling: How positions are chosen.
         mosaics: Training mosaics.
@@ -55,21 +59,21 @@ class EpochSampler(Sampler[Patch]):
     ) -> None:
         self._sampling, self._mosaics, self._size, self._count = sampling, mosaics, size, count
         self._seed, self._rank, self._world = seed, rank, world
-        self._epoch = 0
+        self.epoch = self.first = 0
         self._length = len(self._order())
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this before each one."""
-        self._epoch = epoch
+        self.epoch = epoch
 
     def _order(self) -> list[Position]:
-        random = stream(self._seed, Purpose.PATCHES, self._epoch)
+        random = stream(self._seed, Purpose.PATCHES, self.epoch)
         order = self._sampling.positions(self._mosaics, self._size, self._count, random)
         return list(itertools.islice(itertools.cycle(order), -(-len(order) // self._world) * self._world))
 
     def __iter__(self) -> Iterator[Patch]:
         order = self._order()
-        for index in range(self._rank, len(order), self._world):
+        for index in range(self._rank + self.first * self._world, len(order), self._world):
             yield Patch(*order[index], index)
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
 from data_modules.base import Mosaic
@@ -24,14 +25,21 @@ from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.callbacks import (
     AttributionFields,
     ErrorMaps,
+    FiniteLoss,
+    KeyedRandomness,
+    LastCheckpoint,
     MegapixelProgressBar,
     Overlays,
     PredictionWriter,
+    Preemption,
+    ResumablePlateau,
     RunFolder,
     ScoreFiles,
     Throughput,
 )
 from lightning_emseg.callbacks.run_folder import make_room
+from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
+from lightning_emseg.failures import explanation
 from lightning_emseg.messages import ReadableParser, refusal
 from lightning_emseg.metrics.boundary.distances import SurfaceDistances
 from lightning_emseg.metrics.boundary.skeleton_recall import SkeletonRecall
@@ -100,6 +108,8 @@ class EmsegCLI(LightningCLI):
             given = self.config[verb].ckpt_path = str(best_of_run(Path(self.config[verb].trainer.default_root_dir)))
         if given and given not in ("best", "last", "hpc"):
             checkpoints.read(Path(given))
+        # For strategies that read their checkpoints themselves: torch's own default can be turned off from outside.
+        self.config[verb].weights_only = True
         if verb == "predict":
             self.config[verb].return_predictions = False
 
@@ -136,6 +146,10 @@ class EmsegCLI(LightningCLI):
         shown = self._get(self.config_init, "trainer").enable_progress_bar is not False
         if shown and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             kwargs["callbacks"] = [*callbacks, MegapixelProgressBar()]
+        plugins = self._get(self.config_init, "trainer").plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, AtomicCheckpoints()]
         return super().instantiate_trainer(**kwargs)
 
 
@@ -173,19 +187,21 @@ def main(args: Sequence[str] | None = None) -> None:
                 "default_root_dir": "runs/unnamed",
                 # Our samplers share the work out themselves; Lightning's would pad it with repeated patches.
                 "use_distributed_sampler": False,
-                "callbacks": [RunFolder(), ScoreFiles(), Overlays(), ErrorMaps(), Throughput()],
+                "callbacks": [
+                    *(RunFolder(), ScoreFiles(), Overlays(), ErrorMaps(), Throughput(), FiniteLoss()),
+                    # Preemption is the last, as callbacks behind it would not be told of the last batch.
+                    *(KeyedRandomness(), ResumablePlateau(), LastCheckpoint(), Preemption()),
+                ],
             },
             args=None if args is None else list(args),
         )
     except UserError as error:
         sys.exit(f"error: {plain_message(error)}")
-    except RuntimeError as error:
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+    except (RuntimeError, MemoryError, OSError) as error:
+        text = explanation(error)
+        if text is None:
             raise
-        # Torch could go on uncompiled, but would then silently lack the speed that was asked for.
-        sys.exit(
-            f"error: torch cannot compile this network here; leave out --model.compile: {str(error).splitlines()[0]}"
-        )
+        sys.exit(f"error: {text}")
 
 
 def plain_message(error: UserError) -> str:

@@ -23,6 +23,7 @@ _OF_A_RUN = (
     "attribution",
     "errors-*",
     "bad-batch.*",
+    "hpc_ckpt_*",
     "scores-*",
     "config-*.yaml",
     "environment-*.json",

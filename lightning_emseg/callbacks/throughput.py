@@ -37,6 +37,8 @@ class Throughput(pl.Callback):
         """Begin to time the loader; Lightning tells its profiler, and nobody else, when it asks for a batch."""
         self._clock = LoaderClock(trainer.profiler)  # type: ignore[attr-defined]
         trainer.profiler = self._clock  # type: ignore[attr-defined]
+        # A run that goes on in the middle of an epoch is not told of the epoch's start.
+        self._recent, self._epoch = (_Tally(time.perf_counter(), 0.0) for _ in range(2))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin anew."""

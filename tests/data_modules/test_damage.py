@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mosaic_checks import Bytes, views, write_random
 
+from data_modules.base import Mosaic
 from data_modules.damage import SkippingPatches
 from data_modules.dataset import PatchDataset
 from data_modules.errors import UserError
@@ -90,3 +91,10 @@ def test_a_store_that_has_gone_is_not_skipped(written: Written, store: Path) -> 
     shutil.rmtree(store / "train" / "a")
     with pytest.raises(UserError, match="has gone since this run opened it"):
         SkippingPatches(mosaics, (32, 32)).__getitems__([LEFT, OTHER])
+
+
+def test_a_data_module_skips_where_it_is_told_to(tiny_store: Path) -> None:
+    for choice, kind in (("stop", PatchDataset), ("skip", SkippingPatches)):
+        data = Mosaic(str(tiny_store), patch_size=64, patches_per_epoch=2, on_damage=choice)  # type: ignore[arg-type]
+        data.setup("fit")
+        assert type(data.train_dataloader().dataset) is kind

@@ -71,6 +71,17 @@ def test_ranks_share_the_global_order(sampling: PatchSampling, mosaics: list[Mos
     assert [(p.mosaic, p.origin) for p in again] == [(p.mosaic, p.origin) for p in order[: len(again)]]
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("first", [0, 1, 17])
+def test_a_share_can_begin_anywhere(mosaics: list[MosaicView], world: int, first: int) -> None:
+    for rank in range(world):
+        whole = epoch(RandomPatches(), mosaics, number=2, rank=rank, world=world)
+        sampler = EpochSampler(RandomPatches(), mosaics, PATCH, 101, 5, rank, world)
+        sampler.set_epoch(2)
+        sampler.first = first
+        assert list(sampler) == whole[first:]
+
+
 @pytest.mark.parametrize("world", [2, 3, 7])
 def test_ranks_are_equal_even_where_they_outnumber_the_patches(mosaics: list[MosaicView], world: int) -> None:
     sampling = FixedPatches([(0, (0, 0)), (1, (0, 0))])

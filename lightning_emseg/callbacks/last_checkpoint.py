@@ -1,0 +1,21 @@
+"""``last.ckpt`` that is the last."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+
+class LastCheckpoint(pl.Callback):
+    """Writes ``last.ckpt`` after every epoch whose score was not the best.
+
+    Lightning's own callback writes it only together with a best one, so that a killed run would lose all epochs since.
+    """
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, if nothing was saved of this step."""
+        saver = trainer.checkpoint_callback
+        if not isinstance(saver, ModelCheckpoint) or saver.save_last is not True:
+            return
+        if saver._last_global_step_saved != trainer.global_step:
+            trainer.save_checkpoint(Path(saver.dirpath or ".") / f"{saver.CHECKPOINT_NAME_LAST}{saver.FILE_EXTENSION}")

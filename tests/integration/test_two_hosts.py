@@ -1,0 +1,156 @@
+"""Two hosts under torchrun (gloo over a veth pair, shared file system) train, score and predict like one process."""
+
+import json
+import os
+import re
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import yaml
+from hosts import Host, Job, loopback, two_namespaces
+from ranks import lightning
+
+pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+
+# Two rows of shards in the first test mosaic, so that both hosts write into one prediction.
+SHAPES = {
+    "train": ((70, 80),),
+    "val": ((70, 66), (64, 64)),
+    "test": ((2100, 70), (50, 40), (90, 61)),
+}
+RUN = ("metrics.csv", "config.yaml", "environment.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[tuple[Host, Host]]:
+    try:
+        with two_namespaces() as pair:
+            yield pair
+    except OSError as error:
+        warnings.warn(f"no network namespaces here ({error}): two processes on loopback instead", stacklevel=1)
+        yield loopback()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("hosts")
+    tiny.make_store(path / "s.zarr", SHAPES)
+    method = {"class_path": "IntegratedGradients", "init_args": {"steps": 3, "reach": 9}}
+    fields = {"method": method, "per_outcome": 3, "windows": 2, "window": 64, "check": 3, "max_share": None}
+    content = {
+        "model": {"class_path": "VanillaUNet", "init_args": {"base_channels": 4, "depth": 2, "blend": "gaussian"}},
+        "data": {
+            "class_path": "Mosaic",
+            "init_args": {"store": str(path / "s.zarr"), "patch_size": 64, "batch_size": 2, "patches_per_epoch": 8},
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "callbacks+": [{"class_path": "AttributionFields", "init_args": {**fields, "every_n_epochs": 1}}],
+        },
+    }
+    (path / "e.yaml").write_text(yaml.safe_dump(content))
+    return path
+
+
+def _words(folder: Path, verb: str, out: str, *more: str) -> list[str]:
+    return [verb, "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(folder / out), *more]
+
+
+@pytest.fixture(scope="module")
+def fitted(hosts: tuple[Host, Host], folder: Path) -> list[str]:
+    """What the two hosts print while they fit."""
+    return Job(hosts, folder, "fit", _words(folder, "fit", "fit")).finish()
+
+
+def _ranks(printed: list[str]) -> list[int]:
+    """Global rank of the process of each host."""
+    return [int(rank) for each in printed for rank in re.findall(r"GLOBAL_RANK: (\d), MEMBER: \d/2", each)]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _made_by(host: Host, path: Path) -> bool:
+    return path.stat().st_mode & 0o777 == 0o666 & ~host.umask
+
+
+def test_hosts_share_one_fit_and_the_first_rank_writes_it(
+    hosts: tuple[Host, Host], folder: Path, fitted: list[str]
+) -> None:
+    ranks = _ranks(fitted)
+    assert sorted(ranks) == [0, 1]
+    run = folder / "fit"
+    for name in RUN:
+        assert (run / name).is_file()
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    # Eight patches over two ranks of two: two steps.
+    assert checkpoint["global_step"] == 2
+    assert len((run / "attribution" / "points-fit.csv").read_text().splitlines()) > 3
+    assert "S_nm2" in (run / "attribution" / "summary-fit.csv").read_text()
+    first, other = hosts[ranks.index(0)], hosts[ranks.index(1)]
+    assert _made_by(first, run / "metrics.csv")
+    assert [path for path in _files(run) if _made_by(other, path)] == []
+
+
+def test_hosts_have_no_way_to_each_other_but_the_wire(hosts: tuple[Host, Host], fitted: list[str]) -> None:
+    if hosts[0].namespace is None:
+        pytest.skip("two processes on loopback")
+    for host in hosts:
+        assert host.bytes_received() > 20_000
+        assert host.interfaces() == {"lo", "wire"}
+
+
+def test_scores_and_predictions_are_those_of_one_process(
+    hosts: tuple[Host, Host], folder: Path, fitted: list[str]
+) -> None:
+    best = ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt")]
+    lightning(folder, "test", "one", 1, *best)
+    Job(hosts, folder, "test", _words(folder, "test", "two", *best)).finish()
+    one, two = (json.loads((folder / out / "scores-test.json").read_text()) for out in ("one", "two"))
+    assert one == two
+    assert len(one["mosaics"]) == 3
+    tables = [(folder / out / "attribution" / "points-test.csv").read_text() for out in ("one", "two")]
+    assert tables[0] == tables[1]
+
+    lightning(folder, "predict", "one", 1, *best, "--writer.out", str(folder / "one.zarr"))
+    Job(hosts, folder, "predict", _words(folder, "predict", "two", *best, "--writer.out", "two.zarr")).finish()
+    stores = [
+        {path.relative_to(folder / out): path for path in _files(folder / out)} for out in ("one.zarr", "two.zarr")
+    ]
+    assert set(stores[0]) == set(stores[1])
+    assert [name for name in stores[0] if stores[0][name].read_bytes() != stores[1][name].read_bytes()] == []
+    # Each host has written a share of the shards.
+    assert all(any(_made_by(host, path) for path in stores[1].values()) for host in hosts)
+
+
+def test_torchrun_starts_a_fit_again_that_goes_on_from_its_last_checkpoint(
+    hosts: tuple[Host, Host], folder: Path
+) -> None:
+    last = folder / "elastic" / "checkpoints" / "last.ckpt"
+    more = ["--ckpt_path", "last", "--trainer.max_epochs", "12", "--trainer.callbacks", "[]"]
+    job = Job(hosts, folder, "elastic", _words(folder, "fit", "elastic", *more), restarts=1)
+    try:
+        end = time.monotonic() + 240
+        while not last.exists():
+            assert time.monotonic() < end, job.logs[0].read_text()[-3000:]
+            time.sleep(0.05)
+        os.kill(job.worker(1), signal.SIGKILL)
+        printed = job.finish()
+    finally:
+        job.kill()
+    assert any(re.search(r"Restored all states from the checkpoint at .*last\.ckpt", each) for each in printed)
+    checkpoint = torch.load(last, weights_only=True)
+    assert (checkpoint["epoch"], checkpoint["global_step"]) == (11, 24)
+    # The log of the first part is put aside, and its checkpoints are not.
+    assert (folder / "elastic" / "earlier" / "1" / "metrics.csv").is_file()
+    assert not (folder / "elastic" / "earlier" / "1" / "checkpoints").exists()
