@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: install demo test lint type smoke sweep-smoke test-slurm bench clean constraints
+.PHONY: install demo test lint type smoke sweep-smoke test-kills test-slurm bench clean constraints
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,10 @@ smoke: install
 
 sweep-smoke: install
 	$(BIN)/emseg sweep-smoke experiments/sweeps
+
+# Twenty fits killed at random and resumed, which takes ten minutes.
+test-kills: install
+	EMSEG_KILLS=20 $(BIN)/python -m pytest -s tests/integration/test_resumed_runs.py
 
 test-slurm: install
 	PATH="$(abspath $(BIN)):$$PATH" tests/slurm/run.sh
