@@ -26,10 +26,15 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
-    """Undo what the command line sets: the seed of a run would otherwise be that of every later test."""
+    """Undo what a run sets for its process: its seed and its determinism would otherwise be those of later tests."""
     before, arguments, style = dict(os.environ), sys.argv, warnings.formatwarning
+    deterministic, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     sys.argv = ["lightning"]  # pytest's own would make Lightning warn about arguments from two sides
     yield
+    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
     sys.argv = arguments
     warnings.formatwarning = style
     os.environ.clear()

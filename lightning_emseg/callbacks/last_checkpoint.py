@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 
-class LastCheckpoint(pl.Callback):
+class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` after every epoch whose score was not the best.
 
     Lightning's own callback writes it only together with a best one, so that a killed run would lose all epochs since.
+    As a ``Checkpoint`` it has its turn after the trainer's other callbacks, and after a ``ModelCheckpoint`` before it.
     """
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
