@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = ("networks", "losses", "metrics", "attribution", "inference")
+LEAVES = ("networks", "losses", "metrics", "attribution", "inference", "curation")
 """Parts of ``lightning_emseg`` that know nothing of Lightning's modules, callbacks and command lines."""
 COMPOSITION = ("lightning_emseg.cli", "lightning_emseg.__main__", "lightning_emseg.commands")
 """The only modules that put data and training together."""
-SHARED = ("data_modules.grid", "data_modules.batch", "data_modules.store", "data_modules.errors")
+SHARED = tuple(f"data_modules.{name}" for name in ("grid", "batch", "store", "tile_set", "errors"))
 
 
 def name_of(path: Path) -> str:

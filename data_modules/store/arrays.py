@@ -22,13 +22,28 @@ Rows = tuple[int, int]
 """First row and the row to end before."""
 
 
-def create_array(group: Path, name: str, shape: Sequence[int], dtype: DTypeLike, compress: bool) -> "zarr.Array[Any]":
+def create_array(
+    group: Path,
+    name: str,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    compress: bool,
+    pieces: tuple[Sequence[int], Sequence[int]] | None = None,
+) -> "zarr.Array[Any]":
     """Make one sharded, checksummed zarr v3 array that stores every chunk, empty ones too; an old one is replaced.
 
     Images are not compressed (zstd gains 2 % on electron micrographs and costs reading time). Masks read fastest as
     lz4hc, ids are half the size as zstd (docs/performance.md).
+
+    Args:
+        group: Folder of the array.
+        name: Of the array.
+        shape: In px.
+        dtype: Of its values.
+        compress: Whether chunks are compressed.
+        pieces: Shapes of a chunk and of a shard; by default those of mosaics.
     """
-    chunk, shard = layout.chunk_and_shard(shape)
+    chunk, shard = pieces or layout.chunk_and_shard(shape)
     codecs: list[Any] = [Crc32cCodec()]
     if compress and np.dtype(dtype) == np.uint8:
         codecs.insert(0, BloscCodec(cname="lz4hc", clevel=5, shuffle="noshuffle"))
@@ -38,8 +53,8 @@ def create_array(group: Path, name: str, shape: Sequence[int], dtype: DTypeLike,
         store=group / name,
         shape=tuple(shape),
         dtype=np.dtype(dtype),
-        chunks=chunk,
-        shards=shard,
+        chunks=tuple(chunk),
+        shards=tuple(shard),
         compressors=codecs,
         fill_value=0,
         dimension_names=layout.AXES[len(shape)],

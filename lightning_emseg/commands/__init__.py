@@ -16,6 +16,7 @@ from data_modules.synthesize import synthesize
 from lightning_emseg.commands.areas import areas
 from lightning_emseg.commands.attribute import attribute
 from lightning_emseg.commands.baselines import baselines
+from lightning_emseg.commands.curate import dedup
 from lightning_emseg.commands.data import consolidate, inspect, verify
 from lightning_emseg.commands.demo import demo
 from lightning_emseg.commands.errors import errors
@@ -57,6 +58,7 @@ COMMANDS: Tree = {
         "consolidate": Command(consolidate, positional=True),
         "quality": Command(quality, positional=True),
     },
+    "curate": {"dedup": Command(dedup, positional=True)},
     "baselines": Command(baselines, positional=True),
     "attribute": Command(attribute),
     "areas": Command(areas, many="studies"),

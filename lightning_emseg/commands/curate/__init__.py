@@ -1,0 +1,5 @@
+"""``emseg curate``: from files of micrographs to a set of tiles worth learning from."""
+
+from lightning_emseg.commands.curate.dedup import dedup
+
+__all__ = ["dedup"]

@@ -1,0 +1,118 @@
+"""Tile sets with planted duplicates: what is removed, what is said of it, and that a second run needs no pixels."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from data_modules.errors import UserError
+from data_modules.tile_set import Source, SourceTiles, SourceWriter, TileSet
+from lightning_emseg.commands import main
+from lightning_emseg.curation.decisions import read_kept
+from lightning_emseg.curation.deduplication import Rule, deduplicate
+
+Tile = NDArray[np.uint8]
+
+
+def cells(seed: int) -> Tile:
+    coarse = np.random.default_rng(seed).integers(30, 220, (9, 9), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((224, 224), Image.Resampling.BICUBIC))
+
+
+def noisy(tile: Tile, seed: int) -> Tile:
+    noise = np.random.default_rng(seed).normal(0, 6, tile.shape)
+    return np.asarray(np.rint((tile + noise).clip(0, 255)), np.uint8)
+
+
+def ramp(bands: int) -> Tile:
+    """Brighter from left to right, so that all bits of the hash are set, with its own bands from top to bottom."""
+    rows = np.random.default_rng(bands).permutation(np.linspace(0, 160, 8)).repeat(28)
+    return np.asarray(rows[:, None] + np.linspace(0, 60, 224), np.uint8)
+
+
+def add(folder: Path, name: str, tiles: list[Tile]) -> None:
+    positions = np.array([[0, index, 0, 0, *tile.shape] for index, tile in enumerate(tiles)], np.int32)
+    padded = np.stack([np.pad(tile, [(0, 224 - side) for side in tile.shape]) for tile in tiles])
+    with SourceWriter(folder, Source(name, name), len(tiles)) as writer:
+        writer.write(padded, positions)
+
+
+@pytest.fixture
+def tile_set(tmp_path: Path) -> TileSet:
+    """Source a: a picture three times, two others; b: one of a's and its own; c: ramps that hash like those of b."""
+    add(tmp_path, "a", [cells(1), noisy(cells(1), 0), noisy(cells(1), 1), cells(2), cells(3)])
+    add(tmp_path, "b", [noisy(cells(2), 2), cells(4), ramp(0)])
+    add(tmp_path, "c", [ramp(1), ramp(2)[:150, :130]])
+    return TileSet(tmp_path)
+
+
+def groups(folder: TileSet) -> list[set[tuple[str, int]]]:
+    found: dict[tuple[str, int], set[tuple[str, int]]] = {}
+    with (folder.path / "dedup.csv").open() as file:
+        for row in csv.DictReader(file):
+            own = (row["source"], int(row["tile"]))
+            exemplar = own if row["kept"] == "1" else (row["exemplar_source"], int(row["exemplar_tile"]))
+            found.setdefault(exemplar, set()).add(own)
+    return sorted((group for group in found.values() if len(group) > 1), key=sorted)
+
+
+def test_duplicates_are_found_within_and_across_sources(tile_set: TileSet) -> None:
+    found = deduplicate(tile_set, Rule(look="all"), workers=2)
+    assert groups(tile_set) == [{("a", 0), ("a", 1), ("a", 2)}, {("a", 3), ("b", 0)}]
+    record = json.loads((tile_set.path / "dedup.json").read_text())
+    assert (record["tiles"], record["kept"], record["removed_across_sources"]) == (10, 7, 1)
+    assert record["kept_because_pixels_differ"] == found.choice.refused > 0
+    kept = read_kept(tile_set, tile_set.sources(), "dedup")
+    assert sum(int(each.sum()) for each in kept) == 7
+
+
+def test_within_a_source_a_near_hash_is_enough_as_in_the_paper(tile_set: TileSet) -> None:
+    deduplicate(tile_set, Rule(look="across"), workers=1)
+    assert {("c", 0), ("c", 1)} in groups(tile_set)
+    assert not any({"b", "c"} <= {source for source, _ in group} for group in groups(tile_set))
+    deduplicate(tile_set, Rule(look="none"), workers=1)
+    assert {("b", 2), ("c", 0), ("c", 1)} in groups(tile_set)
+
+
+def test_a_second_run_reads_hashes_and_not_tiles(tile_set: TileSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    deduplicate(tile_set, Rule(look="none"), workers=1)
+    before = (tile_set.path / "dedup.csv").read_bytes()
+
+    def refuse(self: SourceTiles, start: int, stop: int) -> Tile:
+        raise AssertionError("tiles were read again")
+
+    monkeypatch.setattr(SourceTiles, "read", refuse)
+    deduplicate(tile_set, Rule(look="none"), workers=1)
+    assert (tile_set.path / "dedup.csv").read_bytes() == before
+
+
+def test_hashes_of_other_tiles_are_made_again(tile_set: TileSet) -> None:
+    deduplicate(tile_set, Rule(), workers=1)
+    shutil.rmtree(tile_set.path / "sources" / "a")
+    add(tile_set.path, "a", [cells(seed) for seed in (10, 11, 12, 13, 4)])
+    deduplicate(tile_set, Rule(), workers=1)
+    assert {("a", 4), ("b", 1)} in groups(tile_set)
+
+
+def test_tables_of_another_set_are_refused(tile_set: TileSet) -> None:
+    deduplicate(tile_set, Rule(), workers=1)
+    add(tile_set.path, "d", [cells(20)])
+    with pytest.raises(UserError, match=r"has 10 tiles, but .* has 11: the set has changed since"):
+        read_kept(tile_set, tile_set.sources(), "dedup")
+    shutil.rmtree(tile_set.path / "sources" / "a")
+    with pytest.raises(UserError, match="knows tile 0 of a, which"):
+        read_kept(tile_set, tile_set.sources(), "dedup")
+
+
+def test_the_command_says_what_it_kept(tile_set: TileSet, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["curate", "dedup", str(tile_set.path), "--look", "all"])
+    said = capsys.readouterr().out
+    assert said.startswith("7 of 10 tiles kept, 3 are near-duplicates; ")
+    with pytest.raises(SystemExit) as caught:
+        main(["curate", "dedup", str(tile_set.path), "--distance", "30"])
+    assert "0 to 20 bits" in str(caught.value.code)

@@ -1,0 +1,72 @@
+"""Against all pairs, whatever the hashes."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_emseg.curation.near_pairs import Hashes, near_pairs
+
+Found = list[tuple[int, int, int]]
+
+
+def by_brute_force(hashes: Hashes, most: int) -> Found:
+    return [
+        (i, j, bits)
+        for i in range(len(hashes))
+        for j in range(i + 1, len(hashes))
+        if (bits := (int(hashes[i]) ^ int(hashes[j])).bit_count()) <= most
+    ]
+
+
+def found(hashes: Hashes, most: int, workers: int = 1) -> Found:
+    pieces = near_pairs(hashes, most, workers)
+    return sorted(
+        (int(a), int(b), int(bits))
+        for piece in pieces
+        for a, b, bits in zip(piece.first, piece.second, piece.distance, strict=True)
+    )
+
+
+def planted(number: int, flips: int, seed: int) -> Hashes:
+    """Random hashes, half of which are others with up to ``flips`` bits flipped."""
+    generator = np.random.default_rng(seed)
+    hashes = generator.integers(0, 2**64, number, dtype=np.uint64)
+    for index in range(0, number - 1, 2):
+        bits = generator.choice(64, generator.integers(0, flips + 1), replace=False)
+        hashes[index] = hashes[index + 1] ^ np.uint64(sum(1 << int(bit) for bit in bits))
+    return hashes
+
+
+@settings(max_examples=30, deadline=None)
+@given(number=st.integers(0, 150), most=st.integers(0, 14), seed=st.integers(0, 2**32), workers=st.sampled_from([1, 2]))
+def test_each_near_pair_is_found_once(number: int, most: int, seed: int, workers: int) -> None:
+    hashes = planted(number, most + 2, seed)
+    assert found(hashes, most, workers) == by_brute_force(hashes, most)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3) | st.just(2**64 - 1), max_size=40), st.integers(0, 12))
+def test_hashes_that_are_not_random_at_all(values: list[int], most: int) -> None:
+    hashes = np.array(values, np.uint64)
+    assert found(hashes, most) == by_brute_force(hashes, most)
+
+
+def test_many_of_one_hash_are_found_in_portions() -> None:
+    hashes = np.full(2100, 7, np.uint64)
+    assert sum(len(piece.first) for piece in near_pairs(hashes, 3)) == 2100 * 2099 // 2
+
+
+def test_chance_pairs_are_as_many_as_expected() -> None:
+    number = 60_000
+    hashes = np.random.default_rng(0).integers(0, 2**64, number, dtype=np.uint64)
+    expected = math.comb(number, 2) * sum(math.comb(64, bits) for bits in range(12)) / 2**64
+    assert abs(len(found(hashes, 11, 2)) - expected) < 5 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize("most", [-1, 21])
+def test_distances_out_of_range_are_refused(most: int) -> None:
+    with pytest.raises(ValueError, match="outside 0 to 20"):
+        next(near_pairs(np.zeros(2, np.uint64), most))
