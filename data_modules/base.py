@@ -8,14 +8,15 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from data_modules import checks
 from data_modules.batch import Batch
 from data_modules.damage import SkippingPatches
-from data_modules.dataset import PatchDataset, SweepDataset, TileDataset, spread_tiles
+from data_modules.dataset import PatchDataset, SweepDataset, Tile, TileDataset, spread_tiles
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape, Sweep, rows_left, share_rows
+from data_modules.loaders import make_loader
 from data_modules.resumable import ResumableLoader
 from data_modules.samplers import EpochSampler, SomeEpochs
 from data_modules.sampling import FixedPatches, PatchSampling, RandomPatches
@@ -140,7 +141,7 @@ class Mosaic(pl.LightningDataModule):
         rank, world = self._rank_and_world()
         sampler = EpochSampler(sampling, division.train, size, self.patches_per_epoch, self.seed, rank, world)
         patches = SkippingPatches if self.on_damage == "skip" else PatchDataset
-        return self._loader(patches(division.train, size), self.batch_size, sampler, ResumableLoader)
+        return make_loader(patches(division.train, size), self.num_workers, self.batch_size, sampler, ResumableLoader)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """In ``fit`` the cheap tiles and, in chosen epochs, the sweep over whole mosaics; in ``validate`` the sweep."""
@@ -161,7 +162,7 @@ class Mosaic(pl.LightningDataModule):
             last = (self.trainer.max_epochs or 0) - 1 if self.trainer else -1
             dataset = self._sweep_dataset(division.val)
             sampler = SomeEpochs(len(dataset), self.full_validation_every, last)
-            loaders.append(self._loader(dataset, sampler=sampler, batch_size=None))
+            loaders.append(make_loader(dataset, self.num_workers, sampler=sampler))
         return loaders
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -176,7 +177,7 @@ class Mosaic(pl.LightningDataModule):
         if self.finished is not None:
             left = rows_left(dataset.sweep.spans, self.finished(dataset))
             dataset = SweepDataset(mosaics, replace(dataset.sweep, spans=tuple(left)), self.label)
-        return self._loader(dataset, batch_size=None)
+        return make_loader(dataset, self.num_workers)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """As always, but where patches came from stays on the CPU: to read it back would wait for the device."""
@@ -210,12 +211,9 @@ class Mosaic(pl.LightningDataModule):
     def _rank_and_world(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _tile_loader(
-        self, mosaics: Sequence[MosaicView], size: Shape, tiles: Sequence[tuple[int, Shape, tuple[slice, ...]]]
-    ) -> DataLoader[Batch]:
-        rank, world = self._rank_and_world()
-        dataset = TileDataset(mosaics, size, tiles[rank::world], self.eval_batch_size, self.label)
-        return self._loader(dataset, batch_size=None)
+    def _tile_loader(self, mosaics: Sequence[MosaicView], size: Shape, tiles: Sequence[Tile]) -> DataLoader[Batch]:
+        dataset = TileDataset(mosaics, size, tiles, self.eval_batch_size, self.label, *self._rank_and_world())
+        return make_loader(dataset, self.num_workers)
 
     def _sweep_dataset(self, mosaics: Sequence[MosaicView]) -> SweepDataset:
         rank, world = self._rank_and_world()
@@ -225,30 +223,7 @@ class Mosaic(pl.LightningDataModule):
         return SweepDataset(mosaics, Sweep(tuple(grids), tuple(spans), self.eval_batch_size), self.label)
 
     def _sweep_loader(self, mosaics: Sequence[MosaicView]) -> DataLoader[Batch]:
-        return self._loader(self._sweep_dataset(mosaics), batch_size=None)
-
-    def _loader(
-        self,
-        dataset: Dataset[Batch],
-        batch_size: int | None,
-        sampler: Sampler[object] | None = None,
-        kind: type[DataLoader[Batch]] = DataLoader,
-    ) -> DataLoader[Batch]:
-        return kind(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            # Tensorstore's threads do not survive a fork.
-            multiprocessing_context="forkserver" if self.num_workers else None,
-        )
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+        return make_loader(self._sweep_dataset(mosaics), self.num_workers)
 
 
 def _shape(side: int | list[int], ndim: int, name: str) -> Shape:

@@ -14,6 +14,9 @@ from data_modules.read_ahead import ReadAhead
 from data_modules.samplers import Patch
 from data_modules.store import MosaicView
 
+Tile = tuple[int, Shape, tuple[slice, ...]]
+"""Mosaic and origin of a tile, and the part of it that counts, in px of the mosaic."""
+
 
 def make_batch(
     mosaics: Sequence[MosaicView],
@@ -66,6 +69,9 @@ class PatchDataset(Dataset[Batch]):
 class TileDataset(Dataset[Batch]):
     """Chosen tiles with their masks, for the cheap validation; item ``i`` is a whole batch.
 
+    A rank without any has one batch without tiles: Lightning would let it skip the validation in which the others wait
+    for it, and DDP's first forward pass after training is one in which all ranks have to take part.
+
     Args:
         mosaics: Mosaics with labels.
         size: Of a tile, in px.
@@ -73,31 +79,38 @@ class TileDataset(Dataset[Batch]):
             its mask is set to ignore, so that no pixel counts twice.
         batch_size: Tiles in a batch.
         label: Name of the foreground.
+        rank: Of this process, which takes each ``world``-th tile.
+        world: Number of processes.
     """
 
     def __init__(
         self,
         mosaics: Sequence[MosaicView],
         size: Shape,
-        tiles: Sequence[tuple[int, Shape, tuple[slice, ...]]],
+        tiles: Sequence[Tile],
         batch_size: int,
         label: str,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.mosaics, self.label = tuple(mosaics), label
         self.sweep: Sweep | None = None
-        self._size, self._tiles, self._batch_size = size, tuple(tiles), batch_size
+        self._size, self._batch_size = size, batch_size
+        self._tiles = tuple(enumerate(tiles))[rank::world]
 
     def __len__(self) -> int:
-        return -(-len(self._tiles) // self._batch_size)
+        return max(1, -(-len(self._tiles) // self._batch_size))
 
     def __getitem__(self, index: int) -> Batch:
         if not 0 <= index < len(self):
             raise IndexError(index)
+        if not self._tiles:
+            return {**_nothing(self._size), "mask": torch.zeros((0, *self._size), dtype=torch.uint8)}
         first = index * self._batch_size
         chosen = self._tiles[first : first + self._batch_size]
-        images = [self.mosaics[mosaic].read_image(origin, self._size) for mosaic, origin, _ in chosen]
-        masks = [self._mask(*tile) for tile in chosen]
-        positions = [(mosaic, origin, first + offset) for offset, (mosaic, origin, _) in enumerate(chosen)]
+        images = [self.mosaics[mosaic].read_image(origin, self._size) for _, (mosaic, origin, _) in chosen]
+        masks = [self._mask(*tile) for _, tile in chosen]
+        positions = [(mosaic, origin, number) for number, (mosaic, origin, _) in chosen]
         return make_batch(self.mosaics, images, masks, positions)
 
     def _mask(self, mosaic: int, origin: Shape, counted: tuple[slice, ...]) -> NDArray[np.uint8]:
@@ -142,7 +155,7 @@ class SweepDataset(Dataset[Batch]):
 
     def _load(self, index: int) -> Batch:
         if not self._runs:
-            return self._nothing()
+            return _nothing(self.sweep.grids[0].tile)
         run = self._runs[index]
         tile = self.sweep.grids[run.mosaic].tile
         first, last = run.origins[0], run.origins[-1]
@@ -150,21 +163,20 @@ class SweepDataset(Dataset[Batch]):
         images = [strip[..., at - first[-1] : at - first[-1] + tile[-1]] for *_, at in run.origins]
         return make_batch(self.mosaics, images, None, [(run.mosaic, origin, index) for origin in run.origins])
 
-    def _nothing(self) -> Batch:
-        tile = self.sweep.grids[0].tile
-        none = torch.zeros(0, dtype=torch.int64)
-        return Batch(
-            image=torch.zeros((0, 1, *tile), dtype=torch.uint8),
-            mosaic=none,
-            origin=none.reshape(0, len(tile)),
-            pixel_size_nm=torch.zeros(0, len(tile)),
-            index=none,
-        )
+
+def _nothing(tile: Shape) -> Batch:
+    """A batch without tiles."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return Batch(
+        image=torch.zeros((0, 1, *tile), dtype=torch.uint8),
+        mosaic=none,
+        origin=none.reshape(0, len(tile)),
+        pixel_size_nm=torch.zeros(0, len(tile)),
+        index=none,
+    )
 
 
-def spread_tiles(
-    mosaics: Sequence[MosaicView], size: Shape, count: int | None, seed: int
-) -> list[tuple[int, Shape, tuple[slice, ...]]]:
+def spread_tiles(mosaics: Sequence[MosaicView], size: Shape, count: int | None, seed: int) -> list[Tile]:
     """Non-overlapping tiles for the cheap validation: a fixed, seeded choice, equally many from each mosaic.
 
     Args:
@@ -173,7 +185,7 @@ def spread_tiles(
         count: Number of tiles over all mosaics, at least one each; ``None`` for all.
         seed: Of the choice.
     """
-    chosen: list[tuple[int, Shape, tuple[slice, ...]]] = []
+    chosen: list[Tile] = []
     for index, mosaic in enumerate(mosaics):
         grid = Grid(mosaic.shape, size)
         tiles = list(grid)

@@ -1,6 +1,5 @@
 """A loader that goes on in the middle of an epoch."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -19,7 +18,8 @@ class ResumableLoader(DataLoader[Batch]):
     _given = 0
     _resumed = (-1, 0)
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Any:
+        """Batches; a generator, where torch has a class of its own."""
         order = self._order()
         epoch, batches = self._resumed
         self._given = batches if epoch == order.epoch else 0

@@ -38,6 +38,7 @@ from lightning_emseg.callbacks import (
     Throughput,
 )
 from lightning_emseg.callbacks.run_folder import make_room
+from lightning_emseg.callbacks.wandb_run import keep_wandb_run
 from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
 from lightning_emseg.failures import explanation
 from lightning_emseg.messages import ReadableParser, refusal
@@ -127,8 +128,10 @@ class EmsegCLI(LightningCLI):
             raise UserError(refusal(str(error))) from error
 
     def before_fit(self) -> None:
-        """Put an earlier run in the same folder aside, before any logger writes."""
-        make_room(self.trainer, resumed=bool(self._get(self.config, "ckpt_path")))
+        """Put an earlier run in the same folder aside, or continue it in W&B too, before any logger writes."""
+        resumed = bool(self._get(self.config, "ckpt_path"))
+        make_room(self.trainer, resumed)
+        keep_wandb_run(self.trainer, resumed)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Put everything of a run into ``trainer.default_root_dir`` and always keep a CSV log of a fit."""

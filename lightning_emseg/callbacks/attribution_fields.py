@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -195,7 +195,7 @@ class AttributionFields(pl.Callback):
             ]
         )
         record = {
-            **bound.record,
+            **_merged(from_all_ranks(lambda: bound.record)),
             "exact_completeness_error": mean_completeness([relative_error(each.row) for each in exact]),
             "normalisation": NORMALISATION,
             "threshold": float(module.threshold),
@@ -215,3 +215,13 @@ class AttributionFields(pl.Callback):
 
 def _devices(module: pl.LightningModule) -> list[torch.device]:
     return [module.device] if module.device.type == "cuda" else []
+
+
+def _merged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all ranks' methods say of themselves; each knows only of the windows that it has attributed in."""
+    merged = dict(records[0])
+    for name, value in merged.items():
+        if isinstance(value, Mapping):
+            everywhere = {key: found for record in records for key, found in record[name].items()}
+            merged[name] = dict(sorted(everywhere.items()))
+    return merged

@@ -1,5 +1,7 @@
 """Pictures of predictions beside image and truth: files in ``figures/``, and images in the loggers that take them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,38 @@ from torch import Tensor
 
 from data_modules.batch import Batch
 from data_modules.grid import Shape
+from lightning_emseg.distributed import from_all_ranks, from_first_rank
 from lightning_emseg.inference.stitching import StitchedRows
 from lightning_emseg.metrics.pixel import level_of
 from lightning_emseg.modules.evaluation import datasets_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.report.overlay import Picture, comparison, save, stack
 
+_Tile = tuple[Picture, Picture, Picture]
+"""Image, truth and probability, each ``uint8 (Y, X)``."""
+
+
+@dataclass(frozen=True)
+class _CropRows:
+    """Rows of the crop of a mosaic.
+
+    Attributes:
+        mosaic: Position of the mosaic in its list.
+        first: First row, in px of the crop.
+        probability: ``uint8 (rows, X)``.
+    """
+
+    mosaic: int
+    first: int
+    probability: Picture
+
 
 class Overlays(pl.Callback):
     """Draws image, truth, probability and coloured errors.
 
     In ``fit`` the first validation tiles go to ``figures/validation.png`` after every validation; in ``validate`` and
-    ``test`` the middle of the first mosaics goes to ``figures/<verb>-<mosaic>.png``. Mosaics of two axes only.
+    ``test`` the middle of the first mosaics goes to ``figures/<verb>-<mosaic>.png``. Mosaics of two axes only. Rank 0
+    draws what all ranks have predicted.
 
     Args:
         tiles: Number of tiles, or of mosaics.
@@ -31,16 +53,16 @@ class Overlays(pl.Callback):
 
     def __init__(self, tiles: int = 4, side: int = 768) -> None:
         self.tiles, self.side = tiles, side
-        self._tiles: list[tuple[Picture, Picture, Picture]] = []
-        self._crops: dict[int, Picture] = {}
+        self._tiles: dict[int, _Tile] = {}
+        self._rows: list[_CropRows] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin anew."""
-        self._tiles, self._crops = [], {}
+        self._tiles, self._rows = {}, []
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin anew."""
-        self._tiles, self._crops = [], {}
+        self._tiles, self._rows = {}, []
 
     def on_validation_batch_end(
         self,
@@ -70,11 +92,11 @@ class Overlays(pl.Callback):
         self._keep_rows(trainer.test_dataloaders, dataloader_idx, outputs)
 
     def _keep_tiles(self, batch: Batch, probability: Tensor) -> None:
-        if probability.ndim == 3:
-            for index in range(min(len(probability), self.tiles - len(self._tiles))):
-                quantised = (probability[index].float() * 255).round().to(torch.uint8)
-                parts = (batch["image"][index, 0], batch["mask"][index], quantised)
-                self._tiles.append(tuple(part.cpu().numpy() for part in parts))  # type: ignore[arg-type]
+        for place, number in enumerate(batch["index"].tolist()):
+            if number < self.tiles and probability.ndim == 3:
+                quantised = (probability[place].float() * 255).round().to(torch.uint8)
+                parts = (batch["image"][place, 0], batch["mask"][place], quantised)
+                self._tiles[number] = tuple(part.cpu().numpy() for part in parts)  # type: ignore[assignment]
 
     def _keep_rows(self, loaders: Any, loader: int, finished: list[StitchedRows]) -> None:
         mosaics = datasets_of(loaders)[loader].mosaics
@@ -82,12 +104,12 @@ class Overlays(pl.Callback):
             if rows.mosaic >= self.tiles or rows.probability.ndim != 2:
                 continue
             origin, size = self._window(mosaics[rows.mosaic].shape)
-            crop = self._crops.setdefault(rows.mosaic, np.zeros(size, np.uint8))
             first = max(origin[0], rows.start)
             last = min(origin[0] + size[0], rows.start + len(rows.probability))
             if first < last:
                 part = rows.probability[first - rows.start : last - rows.start, origin[1] : origin[1] + size[1]]
-                crop[first - origin[0] : last - origin[0]] = part.numpy()
+                # A copy, as a slice would keep the whole width of the mosaic.
+                self._rows.append(_CropRows(rows.mosaic, first - origin[0], part.numpy().copy()))
 
     def _window(self, shape: Shape) -> tuple[Shape, Shape]:
         size = tuple(min(self.side, side) for side in shape)
@@ -95,32 +117,45 @@ class Overlays(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the tiles, and the mosaics where a sweep was made."""
-        if trainer.sanity_checking:
-            return
-        if self._tiles:
-            pictures = [comparison(*tile, level=_level(pl_module)) for tile in self._tiles]
-            self._publish(trainer, "validation", stack(pictures))
-        self._draw_mosaics(trainer, pl_module, "validate", trainer.val_dataloaders)
+        if not trainer.sanity_checking:
+            self._draw(trainer, pl_module, "validate", trainer.val_dataloaders)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the mosaics."""
-        self._draw_mosaics(trainer, pl_module, "test", trainer.test_dataloaders)
+        self._draw(trainer, pl_module, "test", trainer.test_dataloaders)
 
-    def _draw_mosaics(self, trainer: pl.Trainer, module: pl.LightningModule, verb: str, loaders: Any) -> None:
-        if not self._crops or trainer.world_size > 1:
-            return  # each rank has only its own rows; pictures of whole runs are for `emseg report`
+    def _draw(self, trainer: pl.Trainer, module: pl.LightningModule, verb: str, loaders: Any) -> None:
+        everywhere = from_all_ranks(lambda: (self._tiles, self._rows))
+        tiles = {number: tile for mine, _ in everywhere for number, tile in mine.items()}
+        rows = [part for _, mine in everywhere for part in mine]
+
+        def draw() -> None:
+            if tiles:
+                pictures = [comparison(*tiles[number], level=_level(module)) for number in sorted(tiles)]
+                _publish(trainer, "validation", stack(pictures))
+            if rows:
+                self._draw_mosaics(trainer, module, verb, loaders, rows)
+
+        from_first_rank(draw)
+
+    def _draw_mosaics(
+        self, trainer: pl.Trainer, module: pl.LightningModule, verb: str, loaders: Any, rows: Sequence[_CropRows]
+    ) -> None:
         mosaics = next(data.mosaics for data in datasets_of(loaders) if data.sweep is not None)
-        for index, crop in self._crops.items():
+        for index in sorted({part.mosaic for part in rows}):
             origin, size = self._window(mosaics[index].shape)
+            crop = np.zeros(size, np.uint8)
+            for part in (part for part in rows if part.mosaic == index):
+                crop[part.first : part.first + len(part.probability)] = part.probability
             image, truth = mosaics[index].read_image(origin, size), mosaics[index].read_mask(origin, size)
             name = f"{verb}-{mosaics[index].key.replace('/', '-')}"
-            self._publish(trainer, name, comparison(image, truth, crop, _level(module)))
+            _publish(trainer, name, comparison(image, truth, crop, _level(module)))
 
-    def _publish(self, trainer: pl.Trainer, name: str, picture: Picture) -> None:
-        if trainer.is_global_zero:
-            save(picture, Path(trainer.default_root_dir) / "figures" / f"{name}.png")
-            for logger in trainer.loggers:
-                log_picture(logger, name, picture, trainer.global_step)
+
+def _publish(trainer: pl.Trainer, name: str, picture: Picture) -> None:
+    save(picture, Path(trainer.default_root_dir) / "figures" / f"{name}.png")
+    for logger in trainer.loggers:
+        log_picture(logger, name, picture, trainer.global_step)
 
 
 def log_picture(logger: Logger, name: str, picture: Picture, step: int) -> None:

@@ -27,6 +27,7 @@ _OF_A_RUN = (
     "scores-*",
     "config-*.yaml",
     "environment-*.json",
+    "wandb.json",
 )
 
 

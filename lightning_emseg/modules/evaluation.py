@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -216,7 +216,6 @@ def _pixels(mosaic: MosaicView) -> int:
     return total
 
 
-def datasets_of(loaders: object) -> list[EvaluationData]:
+def datasets_of(loaders: Any) -> list[EvaluationData]:
     """The datasets behind Lightning's ``trainer.*_dataloaders``, one or several."""
-    several: Sequence[object] = loaders if isinstance(loaders, list | tuple) else [loaders]
-    return [loader.dataset for loader in several]  # type: ignore[attr-defined]
+    return [loader.dataset for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])]

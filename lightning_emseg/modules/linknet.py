@@ -30,5 +30,5 @@ class LinkNet(SegmentationMixin):
         **kwargs: Any,
     ) -> None:
         network = build(smp.Linknet, encoder, encoder_weights=encoder_weights, in_channels=in_channels)
-        wrapped, stride = with_extras(network, hypercolumns, scales)
+        wrapped, stride = with_extras(network, hypercolumns, scales, in_channels)
         super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)

@@ -3,22 +3,22 @@
 from collections.abc import Collection
 
 from lightning_emseg.metrics.histogram import Counts
-from lightning_emseg.metrics.pixel import Confusion, Values, average_precision
+from lightning_emseg.metrics.pixel import Values, average_precision, confusion_at
 from lightning_emseg.metrics.table import ScoreTable
 
 # Of the foreground; the score files have every column.
 _LOGGED = ("f1", "precision", "recall", "iou", "average_precision", "background_f1")
 
 
-def tile_scores(counts: Counts, found: Confusion, loss: float, threshold: float) -> dict[str, float]:
+def tile_scores(counts: Counts, level: int, loss: float) -> dict[str, float]:
     """``val_tiles/*``: scores of the pixels of all tiles pooled.
 
     Args:
         counts: ``int64 (2, 256)``.
-        found: Confusion at the threshold.
+        level: Quantised threshold.
         loss: Mean loss of a tile.
-        threshold: 0–1.
     """
+    found = confusion_at(counts, level)
     values: dict[str, float | Values] = {
         "loss": loss,
         "f1": found.f1,
@@ -27,7 +27,7 @@ def tile_scores(counts: Counts, found: Confusion, loss: float, threshold: float)
         "iou": found.iou,
         "background_f1": found.of_background().f1,
         "average_precision": average_precision(counts),
-        "threshold": threshold,
+        "threshold": level / 255,
     }
     return {f"val_tiles/{name}": float(value) for name, value in values.items()}
 

@@ -12,7 +12,9 @@ def check_monitors(trainer: pl.Trainer) -> None:
         UserError: if a callback monitors ``val/…`` at epochs without a validation of whole mosaics.
     """
     every = getattr(getattr(trainer, "datamodule", None), "full_validation_every", None)
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    # Lightning's connector puts them there, where type checkers do not see it.
+    callbacks: list[pl.Callback] = vars(trainer)["callbacks"]
+    for callback in callbacks:
         monitor = getattr(callback, "monitor", None) or ""
         # Only checkpoints can look at every n-th epoch alone.
         looks_at = getattr(callback, "_every_n_epochs", 1)

@@ -41,5 +41,5 @@ class SmpModel(SegmentationMixin):
             )
         except KeyError as error:
             raise UserError(f"model.architecture {architecture} with encoder {encoder}: {error.args[0]}") from None
-        wrapped, stride = with_extras(network, False, scales)
+        wrapped, stride = with_extras(network, False, scales, in_channels)
         super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)

@@ -40,7 +40,7 @@ class UNet(SegmentationMixin):
             in_channels=in_channels,
             decoder_attention_type=decoder_attention,
         )
-        wrapped, stride = with_extras(network, hypercolumns, scales)
+        wrapped, stride = with_extras(network, hypercolumns, scales, in_channels)
         super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)
         # In a tuple, as torch would register it a second time otherwise.
         self._frozen = (network.encoder.requires_grad_(False).eval(),) if freeze_encoder else ()

@@ -24,8 +24,10 @@ from harness import Row, cores
 
 CASES = (
     *("reader", "shapes", "training", "stitching", "endtoend", "conversion", "memory", "scaling", "attribution"),
-    "panel",
+    *("panel", "ranks", "near_pairs"),
 )
+# The name that fits is that of a helper of the tests, and a name is a module once in the tree.
+MODULES = {"ranks": "rank_scaling"}
 VERSIONS = ("torch", "pytorch-lightning", "tensorstore", "zarr", "numpy", "monai", "captum", "scikit-image")
 HEAD = (
     "| case | what | median | against | ratio | target | met | note |",
@@ -89,7 +91,7 @@ def measure(case: str, out: Path) -> Iterator[Row]:
 
 
 def _send(case: str, scratch: Path, connection: "Connection[Any, Any]") -> None:
-    for row in import_module(case).rows(scratch):
+    for row in import_module(MODULES.get(case, case)).rows(scratch):
         connection.send(row)
     connection.close()
 

@@ -98,6 +98,34 @@ def test_ranks_sweep_every_shard_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert data.allow_zero_length_dataloader_with_multiple_devices
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 9])
+def test_ranks_share_the_tiles_of_the_cheap_validation(
+    store: Path, monkeypatch: pytest.MonkeyPatch, world: int
+) -> None:
+    found: dict[int, tuple[int, list[int]]] = {}
+    for rank in range(world):
+        data = module(store, split=PatchSplit(train=4, val=7))
+        monkeypatch.setattr(data, "_rank_and_world", lambda rank=rank: (rank, world))
+        data.setup("fit")
+        (loader,) = data.val_dataloader()
+        batches = list(loader)
+        assert len(batches) == len(loader) == max(1, -(-len(range(rank, 7, world)) // 3)), "a rank always has a step"
+        for batch in batches:
+            assert batch["image"].shape == (len(batch["index"]), 1, 32, 32)
+            assert batch["mask"].shape == (len(batch["index"]), 32, 32)
+            assert batch["origin"].shape == (len(batch["index"]), 2)
+            places = zip(batch["mosaic"].tolist(), batch["origin"].tolist(), strict=True)
+            assert not found.keys() & set(batch["index"].tolist())
+            found |= dict(zip(batch["index"].tolist(), places, strict=True))
+    assert sorted(found) == list(range(7))
+    alone = module(store, split=PatchSplit(train=4, val=7))
+    alone.setup("fit")
+    whole = [
+        place for batch in alone.val_dataloader()[0] for place in zip(batch["mosaic"], batch["origin"], strict=True)
+    ]
+    assert [found[number] for number in range(7)] == [(int(mosaic), origin.tolist()) for mosaic, origin in whole]
+
+
 def test_the_leaking_split_validates_its_own_patches_at_patch_size(store: Path) -> None:
     data = module(store, split=PatchSplit(train=20, val=7), tile_size=64)
     data.setup("fit")

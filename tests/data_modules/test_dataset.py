@@ -4,11 +4,13 @@ import math
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from mosaic_checks import Bytes, views, write_mosaic, write_random
+from torch import Tensor
 
 from data_modules.base import Mosaic
 from data_modules.batch import Batch
@@ -127,9 +129,12 @@ def test_a_sweep_of_a_volume(tmp_path: Path) -> None:
     write_mosaic(tmp_path / "s", "train/a", image)
     mosaics = views(tmp_path / "s", label=None)
     grid = Grid(image.shape, (4, 16, 16), 0.5)
+    seen = []
     for batch in iter_items(SweepDataset(mosaics, Sweep((grid,), (RowSpan(0, 2, 5),), 2), "m")):
         for pixels, (z, y, x) in zip(batch["image"], batch["origin"].tolist(), strict=True):
             np.testing.assert_array_equal(pixels[0].numpy(), image[z : z + 4, y : y + 16, x : x + 16])
+            seen.append((z, y, x))
+    assert seen == [origin for origin in grid if origin[0] < 5 and origin[0] + 4 > 2]
 
 
 @pytest.mark.slow
@@ -146,7 +151,7 @@ def test_workers_give_the_batches_of_one_process(tmp_path: Path) -> None:
         if workers:
             assert "ForkServer" in type(loader.multiprocessing_context).__name__
         results.append(list(loader))
-    same(*results)
+    assert_same(*results)
 
 
 def test_a_sweep_travels_to_workers(written: Written) -> None:
@@ -154,15 +159,16 @@ def test_a_sweep_travels_to_workers(written: Written) -> None:
     grids = tuple(Grid(mosaic.shape, (48, 40), 0.5) for mosaic in mosaics)
     dataset = SweepDataset(mosaics, Sweep(grids, (RowSpan(0, 0, 150), RowSpan(2, 0, 20)), 3), "membrane")
     before = list(iter_items(dataset))
-    same(before, list(iter_items(pickle.loads(pickle.dumps(dataset)))))
+    assert_same(before, list(iter_items(pickle.loads(pickle.dumps(dataset)))))
 
 
-def same(batches: list[Batch], others: list[Batch]) -> None:
+def assert_same(batches: list[Batch], others: list[Batch]) -> None:
     assert len(batches) == len(others) > 3
     for one, other in zip(batches, others, strict=True):
         assert one.keys() == other.keys()
         for key in one:
-            assert torch.equal(one[key], other[key]), key  # type: ignore[literal-required]
+            tensor, expected = cast("dict[str, Tensor]", one)[key], cast("dict[str, Tensor]", other)[key]
+            assert torch.equal(tensor, expected), key
 
 
 def test_a_sweep_of_nothing_is_one_batch_without_tiles(written: Written) -> None:

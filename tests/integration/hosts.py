@@ -1,6 +1,7 @@
 """Two hosts on one machine: network namespaces that share a file system and a cable, but no loopback."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -75,20 +76,27 @@ def loopback() -> tuple[Host, Host]:
 
 
 class Job:
-    """``lightning`` under ``torchrun``, one process on each host.
+    """``lightning`` under ``torchrun``, one process on each host; several commands run one after the other in it.
 
     Args:
         hosts: The first one holds the rendezvous.
         folder: Where each host's output goes, to ``<name>-<host>.log``.
         name: Of the job.
-        words: Arguments of ``lightning``.
+        commands: Arguments of ``lightning``, each a command's.
         restarts: Times that torchrun starts the processes again after one has failed.
     """
 
-    def __init__(self, hosts: Sequence[Host], folder: Path, name: str, words: Sequence[str], restarts: int = 0) -> None:
+    def __init__(
+        self, hosts: Sequence[Host], folder: Path, name: str, commands: Sequence[Sequence[str]], restarts: int = 0
+    ) -> None:
         self.logs = [folder / f"{name}-{number}.log" for number in range(len(hosts))]
         endpoint = f"{hosts[0].address}:{_free_port()}"
         shape = ["--trainer.num_nodes", str(len(hosts)), "--trainer.devices", "1", "--trainer.strategy", "ddp"]
+        if len(commands) == 1:
+            program = ["-m", "lightning_emseg", *commands[0], *shape]
+        else:
+            program = [str(Path(__file__).with_name("commands_in_turn.py"))]
+            program += [json.dumps([[*words, *shape] for words in commands])]
         self._processes = []
         for number, (host, log) in enumerate(zip(hosts, self.logs, strict=True)):
             torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(len(hosts))]
@@ -102,7 +110,7 @@ class Job:
             with log.open("w") as output:
                 self._processes.append(
                     subprocess.Popen(
-                        host.command([*torchrun, "-m", "lightning_emseg", *words, *shape]),
+                        host.command([*torchrun, *program]),
                         stdout=output,
                         stderr=subprocess.STDOUT,
                         env=environment,

@@ -75,12 +75,6 @@ class Struck(pl.Callback):
 
 def write_experiment(folder: Path, store: Path, **changes: Any) -> None:
     """``folder/e.yaml``: 4 epochs of 5 batches of 2 patches; ``changes`` by dotted key, dots as double underscores."""
-    callbacks = ["lightning_emseg.callbacks.RunFolder", "lightning_emseg.callbacks.Throughput"]
-    callbacks += ["lightning_emseg.callbacks.last_checkpoint.LastCheckpoint"]
-    callbacks += ["interrupted.Diary", "interrupted.Struck"]
-    callbacks += ["lightning_emseg.callbacks.keyed_randomness.KeyedRandomness"]
-    callbacks += ["lightning_emseg.callbacks.resumable_plateau.ResumablePlateau"]
-    callbacks += ["lightning_emseg.callbacks.preemption.Preemption"]
     data = {"store": str(store), "patch_size": 32, "batch_size": 2, "patches_per_epoch": 10, "val_tiles": 4}
     augment = {"class_path": "data_modules.transforms.Augment", "init_args": {"noise": 0.02}}
     content: dict[str, Any] = {
@@ -93,7 +87,8 @@ def write_experiment(folder: Path, store: Path, **changes: Any) -> None:
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "log_every_n_steps": 1,
-            "callbacks": [{"class_path": path} for path in callbacks],
+            # The command line adds its own behind these.
+            "callbacks": [{"class_path": "interrupted.Diary"}, {"class_path": "interrupted.Struck"}],
         },
     }
     for key, value in changes.items():

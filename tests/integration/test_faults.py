@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import forked
 import pytest
 import tiny
 import torch
@@ -146,12 +147,10 @@ def test_plugins_of_the_user_stay(tiny_store: Path, tmp_path: Path) -> None:
 
 
 def _ended_by_ranks(config: Path, *more: str) -> str:
-    command = [sys.executable, "-m", "lightning_emseg", "fit", "--config", str(config), *more]
-    paths = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": paths}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, cwd=config.parent)
-    assert done.returncode != 0
-    return done.stderr
+    words = ["fit", "--config", str(config), "--trainer.devices", "2", "--trainer.strategy", "ddp", *more]
+    ended = forked.run_ranks(words, config.parent, {}, "LOCAL_RANK", 2)
+    assert ended.statuses == [1, 1], ended.said
+    return "\n".join(ended.said)
 
 
 @pytest.mark.ddp
@@ -159,22 +158,39 @@ def _ended_by_ranks(config: Path, *more: str) -> str:
 def test_full_disk_of_the_first_rank_ends_all(tiny_store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "checkpoints"
     callbacks = _sabotage("fill", folder / ".best.ckpt.partial")
-    written = _ended_by_ranks(_experiment(tmp_path, tiny_store, devices=2, strategy="ddp", callbacks=callbacks))
-    assert f"error: checkpoint {folder / 'best.ckpt'} could not be written (No space left on device)" in written
+    # Started as a user does it, so that the other rank is Lightning's to start and to end.
+    config = _experiment(tmp_path, tiny_store, devices=2, strategy="ddp", callbacks=callbacks)
+    command = [sys.executable, "-m", "lightning_emseg", "fit", "--config", str(config)]
+    paths = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=tmp_path)
+    assert done.returncode != 0
+    message = f"error: checkpoint {folder / 'best.ckpt'} could not be written (No space left on device)"
+    assert message in done.stderr
 
 
 @pytest.mark.ddp
 @pytest.mark.slow
-def test_all_ranks_stop_at_the_loss_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("loss", "message", "ranks"),
+    [
+        ("BrokenLoss", "error: the training loss is nan in epoch 0 at step 1", [1]),
+        # Gradients are summed over the ranks, so that nobody knows whose they were.
+        ("SteepLoss", r"is NaN or infinite, though the loss is -?[\d.]+, in epoch 0 at step 1", [0, 1]),
+    ],
+)
+def test_all_ranks_stop_at_the_loss_or_gradient_of_one(
+    tmp_path: Path, loss: str, message: str, ranks: list[int]
+) -> None:
     made = tiny.make_store(tmp_path / "s.zarr")
-    config = _experiment(tmp_path, tmp_path / "s.zarr", devices=2, strategy="ddp")
-    loss = ["--model.loss", "failing_parts.BrokenLoss", "--model.loss.call", "2", "--model.loss.rank", "1"]
-    written = _ended_by_ranks(config, *loss)
-    assert "error: the training loss is nan in epoch 0 at step 1" in written
+    config = _experiment(tmp_path, tmp_path / "s.zarr")
+    broken = ["--model.loss", f"failing_parts.{loss}", "--model.loss.call", "2", "--model.loss.rank", "1"]
+    written = _ended_by_ranks(config, *broken)
+    assert len(re.findall(message, written)) == 2
     assert "Traceback" not in written
     record = json.loads((tmp_path / "run" / "bad-batch.json").read_text())
-    assert [patch["rank"] for patch in record["patches"]] == [1, 1]
     # Patch k of the epoch's global order belongs to rank k mod 2; the second step has those from the fifth on.
-    assert [patch["index"] for patch in record["patches"]] == [5, 7]
+    expected = [(rank, index) for rank in ranks for index in (4 + rank, 6 + rank)]
+    assert [(patch["rank"], patch["index"]) for patch in record["patches"]] == expected
     assert {patch["sample"] for patch in record["patches"]} <= set(made)
     assert not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()

@@ -3,13 +3,13 @@
 ``EMSEG_KILLS=20 pytest tests/integration/test_killed_prediction.py -s`` for as many kills as one likes.
 """
 
-import multiprocessing
 import os
 import random
 import signal
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import tiny
 import yaml
@@ -20,7 +20,7 @@ from lightning_emseg import cli
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("EMSEG_KILLS", "4"))
-SHAPES = {"train": ((70, 80),), "val": ((70, 66),), "test": ((9000, 140), (90, 61), (4200, 80))}
+SHAPES = {"train": ((70, 80),), "val": ((70, 66),), "test": ((9000, 70), (90, 61), (4200, 60))}
 
 
 @pytest.fixture(scope="module")
@@ -46,17 +46,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _predict(folder: Path, out: Path) -> None:
-    words = ["predict", "--config", str(folder / "e.yaml"), "--data.predict_split", "test", "--writer.out", str(out)]
-    cli.main(words)
-
-
 def _run(folder: Path, out: Path, kill_after: float | None = None) -> bool:
     """Predict in a process of its own, which has everything imported; returns whether it was killed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_emseg.cli"])
-    process = context.Process(target=_predict, args=(folder, out))
-    process.start()
+    words = ["predict", "--config", str(folder / "e.yaml"), "--data.predict_split", "test", "--writer.out", str(out)]
+    process = forked.start(words)
     process.join(kill_after)
     if process.is_alive():
         process.kill()

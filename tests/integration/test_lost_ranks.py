@@ -1,75 +1,61 @@
-"""Two ranks that nothing but the network connects: one dies or is told to stop, and the run goes on later."""
+"""Three ranks that nothing but the network connects: one dies or is told to stop, and the run goes on later."""
 
 import os
-import socket
-import subprocess
-import sys
-import time
+import random
 from pathlib import Path
 
+import forked
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from interrupted import STOP, diary, differences, state, write_experiment
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
-RANKS = 2
+RANKS, STEPS, EPOCHS = 3, 4, 3
+# DDP orders its buckets anew after the first step of a process, and where in a bucket a gradient lies decides in which
+# order gloo sums more than two ranks, which is a matter of rounding. Without `find_unused_parameters` a resumed run of
+# three ranks therefore differs in the last bit.
+STRATEGY = "ddp_find_unused_parameters_true"
+KILLS = int(os.environ.get("EMSEG_KILLS", "1"))
 
 
-def fit(folder: Path, name: str, stop: str = "", resume: bool = False) -> tuple[list[int], list[str], list[float]]:
-    """Exit status, last lines and second of its end of each rank; each is the only one of its machine, as it thinks."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "lightning_emseg", "fit", "--config", str(folder / "e.yaml")]
-    words += ["--trainer.default_root_dir", str(folder / name), "--trainer.strategy", "ddp"]
+def fit(folder: Path, name: str, stop: str = "", resume: bool = False) -> forked.Ended:
+    """Each rank is the only one of its machine, as it thinks."""
+    words = ["fit", "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(folder / name)]
     words += ["--trainer.devices", "1", "--trainer.num_nodes", str(RANKS)]
     words += ["--ckpt_path", str(folder / name / "checkpoints" / "last.ckpt")] if resume else []
-    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(RANKS), "LOCAL_RANK": "0"}
-    here |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parent), STOP: stop}
-    logs = [folder / f"{name}-{rank}.log" for rank in range(RANKS)]
-    processes = []
-    for rank, log in enumerate(logs):
-        with log.open("w") as file:
-            environment = {**os.environ, **here, "NODE_RANK": str(rank)}
-            processes.append(subprocess.Popen(words, stdout=file, stderr=file, env=environment))
-    ends: dict[int, float] = {}
-    try:
-        while len(ends) < RANKS:
-            ends |= {
-                n: time.monotonic() for n, each in enumerate(processes) if n not in ends and each.poll() is not None
-            }
-            assert not ends or time.monotonic() - min(ends.values()) < 60, "one has ended, the other hangs"
-            time.sleep(0.1)
-    finally:
-        for each in processes:
-            each.kill()
-    statuses = [each.returncode for each in processes]
-    return statuses, ["\n".join(log.read_text().splitlines()[-4:]) for log in logs], [ends[n] for n in range(RANKS)]
+    return forked.run_ranks(words, folder, {STOP: stop}, "NODE_RANK", RANKS)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Path:
     path = tmp_path_factory.mktemp("lost")
-    write_experiment(path, tiny_store, trainer__max_epochs=3, data__init_args__batch_size=1)
-    statuses, said, _ = fit(path, "whole")
-    assert statuses == [0, 0], said
+    sizes = {"data__init_args__batch_size": 1, "data__init_args__patches_per_epoch": RANKS * STEPS}
+    write_experiment(path, tiny_store, trainer__max_epochs=EPOCHS, trainer__strategy=STRATEGY, **sizes)
+    ended = fit(path, "whole")
+    assert ended.statuses == [0] * RANKS, ended.said
     return path
 
 
-def test_a_run_survives_a_killed_rank_and_a_signal_to_one(folder: Path) -> None:
-    statuses, said, ended = fit(folder, "struck", stop="SIGKILL step 7 1")
-    assert statuses == [1, -9], said
-    assert "another process of this run has ended" in said[0]
-    assert "last.ckpt" in said[0]
-    print(f"rank 0 ended {ended[0] - ended[1]:.1f} s after rank 1 was killed")
-    # Told to one rank, obeyed by both after the same step, the third since the checkpoint of the first epoch.
-    statuses, said, _ = fit(folder, "struck", stop="SIGTERM step 3 1", resume=True)
-    assert statuses == [143, 143], said
-    assert state(folder / "struck")["global_step"] == 8
-    assert fit(folder, "struck", resume=True)[0] == [0, 0]
-    assert differences(state(folder / "struck"), state(folder / "whole")) == []
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_run_survives_a_killed_rank_and_a_signal_to_one(folder: Path, number: int) -> None:
+    # Any step behind the first checkpoint, on any rank.
+    instants = random.Random(number)
+    step, victim = instants.randint(STEPS + 1, EPOCHS * STEPS), instants.randrange(RANKS)
+    print(f"seed {number}: rank {victim} of {RANKS} is killed at step {step}")
+    name = f"struck-{number}"
+    ended = fit(folder, name, stop=f"SIGKILL step {step} {victim}")
+    assert ended.statuses == [-9 if rank == victim else 1 for rank in range(RANKS)], ended.said
+    for rank in set(range(RANKS)) - {victim}:
+        assert "another process of this run has ended" in ended.said[rank]
+        assert "last.ckpt" in ended.said[rank]
+        print(f"rank {rank} ended {ended.at_s[rank] - ended.at_s[victim]:.1f} s after it")
+    # Told to one rank, obeyed by all after the same step, the third since the checkpoint of the epoch before.
+    ended = fit(folder, name, stop=f"SIGTERM step 3 {instants.randrange(RANKS)}", resume=True)
+    assert ended.statuses == [143] * RANKS, ended.said
+    assert state(folder / name)["global_step"] == (step - 1) // STEPS * STEPS + 3
+    ended = fit(folder, name, resume=True)
+    assert ended.statuses == [0] * RANKS, ended.said
+    assert differences(state(folder / name), state(folder / "whole")) == []
     for rank in range(RANKS):
-        steps = {(line["epoch"], line["batch"]): line for line in diary(folder / "struck", rank)}
+        steps = {(line["epoch"], line["batch"]): line for line in diary(folder / name, rank)}
         assert list(steps.values()) == diary(folder / "whole", rank)

@@ -5,21 +5,16 @@ and stops every variant; without it there are one kill and two stops, which take
 """
 
 import functools
-import multiprocessing
 import os
 import random
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from interrupted import STOP, diary, differences, state, write_experiment
-
-from lightning_emseg import cli
 
 pytestmark = pytest.mark.slow
 
@@ -38,22 +33,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _fit(folder: Path, run: Path, stop: str, resume: bool) -> None:
-    os.environ[STOP] = stop
-    words = ["fit", "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(run)]
-    last = run / "checkpoints" / "last.ckpt"
-    cli.main([*words, "--ckpt_path", str(last)] if resume and last.exists() else words)
-
-
-def fit(folder: Path, name: str, stop: str = "", resume: bool = False) -> int:
-    """Train in a process of its own, which has everything imported; returns its exit status."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_emseg.cli"])
-    process = context.Process(target=_fit, args=(folder, folder / name, stop, resume))
-    process.start()
-    process.join(120)
-    assert process.exitcode is not None, "hangs"
-    return process.exitcode
+def fit(folder: Path, name: str, stop: str = "", resume: bool = False, *more: str) -> int:
+    """Train in a process of its own; returns its exit status."""
+    words = ["fit", "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(folder / name), *more]
+    last = folder / name / "checkpoints" / "last.ckpt"
+    return forked.run([*words, "--ckpt_path", str(last)] if resume and last.exists() else words, {STOP: stop})
 
 
 Folders = Callable[[str], Path]
@@ -67,7 +51,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Folde
     def make(variant: str) -> Path:
         path = tmp_path_factory.mktemp(variant)
         write_experiment(path, tiny_store, **VARIANTS[variant])
-        assert fit(path, "whole") == 0
+        # Without loader processes, whose start takes longest; they must not matter.
+        assert fit(path, "whole", "", False, "--data.num_workers", "0") == 0
         assert state(path / "whole")["epoch"] == 3, "the last epoch, whether or not it was the best"
         return path
 

@@ -65,10 +65,19 @@ def _words(folder: Path, verb: str, out: str, *more: str) -> list[str]:
     return [verb, "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(folder / out), *more]
 
 
+def _best(folder: Path) -> list[str]:
+    return ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt")]
+
+
 @pytest.fixture(scope="module")
-def fitted(hosts: tuple[Host, Host], folder: Path) -> list[str]:
-    """What the two hosts print while they fit."""
-    return Job(hosts, folder, "fit", _words(folder, "fit", "fit")).finish()
+def printed(hosts: tuple[Host, Host], folder: Path) -> list[str]:
+    """What the two hosts print while they fit, test and predict."""
+    commands = [
+        _words(folder, "fit", "fit"),
+        _words(folder, "test", "two", *_best(folder)),
+        _words(folder, "predict", "two", *_best(folder), "--writer.out", "two.zarr"),
+    ]
+    return Job(hosts, folder, "all", commands).finish()
 
 
 def _ranks(printed: list[str]) -> list[int]:
@@ -85,9 +94,9 @@ def _made_by(host: Host, path: Path) -> bool:
 
 
 def test_hosts_share_one_fit_and_the_first_rank_writes_it(
-    hosts: tuple[Host, Host], folder: Path, fitted: list[str]
+    hosts: tuple[Host, Host], folder: Path, printed: list[str]
 ) -> None:
-    ranks = _ranks(fitted)
+    ranks = _ranks(printed)
     assert sorted(ranks) == [0, 1]
     run = folder / "fit"
     for name in RUN:
@@ -102,7 +111,7 @@ def test_hosts_share_one_fit_and_the_first_rank_writes_it(
     assert [path for path in _files(run) if _made_by(other, path)] == []
 
 
-def test_hosts_have_no_way_to_each_other_but_the_wire(hosts: tuple[Host, Host], fitted: list[str]) -> None:
+def test_hosts_have_no_way_to_each_other_but_the_wire(hosts: tuple[Host, Host], printed: list[str]) -> None:
     if hosts[0].namespace is None:
         pytest.skip("two processes on loopback")
     for host in hosts:
@@ -111,19 +120,16 @@ def test_hosts_have_no_way_to_each_other_but_the_wire(hosts: tuple[Host, Host], 
 
 
 def test_scores_and_predictions_are_those_of_one_process(
-    hosts: tuple[Host, Host], folder: Path, fitted: list[str]
+    hosts: tuple[Host, Host], folder: Path, printed: list[str]
 ) -> None:
-    best = ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt")]
-    lightning(folder, "test", "one", 1, *best)
-    Job(hosts, folder, "test", _words(folder, "test", "two", *best)).finish()
+    lightning(folder, "test", "one", 1, *_best(folder))
     one, two = (json.loads((folder / out / "scores-test.json").read_text()) for out in ("one", "two"))
     assert one == two
     assert len(one["mosaics"]) == 3
     tables = [(folder / out / "attribution" / "points-test.csv").read_text() for out in ("one", "two")]
     assert tables[0] == tables[1]
 
-    lightning(folder, "predict", "one", 1, *best, "--writer.out", str(folder / "one.zarr"))
-    Job(hosts, folder, "predict", _words(folder, "predict", "two", *best, "--writer.out", "two.zarr")).finish()
+    lightning(folder, "predict", "one", 1, *_best(folder), "--writer.out", str(folder / "one.zarr"))
     stores = [
         {path.relative_to(folder / out): path for path in _files(folder / out)} for out in ("one.zarr", "two.zarr")
     ]
@@ -138,7 +144,7 @@ def test_torchrun_starts_a_fit_again_that_goes_on_from_its_last_checkpoint(
 ) -> None:
     last = folder / "elastic" / "checkpoints" / "last.ckpt"
     more = ["--ckpt_path", "last", "--trainer.max_epochs", "12", "--trainer.callbacks", "[]"]
-    job = Job(hosts, folder, "elastic", _words(folder, "fit", "elastic", *more), restarts=1)
+    job = Job(hosts, folder, "elastic", [_words(folder, "fit", "elastic", *more)], restarts=1)
     try:
         end = time.monotonic() + 240
         while not last.exists():

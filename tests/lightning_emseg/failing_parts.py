@@ -28,6 +28,21 @@ class BrokenLoss(nn.Module):
         return mean + mean / mean.detach() * self.value if is_bad else mean
 
 
+class SteepLoss(nn.Module):
+    """The mean of the logits, but with an infinite slope at one call, on one rank, as a square root has it at 0."""
+
+    def __init__(self, call: int, rank: int = 0) -> None:
+        super().__init__()
+        self.call, self.rank = call, rank
+        self.calls = 0
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        self.calls += self.training
+        is_bad = self.calls == self.call and int(os.environ.get("LOCAL_RANK", 0)) == self.rank
+        mean: Tensor = logits.mean()
+        return mean + (mean - mean.detach()).sqrt() if is_bad else mean
+
+
 class HungryLoss(nn.Module):
     """Asks for more memory than any machine has."""
 

@@ -82,6 +82,7 @@ until_true() {
   shift 2
   until "$@"; do
     ((SECONDS < end)) || { echo "gave up waiting until $what"; return 1; }
+    [[ -z ${job:-} ]] || ! job_is "$job" FAILED || { echo "job $job has failed"; return 1; }
     sleep 0.5
   done
   echo "$(date +%T) $what"
@@ -106,7 +107,9 @@ until_true 180 "the first checkpoint is written" test -f "$folder/run/checkpoint
 scancel --batch --signal=USR1 "$job"
 until_true 60 "the ranks have stopped" said fit "stopped by SIGUSR1"
 until_true 60 "the job is queued again" job_is "$job" PENDING
-# Slurm makes jobs that were queued again wait for two minutes.
+# Slurm makes jobs that were queued again wait for two minutes. The node refuses a second start in the second of the end of
+# the first ("Job credential revoked").
+sleep 3
 scontrol update JobId="$job" StartTime=now
 until_true 400 "the fit is complete" job_is "$job" COMPLETED
 

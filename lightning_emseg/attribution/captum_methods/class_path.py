@@ -72,7 +72,7 @@ class CaptumMethod:
         else:
             options = self.attribute_args
         found = torch.zeros(len(targets), *window.shape[1:])
-        with _evaluating(network):
+        with _evaluating(network), _unpooling():
             ready = prepared(self.kind, network, inputs)
             attribution: Any = self.kind(ready.network, **self.method_args)
             for place, target in enumerate(targets):
@@ -106,6 +106,26 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
         # One by one: a module may be in another mode than its parent.
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def _unpooling() -> Iterator[None]:
+    """Let ``max_unpool`` run under torch's deterministic algorithms, for DeepLIFT's rule for max pooling.
+
+    torch refuses it because several windows may have one maximum; those of the copy that DeepLIFT hooks never overlap
+    (:mod:`~lightning_emseg.attribution.captum_methods.disjoint_pools`), so that nothing depends on an order.
+    """
+    strict, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(strict, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="max_unpooling.* does not have a deterministic implementation")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
 
 
 def _kind(path: str) -> Any:

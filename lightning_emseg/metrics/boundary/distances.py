@@ -18,12 +18,13 @@ def average_symmetric_surface_distance(from_truth: Distances, from_prediction: D
     ``symmetric=True`` and medpy's ``assd`` up to 0.3.
 
     Args:
-        from_truth: ``float32 (N,)``, of :func:`~lightning_emseg.metrics.boundary.surfaces.surface_distances`, in any
-            unit of length.
-        from_prediction: ``float32 (M,)``.
+        from_truth: ``float32 (N,)``, 0 or more, in any unit of length: of the N surface pixels of the truth to the
+            surface of the prediction, see :func:`~lightning_emseg.metrics.boundary.surfaces.surface_distances`;
+            infinite where there is no prediction.
+        from_prediction: ``float32 (M,)``, 0 or more, in the same unit: of the prediction's to the truth.
 
     Returns:
-        In the same unit; infinite where one mask is empty, NaN where both are.
+        0 or more, in the same unit; infinite where one mask is empty, NaN where both are.
     """
     number = from_truth.size + from_prediction.size
     total = from_truth.sum(dtype=np.float64) + from_prediction.sum(dtype=np.float64)
@@ -36,13 +37,15 @@ def hausdorff95(from_truth: Distances, from_prediction: Distances) -> float:
     Percentiles of each direction first, as MONAI, DeepMind's surface-distance and the BraTS challenge have it; medpy
     takes that of all distances together. Between values it is interpolated linearly.
 
+    Source: the partial Hausdorff distance of Huttenlocher, Klanderman and Rucklidge, IEEE PAMI 15 (1993), with the
+    quantile 0.95 in either direction; as MONAI's ``compute_hausdorff_distance`` with ``percentile=95``.
+
     Args:
-        from_truth: ``float32 (N,)``, of :func:`~lightning_emseg.metrics.boundary.surfaces.surface_distances`, in any
-            unit of length.
-        from_prediction: ``float32 (M,)``.
+        from_truth: As of :func:`average_symmetric_surface_distance`: ``float32 (N,)``, 0 or more.
+        from_prediction: ``float32 (M,)``, 0 or more, in the same unit.
 
     Returns:
-        In the same unit; infinite where one mask is empty, NaN where both are.
+        0 or more, in the same unit; infinite where one mask is empty, NaN where both are.
     """
     return max((_percentile95(found) for found in (from_truth, from_prediction) if found.size), default=math.nan)
 
@@ -56,7 +59,8 @@ class SurfaceDistances(MosaicMetric):
     """ASSD and HD95 between the surfaces of true and predicted foreground of whole mosaics, in nm.
 
     See :func:`average_symmetric_surface_distance` and :func:`hausdorff95`. The border of the image counts as a
-    surface where foreground touches it, as in MONAI; the border of an ignored area does not.
+    surface where foreground touches it, as in MONAI; the border of an ignored area does not. Columns ``assd_nm`` and
+    ``hausdorff95_nm``.
 
     Args:
         mosaics: Number of mosaics; a module sets it to that of its data.
@@ -65,7 +69,11 @@ class SurfaceDistances(MosaicMetric):
     columns = ("assd_nm", "hausdorff95_nm")
 
     def row(self, comparison: Comparison) -> tuple[float, ...]:
-        """ASSD and HD95 in nm; infinite where one of truth and prediction is empty, NaN where both are."""
+        """ASSD and HD95 in nm, 0 or more; infinite where one of truth and prediction is empty, NaN where both are.
+
+        Args:
+            comparison: Of ``(Y, X)`` or ``(Z, Y, X)`` px, whose pixel sizes make nm of them.
+        """
         truth, predicted = comparison.truth, comparison.predicted
         known = None if comparison.all_known else comparison.known
         size, threads = comparison.pixel_size_nm, comparison.threads

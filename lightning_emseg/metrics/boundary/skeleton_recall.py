@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_modules.errors import UserError
+from lightning_emseg.metrics.boundary.planes import check_is_plane
 from lightning_emseg.metrics.boundary.runs import runs
 from lightning_emseg.metrics.boundary.skeleton import skeleton
 from lightning_emseg.metrics.boundary.tolerant_f1 import within
@@ -106,11 +107,7 @@ class SkeletonRecall(MosaicMetric):
         Raises:
             UserError: if the mosaic is a volume.
         """
-        if comparison.labels.ndim != 2:
-            raise UserError(
-                f"SkeletonRecall thins planes, not a volume of {comparison.labels.shape} px: "
-                "score its sections one by one, or leave SkeletonRecall out of the metrics"
-            )
+        check_is_plane(comparison, "SkeletonRecall", "thins")
         of_truth, of_prediction = at_once(
             [
                 lambda: skeleton(comparison.truth),

@@ -24,7 +24,7 @@ def surface(mask: Mask) -> Mask:
         mask: ``bool (*S)``, 2D or 3D.
 
     Returns:
-        ``bool (*S)``.
+        ``bool (*S)``, a subset of the mask.
     """
     inner = mask.copy()
     for axis in range(mask.ndim):
@@ -55,12 +55,15 @@ def surface_distances(
         other: ``bool (*S)``, likewise.
         known: ``bool (*S)``; where a mask ends because nothing is known beyond, there is no surface to measure from.
             None where all is known.
-        distance_to_other_nm: ``float32 (*S)``, to the nearest pixel of ``other``.
+        distance_to_other_nm: ``float32 (*S)`` in nm, to the nearest pixel of ``other``: 0 within it.
         pixel_size_nm: One value an axis.
         threads: That a distance transform may use.
 
     Returns:
-        ``float32 (N,)`` in nm, in the order of the pixels; infinite if ``other`` is empty.
+        ``float32 (N,)`` in nm, 0 or more, in the order of the pixels; infinite if ``other`` is empty.
+
+    Raises:
+        KeyError: if masks of neither two nor three axes overlap.
     """
     measured = surface(mask) if known is None else surface(mask | ~known) & mask
     places = np.flatnonzero(measured)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
+from lightning_emseg.metrics.boundary.planes import check_is_plane
 from lightning_emseg.metrics.boundary.tolerant_f1 import harmonic_mean
 from lightning_emseg.metrics.comparison import Comparison, Mask, distance_to
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
@@ -132,10 +133,6 @@ class UriscF1(MosaicMetric):
         Raises:
             UserError: if the mosaic is a volume.
         """
-        if comparison.labels.ndim != 2:
-            raise UserError(
-                f"UriscF1 scores planes, not a volume of {comparison.labels.shape} px: "
-                "score its sections one by one, or leave UriscF1 out of the metrics"
-            )
+        check_is_plane(comparison, "UriscF1", "scores")
         found = urisc_binary_score(comparison.truth, comparison.predicted, self.bound_pix)
         return found.f1, found.precision, found.recall

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
-from lightning_emseg.metrics.segmentation.columns import ScoreColumns
+from lightning_emseg.metrics.segmentation.cell_score import CellScore
 from lightning_emseg.metrics.segmentation.contingency import Contingency
 from lightning_emseg.metrics.segmentation.split_merge import NO_SCORE, SplitMerge
 from lightning_emseg.metrics.segmentation.tables import table_of
@@ -94,25 +94,11 @@ def _kept(lost: float, entropy: float) -> float:
     return max(0.0, 1 - lost / entropy) if entropy > 0 else 1.0
 
 
-class VInfo(MosaicMetric):
-    """V-Info of cells: see :func:`v_info`, and :class:`~.columns.ScoreColumns` for the columns.
+class VInfo(CellScore, MosaicMetric):
+    """V-Info of cells: see :func:`v_info`, and :class:`~.cell_score.CellScore` for the columns and arguments."""
 
-    A 3D mosaic is scored as one volume; ISBI 2012 scores sections and averages them.
-
-    Args:
-        thinned: Whether predicted borders are thinned to one pixel first, as ISBI 2012 does.
-        max_over_thresholds: Whether to add the best over ISBI 2012's thresholds, which takes 11 segmentations.
-        mosaics: Number of mosaics.
-    """
-
-    def __init__(self, thinned: bool = True, max_over_thresholds: bool = False, mosaics: int = 1) -> None:
-        self._columns = ScoreColumns("v_info", v_info, thinned, max_over_thresholds)
-        self.columns = self._columns.names
-        super().__init__(mosaics)
-
-    def row(self, comparison: Comparison) -> tuple[float, ...]:
-        """Score, split and merge parts, and the best over thresholds if wanted."""
-        return self._columns.row(comparison)
+    name = "v_info"
+    score = staticmethod(v_info)
 
 
 class VariationOfInformation(MosaicMetric):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
-from lightning_emseg.metrics.segmentation.columns import ScoreColumns
+from lightning_emseg.metrics.segmentation.cell_score import CellScore
 from lightning_emseg.metrics.segmentation.contingency import Contingency
 from lightning_emseg.metrics.segmentation.split_merge import NO_SCORE, SplitMerge
 from lightning_emseg.metrics.segmentation.tables import table_of
@@ -95,25 +95,11 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else 1.0
 
 
-class VRand(MosaicMetric):
-    """V-Rand of cells: see :func:`v_rand`, and :class:`~.columns.ScoreColumns` for the columns.
+class VRand(CellScore, MosaicMetric):
+    """V-Rand of cells: see :func:`v_rand`, and :class:`~.cell_score.CellScore` for the columns and arguments."""
 
-    A 3D mosaic is scored as one volume; ISBI 2012 scores sections and averages them.
-
-    Args:
-        thinned: Whether predicted borders are thinned to one pixel first, as ISBI 2012 does.
-        max_over_thresholds: Whether to add the best over ISBI 2012's thresholds, which takes 11 segmentations.
-        mosaics: Number of mosaics.
-    """
-
-    def __init__(self, thinned: bool = True, max_over_thresholds: bool = False, mosaics: int = 1) -> None:
-        self._columns = ScoreColumns("v_rand", v_rand, thinned, max_over_thresholds)
-        self.columns = self._columns.names
-        super().__init__(mosaics)
-
-    def row(self, comparison: Comparison) -> tuple[float, ...]:
-        """Score, split and merge parts, and the best over thresholds if wanted."""
-        return self._columns.row(comparison)
+    name = "v_rand"
+    score = staticmethod(v_rand)
 
 
 class AdaptedRand(MosaicMetric):

@@ -4,6 +4,7 @@ import csv
 import gc
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger
 
+from lightning_emseg.attribution.captum_methods.captum_method import Captum
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.outputs import GreyNetwork
 from lightning_emseg.callbacks import AttributionFields
@@ -199,6 +201,21 @@ def test_metrics_and_pictures_reach_the_loggers(tiny_store: Path, tmp_path: Path
         assert float(logged[f"attribution/pixels/{outcome}"]) == int(row["pixels"])
     picture = next((tmp_path / "figures").glob("attribution-epoch-0000*.png"))
     assert np.asarray(Image.open(picture)).ndim == 3
+
+
+def test_deterministic_training_allows_deeplift_and_stays_deterministic(tiny_store: Path, tmp_path: Path) -> None:
+    tables = []
+    for number, deterministic in enumerate((False, True, True)):
+        folder = tmp_path / str(number)
+        method = Captum("captum.attr.DeepLift")
+        trainer = tiny.quiet_trainer(folder, callbacks=[callback(method=method)], deterministic=deterministic)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*deterministic")
+            trainer.fit(unet(), tiny.data_of(tiny_store))
+        tables.append(points_of(folder, "fit"))
+    assert tables[0] == tables[1] == tables[2]
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def test_nothing_to_look_at_is_said(tmp_path: Path) -> None:

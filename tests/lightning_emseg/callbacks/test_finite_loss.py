@@ -1,7 +1,8 @@
-"""A loss that is not finite ends training before the weights change, and its batch is kept."""
+"""A loss or gradient that is not finite ends training before the weights change, and its batch is kept."""
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import pytorch_lightning as pl
 import tiny
 import torch
-from failing_parts import BrokenLoss
-from torch import nn
+from failing_parts import BrokenLoss, SteepLoss
+from pytorch_lightning.plugins import MixedPrecision
+from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from lightning_emseg.callbacks.finite_loss import FiniteLoss
@@ -73,6 +75,78 @@ def test_accumulated_steps_stop_at_the_batch_that_was_bad(tiny_store: Path, tmp_
     module, weights, message = _fit(tmp_path, tiny_store, BrokenLoss(call=3), accumulate_grad_batches=2)
     assert "epoch 1 at step 1" in message
     assert float(module.network.slope) == weights.before[-1]  # type: ignore[arg-type]
+
+
+def test_an_infinite_gradient_of_a_finite_loss_leaves_weights_as_they_were(tiny_store: Path, tmp_path: Path) -> None:
+    module, weights, message = _fit(tmp_path, tiny_store, SteepLoss(call=4))
+    assert len(set(weights.before)) == 4
+    assert float(module.network.slope) == weights.before[-1]  # type: ignore[arg-type]
+    assert re.search(
+        r"gradient of network\.slope is NaN or infinite, though the loss is -?\d+\.\d+, in epoch 1", message
+    )
+    assert "in epoch 1 at step 3" in message
+    assert "not updated" in message
+    record = json.loads((tmp_path / "bad-batch.json").read_text())
+    assert (record["epoch"], record["step"], record["gradients"]) == (1, 3, ["network.slope"])
+    assert math.isfinite(float(record["loss"][0]))
+    assert [patch["index"] for patch in record["patches"]] == [2, 3]
+    with np.load(tmp_path / "bad-batch.npz") as arrays:
+        assert arrays["image"].shape == (2, 1, 64, 64)
+
+
+def test_gradients_that_are_added_up_name_the_last_batch(tiny_store: Path, tmp_path: Path) -> None:
+    module, weights, message = _fit(tmp_path, tiny_store, SteepLoss(call=3), accumulate_grad_batches=2)
+    assert "epoch 1 at step 1" in message
+    assert "the last of the 2 batches" in message
+    assert float(module.network.slope) == weights.before[-1]  # type: ignore[arg-type]
+    # The first one was bad, which nobody can see any more.
+    record = json.loads((tmp_path / "bad-batch.json").read_text())
+    assert [patch["index"] for patch in record["patches"]] == [2, 3]
+
+
+def test_steps_that_loss_scaling_skips_do_not_stop_the_run(tiny_store: Path, tmp_path: Path) -> None:
+    module, weights, scaler = tiny.GreyModule(loss=SteepLoss(call=2)), Weights(), torch.amp.GradScaler("cpu")
+    plugin = MixedPrecision("16-mixed", "cpu", scaler)
+    trainer = tiny.quiet_trainer(
+        tmp_path, callbacks=[weights, FiniteLoss()], max_epochs=2, limit_val_batches=0, plugins=[plugin]
+    )
+    trainer.fit(module, tiny.data_of(tiny_store))
+    # The second of four steps was skipped.
+    assert weights.before[1] == weights.before[2]
+    assert len(set(weights.before)) == 3
+    assert scaler.get_scale() == 65536 / 2
+    assert not list(tmp_path.glob("bad-batch*"))
+
+
+class Enormous(nn.Module):
+    """A loss of which squared gradients overflow."""
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        mean: Tensor = logits.mean()
+        return mean * 1e30
+
+
+def test_large_gradients_are_finite(tiny_store: Path, tmp_path: Path) -> None:
+    module = tiny.GreyModule(loss=Enormous(), optimizer=lambda weights: torch.optim.SGD(weights, lr=1e-32))
+    trainer = tiny.quiet_trainer(tmp_path, callbacks=[FiniteLoss()], limit_val_batches=0)
+    trainer.fit(module, tiny.data_of(tiny_store))
+    assert trainer.global_step == 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_bad_weight_of_many_is_found_and_named(tiny_store: Path, tmp_path: Path, value: float) -> None:
+    module = tiny.ConvolutionModule()
+
+    def spoil(gradient: Tensor) -> Tensor:
+        spoilt = gradient.clone()
+        spoilt.view(-1)[-1] = value
+        return spoilt
+
+    module.network[1].weight.register_hook(spoil)  # type: ignore[index]
+    trainer = tiny.quiet_trainer(tmp_path, callbacks=[FiniteLoss()], limit_val_batches=0)
+    with pytest.raises(UserError, match=r"gradient of network\.1\.weight is NaN or infinite"):
+        trainer.fit(module, tiny.data_of(tiny_store))
+    assert json.loads((tmp_path / "bad-batch.json").read_text())["gradients"] == ["network.1.weight"]
 
 
 def test_overflowed_weights_are_told_from_bad_images(tiny_store: Path, tmp_path: Path) -> None:

@@ -35,10 +35,14 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def fit(store: Path, folder: Path, number: signal.Signals, *more: pl.Callback, batch: int = 1, **changes: Any) -> None:
+def fit(
+    store: Path, folder: Path, number: signal.Signals, *more: pl.Callback, batch: int = 1, **changes: Any
+) -> pl.Trainer:
     data = tiny.data_of(store, full_validation_every=0, patches_per_epoch=8)
     callbacks = [SignalAt(batch, number), Preemption(), *more]
-    tiny.quiet_trainer(folder, callbacks=callbacks, **changes).fit(tiny.GreyModule(), data)
+    trainer = tiny.quiet_trainer(folder, callbacks=callbacks, **changes)
+    trainer.fit(tiny.GreyModule(), data)
+    return trainer
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -83,7 +87,12 @@ def test_validation_comes_first(tiny_store: Path, tmp_path: Path) -> None:
 
 
 def test_the_last_epoch_ends_as_it_would(tiny_store: Path, tmp_path: Path) -> None:
-    fit(tiny_store, tmp_path, signal.SIGTERM, batch=3)
+    trainer = fit(tiny_store, tmp_path, signal.SIGTERM, batch=3)
+    module = trainer.lightning_module
+    assert isinstance(module, tiny.GreyModule)
+    assert trainer.state.finished
+    assert (trainer.current_epoch, trainer.global_step) == (1, 4)
+    assert float(module.threshold) != 0.5, "chosen by the validation of the epoch"
 
 
 def test_a_linked_last_checkpoint_is_not_written_through(tiny_store: Path, tmp_path: Path) -> None:

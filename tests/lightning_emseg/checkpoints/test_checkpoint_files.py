@@ -40,7 +40,7 @@ def _is_the_original(found: dict[str, Any]) -> bool:
     return found["epoch"] == 7 and torch.equal(weight, original["state_dict"]["weight"])
 
 
-def _check_flipped(path: Path, at: int) -> None:
+def _assert_noticed_or_harmless(path: Path, at: int) -> None:
     content = bytearray(SAVED)
     content[at // 8] ^= 1 << at % 8
     path.write_bytes(content)
@@ -59,7 +59,7 @@ def _check_flipped(path: Path, at: int) -> None:
 @given(at=st.integers(0, 8 * len(SAVED) - 1))
 @settings(max_examples=400, deadline=None)
 def test_no_flipped_bit_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory, at: int) -> None:
-    _check_flipped(tmp_path_factory.getbasetemp() / "flipped.ckpt", at)
+    _assert_noticed_or_harmless(tmp_path_factory.getbasetemp() / "flipped.ckpt", at)
 
 
 @given(length=st.integers(0, len(SAVED) - 1))
@@ -103,7 +103,7 @@ def test_weights_that_torch_would_leave_unset_are_refused(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_no_flipped_bit_of_the_archives_tables_goes_unnoticed(tmp_path: Path) -> None:
     for at in range(8 * SAVED.index(b"PK\x01\x02"), 8 * len(SAVED)):
-        _check_flipped(tmp_path / "flipped.ckpt", at)
+        _assert_noticed_or_harmless(tmp_path / "flipped.ckpt", at)
 
 
 def test_checkpoints_of_old_torch_and_of_lightning_still_load(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def expected(probability: Pixels, truth: Pixels, level: int) -> dict[str, float]
     }
 
 
-def check(scores: Any, level: int, made: Any = None) -> None:
+def assert_scores(scores: Any, level: int, made: Any = None) -> None:
     made = made or images()
     rows = [expected(p, t, level) for p, t in made.values()]
     assert scores["threshold"] == pytest.approx(level / 255)

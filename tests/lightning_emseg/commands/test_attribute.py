@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import linear_network
 import numpy as np
@@ -35,13 +36,15 @@ def study(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_table_follows_from_the_stored_fields(study: Path) -> None:
     areas: dict[tuple[str, float], list[float]] = {}
     for group in groups(study):
-        inside, fields = group.attrs["pixels_inside"], values(group, "fields")
+        fields = values(group, "fields")
+        inside = group.attrs["pixels_inside"]
+        assert isinstance(inside, int)
         assert not np.isnan(fields).any()
         for field, code in zip(fields, values(group, "outcome").tolist(), strict=True):
             # The linear field never reaches into what is mirrored, as pixels of the mosaic alone are chosen.
             for k in (0.01, 0.05, 0.1):
-                share = int((field / np.abs(field).max() > k).sum()) / float(inside)  # type: ignore[arg-type]
-                areas.setdefault((OUTCOMES[int(code)], k), []).append(share * float(inside) * PIXEL_NM2)  # type: ignore[arg-type]
+                share = int((field / np.abs(field).max() > k).sum()) / inside
+                areas.setdefault((OUTCOMES[int(code)], k), []).append(share * inside * PIXEL_NM2)
     summary = table(study / "summary.csv")
     assert {(row["outcome"], float(row["k"])) for row in summary if row["outcome"] != "all"} == areas.keys()
     for row in summary:
@@ -132,10 +135,10 @@ def test_a_killed_study_is_continued_to_the_same_tables_and_replaced_on_demand(
     files.attribute(tmp_path / "whole", *FEW)
     write = FieldsStore.write
 
-    def interrupted(store: FieldsStore, name: str, *rest: object) -> None:
+    def interrupted(store: FieldsStore, name: str, *rest: Any) -> None:
         if name == "window-0002":
             raise KeyboardInterrupt
-        write(store, name, *rest)  # type: ignore[arg-type]
+        write(store, name, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(FieldsStore, "write", interrupted)

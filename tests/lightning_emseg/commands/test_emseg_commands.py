@@ -144,3 +144,4 @@ def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: pytest.MonkeyPat
         commands._say("as much as anybody reads")
         # From now on it goes nowhere, and Python has nothing to complain about when it ends.
         print("more", flush=True)
+        assert os.path.samestat(os.fstat(closed.fileno()), Path(os.devnull).stat())

@@ -8,14 +8,14 @@ import h5py
 import numpy as np
 import pytest
 import tiny
-from score_checks import check, error, expected, folders, images, run, save
+from score_checks import assert_scores, error, expected, folders, images, run, save
 
 from lightning_emseg.commands import main
 
 
 def test_folders_against_scikit_learn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = run(capsys, *folders(tmp_path), "--threshold", 0.4)
-    check(scores, 102)
+    assert_scores(scores, 102)
     assert list(scores["mosaics"]) == ["s0", "s1"]
     assert scores["polarity"] == {"prediction": "bright", "truth": "dark"}
 
@@ -26,7 +26,7 @@ def test_tiffs_of_other_types_score_the_same(tmp_path: Path, capsys: pytest.Capt
     for name, (probability, _) in images().items():
         scaled = probability * 257.0 if dtype is np.uint16 else probability / 255
         save(tmp_path / "q" / f"{name}.tif", scaled.astype(dtype))
-    check(run(capsys, tmp_path / "q", tmp_path / "t"), 128)
+    assert_scores(run(capsys, tmp_path / "q", tmp_path / "t"), 128)
 
 
 def test_inverted_predictions_score_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,7 +34,7 @@ def test_inverted_predictions_score_the_same(tmp_path: Path, capsys: pytest.Capt
     for name, (probability, _) in images().items():
         save(tmp_path / "q" / f"{name}.png", 255 - probability)
     scores = run(capsys, tmp_path / "q", tmp_path / "t", "--prediction-polarity", "dark")
-    check(scores, 128)
+    assert_scores(scores, 128)
     assert "prediction: membranes are dark (given)" in scores["notes"]
     assert any(note.startswith("truth: membranes are dark (detected: 79") for note in scores["notes"])
 
@@ -55,7 +55,7 @@ def test_pages_of_a_stack_against_an_hdf5_dataset(tmp_path: Path, capsys: pytest
         file["volume/map"] = np.stack([p for p, _ in made.values()]) / 255
     save(tmp_path / "t.tif", np.stack([t for _, t in made.values()]).astype(np.uint8))
     scores = run(capsys, f"{tmp_path / 'p.h5'}:volume/map", tmp_path / "t.tif")
-    check(scores, 128, made)
+    assert_scores(scores, 128, made)
     assert list(scores["mosaics"]) == ["p-000", "p-001"]
 
 
@@ -94,7 +94,7 @@ def test_annotation_rounds_of_one_store_score_against_the_final_one(
         made[f"test/m{index}"] = (255 * first[final != 255], final[final != 255])
     scores = run(capsys, store, store, "--prediction-label", "membrane_round1")
     assert list(scores["mosaics"]) == list(made)
-    check(scores, 128, made)
+    assert_scores(scores, 128, made)
     message = error(store, store)
     assert "test/m0" in message
     assert "--prediction-label NAME to score one of them (membrane, membrane_round1)" in message

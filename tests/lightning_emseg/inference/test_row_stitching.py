@@ -18,7 +18,7 @@ SINGLE = 2.0**-24
 """Relative error of one rounding in single precision."""
 
 
-def _check(grid: Grid, blend: Blend, batch_size: int) -> None:
+def _assert_stream_is_dense(grid: Grid, blend: Blend, batch_size: int) -> None:
     sweep = Sweep((grid,), (RowSpan(0, 0, grid.shape[0]),), batch_size)
     found = list(stream(sweep, blend))
     # Every row once, in order.
@@ -49,7 +49,7 @@ def _check(grid: Grid, blend: Blend, batch_size: int) -> None:
 def test_stream_equals_dense_in_2d(
     shape: tuple[int, int], tile: int, overlap: float, blend: Blend, batch_size: int
 ) -> None:
-    _check(Grid(shape, (tile, tile), overlap), blend, batch_size)
+    _assert_stream_is_dense(Grid(shape, (tile, tile), overlap), blend, batch_size)
 
 
 @settings(max_examples=30, deadline=None)
@@ -60,7 +60,7 @@ def test_stream_equals_dense_in_2d(
     batch_size=st.integers(1, 4),
 )
 def test_stream_equals_dense_in_3d(shape: tuple[int, int, int], overlap: float, blend: Blend, batch_size: int) -> None:
-    _check(Grid(shape, (4, 12, 10), overlap), blend, batch_size)
+    _assert_stream_is_dense(Grid(shape, (4, 12, 10), overlap), blend, batch_size)
 
 
 @settings(max_examples=60, deadline=None)

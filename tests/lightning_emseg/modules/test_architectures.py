@@ -94,12 +94,13 @@ def test_transfer_starts_from_the_file_and_freezes_on_request(tiny_store: Path, 
         str(tmp_path / "moco.pth.tar"), freeze, "resnet18", optimizer=partial(torch.optim.Adam, lr=0.01)
     )
     trainer = tiny.quiet_trainer(tmp_path, max_steps=2, limit_val_batches=1)
-    decoder = {key: value.clone() for key, value in module.network.decoder.named_parameters()}  # type: ignore[union-attr]
+    decoder = {key: value.clone() for key, value in module.get_submodule("network.decoder").named_parameters()}
     trainer.fit(module, tiny.data_of(tiny_store))
-    trained = module.network.encoder.state_dict()  # type: ignore[union-attr]
+    trained = module.get_submodule("network.encoder").state_dict()
     # Frozen means batch-norm statistics, too.
     assert all(torch.equal(trained[key], value) for key, value in given.items()) is freeze
-    assert not all(torch.equal(value, decoder[key]) for key, value in module.network.decoder.named_parameters())  # type: ignore[union-attr]
+    now = module.get_submodule("network.decoder").named_parameters()
+    assert not all(torch.equal(value, decoder[key]) for key, value in now)
     assert float(module.grey_mean) == pytest.approx(0.57 * 255)
     assert float(module.grey_std) == pytest.approx(0.12 * 255)
 
@@ -116,7 +117,7 @@ def test_transfer_starts_from_the_file_and_freezes_on_request(tiny_store: Path, 
     again = tiny.quiet_trainer(tmp_path, max_steps=4, max_epochs=2, limit_val_batches=0)
     again.fit(resumed, tiny.data_of(tiny_store), ckpt_path=str(tmp_path / "t.ckpt"))
     assert again.global_step > 2
-    assert torch.equal(resumed.network.encoder.state_dict()["conv1.weight"], given["conv1.weight"])  # type: ignore[union-attr]
+    assert torch.equal(resumed.get_parameter("network.encoder.conv1.weight"), given["conv1.weight"])
 
 
 def test_transfer_without_norms_keeps_its_own(tiny_store: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def _at(content: Any, name: str) -> Any:
     return content
 
 
-def _check(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+def _assert_resolved_to(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     for name, value in parameters.items():
         found = _at(config, name)
         if isinstance(value, str) and value.startswith("{"):
@@ -66,7 +66,7 @@ def test_a_trial_gets_its_values_its_folder_and_its_wandb_run(path: Path, capsys
     sweep = read(path)
     (parameters,) = draw(sweep, 1, 0)
     config = _resolved(sweep, parameters, capsys)
-    _check(config, parameters)
+    _assert_resolved_to(config, parameters)
     logger = config["trainer"]["logger"]
     assert logger["class_path"].endswith("WandbLogger")
     assert logger["init_args"]["project"] == sweep.config["project"]
@@ -83,9 +83,11 @@ def test_every_trial_of_a_sweep_resolves_to_its_values(path: Path, capsys: pytes
     sweep = read(path)
     candidates = dict(sorted(_candidates(sweep).items()))
     together = itertools.product if sweep.config["method"] == "grid" else _in_turn
-    for values in together(*candidates.values()):
+    trials = list(together(*candidates.values()))
+    assert len(trials) >= max(map(len, candidates.values()))
+    for values in trials:
         parameters = dict(zip(candidates, values, strict=True))
-        _check(_resolved(sweep, parameters, capsys), parameters)
+        _assert_resolved_to(_resolved(sweep, parameters, capsys), parameters)
 
 
 def _in_turn(*lists: list[Any]) -> Iterator[tuple[Any, ...]]:

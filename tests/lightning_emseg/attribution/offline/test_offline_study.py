@@ -1,15 +1,16 @@
 """The offline study: its plan, its store, and its continuation."""
 
 from pathlib import Path
+from typing import Any
 
 import linear_network
 import numpy as np
 import pytest
-import torch
 import zarr
+from offline_views import CPU, SEED, make_views
 
 from data_modules.errors import UserError
-from data_modules.store import MosaicStore, MosaicView
+from data_modules.store import MosaicView
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.measurement import Setting
@@ -21,15 +22,10 @@ from lightning_emseg.attribution.offline.sampling import by_outcome, choose_pixe
 from lightning_emseg.attribution.offline.study import CURVE, read_study, run
 from lightning_emseg.attribution.table import Row
 
-CPU = torch.device("cpu")
-SEED = 5
-SHAPES = {"a": (70, 90), "b": (40, 61), "c": (64, 128)}
-
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> list[MosaicView]:
-    store = linear_network.make_store(tmp_path_factory.mktemp("offline") / "s.zarr", SHAPES)
-    return [MosaicView.of(sample, "membrane") for sample in MosaicStore(store).samples("test")]
+    return make_views(tmp_path_factory.mktemp("offline"))
 
 
 def test_fields_come_back_from_the_store_whole(tmp_path: Path) -> None:
@@ -63,13 +59,13 @@ def test_fields_come_back_from_the_store_whole(tmp_path: Path) -> None:
 class Study:
     """A study of the linear network on three mosaics."""
 
-    def __init__(self, views: list[MosaicView], folder: Path, check: int = 6, **options: object) -> None:
+    def __init__(self, views: list[MosaicView], folder: Path, check: int = 6, **options: Any) -> None:
         module = linear_network.LinearModule()
         self.network = detached_copy(module.network, 127.5, 127.5)
         self.setting, self.folder = Setting(views, "zero", CURVE, SEED), folder
         tiles = tiles_of(views, (32, 32), 0, 1, False)
         chosen = choose_pixels(self.network, self.setting, tiles, 128, by_outcome(60), CPU)
-        self.method = IntegratedGradients(steps=4, baseline="zero", **options)  # type: ignore[arg-type]
+        self.method = IntegratedGradients(steps=4, baseline="zero", **options)
         self.plan = plan_of({"thresholds": CURVE, "method": "ig"}, chosen, check)
         folder.mkdir()
         write_plan(folder, self.plan, views)
@@ -111,13 +107,13 @@ def test_a_study_cut_short_continues_to_the_same_bits(
     write = FieldsStore.write
     calls: list[str] = []
 
-    def interrupted(store: FieldsStore, name: str, *rest: object) -> None:
+    def interrupted(store: FieldsStore, name: str, *rest: Any) -> None:
         if len(calls) == 2:
             # Killed while the third window is being written.
             (store.path / f".{name}.partial").mkdir()
             raise KeyboardInterrupt
         calls.append(name)
-        write(store, name, *rest)  # type: ignore[arg-type]
+        write(store, name, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(FieldsStore, "write", interrupted)

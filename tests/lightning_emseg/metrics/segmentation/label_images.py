@@ -20,6 +20,13 @@ def segmentations(draw: st.DrawFn) -> tuple[Labels, Labels]:
     return truth, predicted
 
 
+def rearranged(pair: tuple[Labels, Labels], seed: int) -> tuple[Labels, Labels]:
+    """The same overlaps, with other numbers of segments and pixels in another order."""
+    truth, predicted = pair
+    order = np.random.default_rng(seed).permutation(truth.size)
+    return shuffled(truth, seed).ravel()[order], shuffled(predicted, seed + 1).ravel()[order]
+
+
 def shuffled(labels: Labels, seed: int) -> Labels:
     """The same segments under other numbers; 0 stays 0."""
     numbers = np.random.default_rng(seed).permutation(np.arange(1, 100))

@@ -98,5 +98,6 @@ def test_images_that_do_not_fit_are_refused() -> None:
         contingency(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
     with pytest.raises(ValueError, match="one shape"):
         contingency(np.zeros(3, np.uint8), np.zeros(3, np.uint8), np.ones(2, np.bool_))
+    floats: Any = np.zeros(3)
     with pytest.raises(ValueError, match="must be integers"):
-        contingency(np.zeros(3), np.zeros(3, np.uint8))  # type: ignore[arg-type]
+        contingency(floats, np.zeros(3, np.uint8))

@@ -1,0 +1,57 @@
+"""What V-Rand and V-Info have in common as metrics: their columns, borders thinned or not, the best threshold."""
+
+import math
+from abc import abstractmethod
+from typing import ClassVar
+
+from torchmetrics import Metric
+
+from lightning_emseg.metrics.comparison import Comparison
+from lightning_emseg.metrics.segmentation.contingency import Contingency
+from lightning_emseg.metrics.segmentation.over_thresholds import curve_of
+from lightning_emseg.metrics.segmentation.split_merge import SplitMerge
+from lightning_emseg.metrics.segmentation.tables import sweep_of, table_of
+
+
+class CellScore(Metric):
+    """A score of cells at the threshold of a comparison, and at the best one if wanted.
+
+    Stands before :class:`~lightning_emseg.metrics.mosaic_metric.MosaicMetric` among the bases of a metric. Its columns
+    are ``<name>``, ``<name>_split``, ``<name>_merge``, then ``<name>_max`` and ``<name>_max_threshold`` (0–1, of the
+    foreground's probability). A 3D mosaic is scored as one volume; ISBI 2012 scores sections and averages them.
+
+    Attributes:
+        name: Begins the columns.
+    """
+
+    name: ClassVar[str]
+    columns: tuple[str, ...]
+
+    def __init__(self, thinned: bool = True, max_over_thresholds: bool = False, mosaics: int = 1) -> None:
+        """Name the columns; arguments are told of here, as ``--help`` of a subclass looks nowhere else.
+
+        Args:
+            thinned: Whether predicted borders are thinned to one pixel first, as ISBI 2012 does; if not, columns begin
+                with ``<name>_unthinned``.
+            max_over_thresholds: Whether to add the best over ISBI 2012's thresholds, which takes 11 segmentations.
+            mosaics: Number of mosaics.
+        """
+        self.thinned, self.max_over_thresholds = thinned, max_over_thresholds
+        name = self.name if thinned else f"{self.name}_unthinned"
+        at_best = (f"{name}_max", f"{name}_max_threshold") if max_over_thresholds else ()
+        self.columns = (name, f"{name}_split", f"{name}_merge", *at_best)
+        super().__init__(mosaics=mosaics)
+
+    @staticmethod
+    @abstractmethod
+    def score(table: Contingency) -> SplitMerge:
+        """The score of a table."""
+
+    def row(self, comparison: Comparison) -> tuple[float, ...]:
+        """Score, split and merge parts, and the best over thresholds if wanted."""
+        found = self.score(table_of(comparison, thinned=self.thinned))
+        row = (found.f, found.split, found.merge)
+        if not self.max_over_thresholds:
+            return row
+        curve = curve_of(sweep_of(comparison, thinned=self.thinned), self.score)
+        return (*row, curve.maximum, math.nan if curve.best_level is None else curve.best_level / 255)

@@ -1,0 +1,62 @@
+"""What stands before and behind a network: grey values normalised, images checked, logits made probabilities."""
+
+import torch
+from torch import Tensor, nn
+
+from data_modules.errors import UserError
+
+
+class GreyInput(nn.Module):
+    """A network that takes grey images as they are stored; the part of a module that needs no Lightning.
+
+    Args:
+        network: Maps ``float (B, C, *S)`` to logits ``(B, 1, *S)``.
+        in_channels: Channels that the network takes.
+        stride: Multiple in px that the last two sides of an input must have.
+        grey_mean: Subtracted from the grey values 0–255.
+        grey_std: Divides them; both travel in the checkpoint.
+    """
+
+    grey_mean: Tensor
+    grey_std: Tensor
+
+    def __init__(self, network: nn.Module, in_channels: int, stride: int, grey_mean: float, grey_std: float) -> None:
+        super().__init__()
+        # 20–30 % faster on CPUs and on GPUs with tensor cores; weights of 3D networks stay as they are.
+        self.network = network.to(memory_format=torch.channels_last)
+        self.in_channels, self.stride = in_channels, stride
+        self.register_buffer("grey_mean", torch.tensor(float(grey_mean)))
+        self.register_buffer("grey_std", torch.tensor(float(grey_std)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of grey images.
+
+        Args:
+            image: ``(B, C, *S)``, any type, grey levels 0–255.
+
+        Returns:
+            Logits ``(B, 1, *S)``.
+
+        Raises:
+            UserError: if the channels or sides do not suit the network.
+        """
+        if image.shape[1] != self.in_channels:
+            raise UserError(
+                f"the images have {image.shape[1]} channel(s) but model.in_channels is {self.in_channels}: "
+                f"set --model.in_channels {image.shape[1]}"
+            )
+        odd = [side for side in image.shape[-2:] if side % self.stride]
+        if odd:
+            nearest = max(self.stride, round(odd[0] / self.stride) * self.stride)
+            raise UserError(
+                f"{type(self).__name__} takes sides that are multiples of {self.stride} px, not {odd[0]}: "
+                f"set data.patch_size and data.tile_size to e.g. {nearest}"
+            )
+        logits: Tensor = self.network((image.float() - self.grey_mean) / self.grey_std)
+        return logits
+
+    def probability(self, image: Tensor) -> Tensor:
+        """Foreground probability ``(B, *S)``, 0–1, of grey images ``(B, C, *S)``; NaN where a logit is not finite."""
+        logits = self(image)[:, 0].float()
+        # A logit that overflowed must not pass for certainty: 0 · ∞ is NaN.
+        return torch.add(torch.sigmoid(logits), logits, alpha=0)

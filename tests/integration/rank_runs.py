@@ -1,0 +1,95 @@
+"""What one, two and three ranks are asked to do: experiments and commands."""
+
+from pathlib import Path
+from typing import Any
+
+import tiny
+import yaml
+from ranks import words
+
+GLOBAL_BATCH = 6
+SHAPES = {
+    # Mosaics and tiles that do not divide by the ranks; three ranks have no mosaic each to measure in a validation.
+    "train": ((90, 80), (70, 66)),
+    "val": ((90, 130), (70, 66)),
+    # The first mosaic is two rows of shards high, so that two ranks share it; the others belong to one rank each.
+    "test": ((2100, 70), (50, 40), (90, 61)),
+    "tall": ((7000, 70),),
+    "tiny": ((64, 64),),
+}
+ONE_MOSAIC = {"train": ((64, 64),), "val": ((64, 64),)}
+TRAINER = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "deterministic": True}
+# Each mosaic is measured by one of the ranks.
+METRICS = [{"class_path": "VRand"}, {"class_path": "SurfaceDistances"}]
+
+
+def fields(**settings: int) -> dict[str, Any]:
+    method = {"class_path": "IntegratedGradients", "init_args": {"steps": 3, "reach": 9}}
+    common = {"method": method, "window": 64, "max_share": None, "every_n_epochs": 1}
+    return {"class_path": "AttributionFields", "init_args": {**common, **settings}}
+
+
+def write_experiments(path: Path) -> None:
+    """``e.yaml`` scores and predicts, ``t.yaml`` trains and ``c.yaml`` validates a tile or two."""
+    tiny.make_store(path / "s.zarr", SHAPES)
+    tiny.make_store(path / "one.zarr", ONE_MOSAIC)
+    unet = {"base_channels": 4, "depth": 2, "blend": "gaussian", "metrics": METRICS}
+    # Seven exact fields and a few groups: ranks get unequal shares.
+    many = fields(per_outcome=5, windows=2, check=7)
+    write(path / "e.yaml", path / "s.zarr", "VanillaUNet", unet, {"patch_size": 64, "patches_per_epoch": 8}, [many], 1)
+    sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
+    augment = {"class_path": "data_modules.transforms.Augment"}
+    data = {"patch_size": 48, "patches_per_epoch": 18, "augment": augment, "seed": 3, "full_validation_every": 1}
+    convolution = {"optimizer": sgd, "metrics": METRICS}
+    # Fewer fields than ranks.
+    few = fields(per_outcome=1, windows=1, check=1)
+    write(path / "t.yaml", path / "s.zarr", "tiny.ConvolutionModule", convolution, data, [few], 2)
+    still = {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.0}}}
+    cheap = {"patch_size": 32, "patches_per_epoch": 6, "full_validation_every": 0, "eval_batch_size": 1}
+    write(path / "c.yaml", path / "one.zarr", "tiny.ConvolutionModule", still, cheap, [], 2)
+
+
+def write(
+    path: Path, store: Path, model: str, sizes: dict[str, Any], data: dict[str, Any], callbacks: list[Any], epochs: int
+) -> None:
+    content = {
+        "model": {"class_path": model, "init_args": sizes},
+        "data": {"class_path": "Mosaic", "init_args": {"store": str(store), "batch_size": 2, **data}},
+        "trainer": {**TRAINER, "max_epochs": epochs, "callbacks+": callbacks},
+    }
+    path.write_text(yaml.safe_dump(content))
+
+
+def best(path: Path) -> list[str]:
+    return ["--ckpt_path", str(path / "fit" / "checkpoints" / "best.ckpt")]
+
+
+def of_all(path: Path, ranks: int) -> list[list[str]]:
+    """What every number of ranks does: a fit, all verbs with the same weights, and work for fewer ranks."""
+    batch = ["--data.batch_size", str(GLOBAL_BATCH // ranks)]
+    last = ["--ckpt_path", str(path / "fit1" / "checkpoints" / "last.ckpt"), "--data.batch_size", "2"]
+    of_tiny = ["--data.predict_split", "tiny", "--writer.out", str(path / f"tiny{ranks}.zarr")]
+    return [
+        words(path, "fit", f"fit{ranks}", *batch, experiment="t.yaml"),
+        words(path, "validate", f"last{ranks}", *last, experiment="t.yaml"),
+        words(path, "validate", f"same{ranks}", *best(path)),
+        words(path, "test", f"same{ranks}", *best(path)),
+        words(path, "predict", f"same{ranks}", *best(path), "--writer.out", str(path / f"p{ranks}.zarr")),
+        words(path, "predict", f"tiny{ranks}", *best(path), *of_tiny),
+        words(path, "test", f"tiny{ranks}", *best(path), "--data.test_split", "tiny"),
+        words(path, "fit", f"one-tile{ranks}", *batch, "--data.tile_size", "64", experiment="c.yaml"),
+        words(path, "fit", f"two-tiles{ranks}", *batch, "--data.tile_size", "[32, 64]", experiment="c.yaml"),
+    ]
+
+
+def accumulated(path: Path, ranks: int, batch: int) -> list[str]:
+    """The fit of one rank, in smaller batches."""
+    times = GLOBAL_BATCH // batch // ranks
+    share = ["--data.batch_size", str(batch), "--trainer.accumulate_grad_batches", str(times)]
+    name = f"accumulated{ranks}"
+    return words(path, "fit", name, *share, "--data.full_validation_every", "0", experiment="t.yaml")
+
+
+def predict_tall(path: Path, case: str) -> list[str]:
+    out = ["--writer.out", str(path / f"tall-{case}.zarr")]
+    return words(path, "predict", "tall", *best(path), "--data.predict_split", "tall", *out)
