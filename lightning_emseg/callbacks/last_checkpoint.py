@@ -15,8 +15,13 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, if nothing was saved of this step."""
-        saver = trainer.checkpoint_callback
-        if not isinstance(saver, ModelCheckpoint) or saver.save_last is not True:
+        saver = model_checkpoint(trainer)
+        if saver is None or saver.save_last is not True:
             return
         if saver._last_global_step_saved != trainer.global_step:
             trainer.save_checkpoint(Path(saver.dirpath or ".") / f"{saver.CHECKPOINT_NAME_LAST}{saver.FILE_EXTENSION}")
+
+
+def model_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
+    """The first callback that keeps best checkpoints; the trainer's own first may be another kind of ``Checkpoint``."""
+    return next((each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)), None)

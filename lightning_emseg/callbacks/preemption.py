@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_info
 
 from data_modules.batch import Batch
+from lightning_emseg.callbacks.last_checkpoint import model_checkpoint
 
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a run that was stopped, as of any program that SIGTERM ends."""
@@ -42,7 +43,7 @@ class Preemption(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop, if the checkpoint of the last epoch's end has it all."""
-        saver = _saver(trainer)
+        saver = model_checkpoint(trainer)
         if saver is not None and saver.save_last and 0 < trainer.global_step == saver._last_global_step_saved:
             received = self._received_by_any(trainer)
             if received:
@@ -57,7 +58,7 @@ class Preemption(pl.Callback):
         received = self._received_by_any(trainer)
         if not received:
             return
-        saver = _saver(trainer)
+        saver = model_checkpoint(trainer)
         path = _last(saver) if saver is not None else None
         if path is not None:
             if trainer.is_global_zero and path.is_symlink():
@@ -95,11 +96,6 @@ class Preemption(pl.Callback):
         # Lightning kills the main process when one that it has started fails, which may still be closing its log.
         started_by_lightning = isinstance(environment, LightningEnvironment) and trainer.local_rank > 0
         sys.exit(0 if started_by_lightning else STOPPED)
-
-
-def _saver(trainer: pl.Trainer) -> ModelCheckpoint | None:
-    found = trainer.checkpoint_callback
-    return found if isinstance(found, ModelCheckpoint) else None
 
 
 def _last(saver: ModelCheckpoint) -> Path:

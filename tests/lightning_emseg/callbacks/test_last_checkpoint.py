@@ -119,3 +119,13 @@ def test_a_resumed_run_knows_the_best_score_so_far(tiny_store: Path, tmp_path: P
     assert isinstance(saver, ModelCheckpoint)
     assert float(saver.best_model_score or 0) == pytest.approx(0.95)
     assert saver.best_model_path == str(tmp_path / "best.ckpt")
+
+
+def test_a_configuration_that_lists_it_first_still_has_its_last_checkpoint(tiny_store: Path, tmp_path: Path) -> None:
+    saver = ModelCheckpoint(tmp_path, "best", monitor="score", mode="max", save_last=True)
+    trainer = tiny.quiet_trainer(
+        tmp_path, callbacks=[LastCheckpoint(), saver], enable_checkpointing=True, limit_val_batches=1, max_epochs=2
+    )
+    assert trainer.checkpoint_callback is not saver
+    trainer.fit(Scripted([0.5, 0.1]), tiny.data_of(tiny_store, full_validation_every=0))
+    assert _step_of(tmp_path / "last.ckpt") == 4
