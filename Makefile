@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: install demo test lint type smoke sweep-smoke test-kills test-slurm bench clean constraints
+.PHONY: install demo test lint type smoke sweep-smoke test-kills test-ranks test-slurm bench clean constraints
 
 install: $(VENV)/.installed
 
@@ -18,8 +18,10 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 demo: install
 	$(BIN)/emseg demo
 
+# Files of tests share two processes; WORKERS=0 for one.
+WORKERS ?= 2
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .
@@ -37,6 +39,10 @@ sweep-smoke: install
 # Twenty fits killed at random and resumed, which takes ten minutes.
 test-kills: install
 	EMSEG_KILLS=20 $(BIN)/python -m pytest -s tests/integration/test_resumed_runs.py
+
+# Prints how far 1, 2 and 3 ranks are apart in every file that they write.
+test-ranks: install
+	$(BIN)/python -m pytest -s tests/integration/test_ranks.py
 
 test-slurm: install
 	PATH="$(abspath $(BIN)):$$PATH" tests/slurm/run.sh

@@ -16,10 +16,11 @@ from data_modules.synthesize import synthesize
 from lightning_emseg.commands.areas import areas
 from lightning_emseg.commands.attribute import attribute
 from lightning_emseg.commands.baselines import baselines
-from lightning_emseg.commands.curate import dedup
+from lightning_emseg.commands.curate import dedup, tile
 from lightning_emseg.commands.data import consolidate, inspect, verify
 from lightning_emseg.commands.demo import demo
 from lightning_emseg.commands.errors import errors
+from lightning_emseg.commands.export import encoder
 from lightning_emseg.commands.leaderboard import leaderboard
 from lightning_emseg.commands.quality import quality
 from lightning_emseg.commands.report import report
@@ -58,12 +59,13 @@ COMMANDS: Tree = {
         "consolidate": Command(consolidate, positional=True),
         "quality": Command(quality, positional=True),
     },
-    "curate": {"dedup": Command(dedup, positional=True)},
+    "curate": {"dedup": Command(dedup, positional=True), "tile": Command(tile, positional=True)},
     "baselines": Command(baselines, positional=True),
     "attribute": Command(attribute),
     "areas": Command(areas, many="studies"),
     "score": Command(score, positional=True),
     "errors": Command(errors, positional=True),
+    "export": {"encoder": Command(encoder, positional=True)},
     "report": Command(report, many="runs"),
     "leaderboard": Command(leaderboard),
     "sweep-smoke": Command(sweep_smoke, many="sweeps"),

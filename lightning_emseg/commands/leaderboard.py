@@ -26,7 +26,7 @@ def leaderboard(
     Args:
         rows: YAML with a row an experiment: file below experiments/, data, what the paper prints, how it was run here.
         collect: Run folders by experiment, as '{isbi2012/linknet.yaml: runs/isbi2012-linknet}'.
-        rerun: Experiments to fit and test before they are collected, as '[smoke.yaml]'.
+        rerun: Experiments to fit and test before they are collected, as '[demo.yaml]'.
         extra_configs: Variations for reruns, as '[experiments/with/cpu_20min.yaml]'.
         out: Folder for the runs of reruns.
         readme: File whose table is replaced, between two marker lines; without it the table is only printed.
