@@ -15,15 +15,12 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
-from data_modules.base import Mosaic
 from data_modules.errors import UserError
-from data_modules.isbi2012 import ISBI2012
-from data_modules.synthesize import SyntheticMosaics
-from data_modules.urisc import URISC
-from lightning_emseg import checkpoints
-from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
+from lightning_emseg import (
+    checkpoints,
+    short_names,  # noqa: F401  their import is what gives classes short names
+)
 from lightning_emseg.callbacks import (
-    AttributionFields,
     ErrorMaps,
     FiniteLoss,
     KeyedRandomness,
@@ -42,27 +39,6 @@ from lightning_emseg.callbacks.wandb_run import keep_wandb_run
 from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
 from lightning_emseg.failures import explanation
 from lightning_emseg.messages import ReadableParser, refusal
-from lightning_emseg.metrics.boundary.distances import SurfaceDistances
-from lightning_emseg.metrics.boundary.skeleton_recall import SkeletonRecall
-from lightning_emseg.metrics.boundary.tolerant_f1 import TolerantF1
-from lightning_emseg.metrics.boundary.urisc_score import UriscF1
-from lightning_emseg.metrics.segmentation.information import VariationOfInformation, VInfo
-from lightning_emseg.metrics.segmentation.rand import AdaptedRand, VRand
-from lightning_emseg.modules.casenet import CASENet
-from lightning_emseg.modules.linknet import LinkNet
-from lightning_emseg.modules.mixin import SegmentationMixin
-from lightning_emseg.modules.smp_model import SmpModel
-from lightning_emseg.modules.unet import UNet
-from lightning_emseg.modules.unet_transfer import UNetTransfer
-from lightning_emseg.modules.vanilla_unet import VanillaUNet
-
-# Imported, a class can be named in YAML without its module: `class_path: UNet`.
-SHORT_NAMES = (
-    *(CASENet, LinkNet, SmpModel, UNet, UNetTransfer, VanillaUNet),
-    *(ISBI2012, Mosaic, SyntheticMosaics, URISC),
-    *(AttributionFields, ErrorMaps, IntegratedGradients),
-    *(AdaptedRand, SkeletonRecall, SurfaceDistances, TolerantF1, UriscF1, VariationOfInformation, VInfo, VRand),
-)
 
 
 class RunConfig(SaveConfigCallback):
@@ -178,8 +154,8 @@ def main(args: Sequence[str] | None = None) -> None:
     _count_batches_in_integers()
     try:
         EmsegCLI(
-            SegmentationMixin,
-            Mosaic,
+            pl.LightningModule,
+            pl.LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             parser_class=ReadableParser,

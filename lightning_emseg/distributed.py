@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from data_modules.errors import UserError
 
@@ -63,6 +65,40 @@ def shared_out(make: Callable[[S], T], items: Sequence[S]) -> list[T]:
     rank, world = (dist.get_rank(), dist.get_world_size()) if _several() else (0, 1)
     parts = from_all_ranks(lambda: [make(item) for item in items[rank::world]])
     return [parts[number % world][number // world] for number in range(len(items))]
+
+
+def dealt_together(mine: Tensor) -> Tensor:
+    """Rows that were dealt out to the ranks, back in one piece on every rank; no gradient flows through it.
+
+    Args:
+        mine: ``(B, …)`` of one shape on all ranks; row i of rank r was item i · world + r, as samplers deal them out.
+
+    Returns:
+        ``(B · world, …)`` in the order of the items, whatever their number of ranks.
+    """
+    if not _several():
+        return mine.detach()
+    parts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, mine.detach().contiguous())
+    return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+def dealt_out(rows: Tensor) -> Tensor:
+    """This rank's share ``(B, …)`` of rows ``(B · world, …)``; the inverse of :func:`dealt_together`."""
+    return rows[dist.get_rank() :: dist.get_world_size()] if _several() else rows
+
+
+def shared_permutation(number: int, device: torch.device) -> Tensor:
+    """A random order ``int64 (number,)`` that rank 0 draws from torch's generator of the CPU, on every rank."""
+    order = torch.randperm(number).to(device)
+    copy_from_first_rank(order)
+    return order
+
+
+def copy_from_first_rank(tensor: Tensor) -> None:
+    """Overwrite a tensor, of one shape on all ranks, with that of rank 0."""
+    if _several():
+        dist.broadcast(tensor, src=0)
 
 
 def wait_for_all() -> None:

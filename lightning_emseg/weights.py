@@ -183,6 +183,9 @@ def _partial_fit(report: LoadReport, weights: MocoWeights, wanted: dict[str, Ten
         key = report.mismatched[0]
         shapes = f"{key}: {tuple(weights.state_dict[key].shape)} in the file, {tuple(wanted[key].shape)} in the encoder"
         parts.append(f"{len(report.mismatched)} have another shape ({shapes})")
+    untouched = len(report.missing) + len(report.mismatched)
+    if untouched:
+        parts.append(f"{untouched} of the encoder's {untouched + len(report.loaded)} would stay random")
     return (
         f"{weights.path}: does not fit the encoder: {'; '.join(parts)}; "
         f"use the architecture and the channels that were pretrained, or strict=False to load what fits"

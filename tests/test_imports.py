@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LEAVES = ("networks", "losses", "metrics", "attribution", "inference", "curation")
 """Parts of ``lightning_emseg`` that know nothing of Lightning's modules, callbacks and command lines."""
-COMPOSITION = ("lightning_emseg.cli", "lightning_emseg.__main__", "lightning_emseg.commands")
+COMPOSITION = tuple(f"lightning_emseg.{name}" for name in ("cli", "__main__", "commands", "short_names"))
 """The only modules that put data and training together."""
 SHARED = tuple(f"data_modules.{name}" for name in ("grid", "batch", "store", "tile_set", "errors"))
 

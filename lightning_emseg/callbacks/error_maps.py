@@ -38,8 +38,7 @@ class ErrorMaps(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Have whole maps kept until the end."""
-        if stage in ("validate", "test"):
-            assert isinstance(pl_module, SegmentationMixin)
+        if stage in ("validate", "test") and isinstance(pl_module, SegmentationMixin):
             pl_module.keeps_maps = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -51,7 +50,8 @@ class ErrorMaps(pl.Callback):
         self._write(trainer, pl_module, "test", trainer.test_dataloaders)
 
     def _write(self, trainer: pl.Trainer, module: pl.LightningModule, verb: str, loaders: Any) -> None:
-        assert isinstance(module, SegmentationMixin)
+        if not isinstance(module, SegmentationMixin):
+            return
         maps = module.whole_maps()
         if trainer.state.fn != verb or maps is None or module.scores is None:
             return

@@ -1,6 +1,7 @@
 """Ends training at a loss or gradient that is not a number, and keeps what led to it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,8 @@ from lightning_emseg.modules.evaluation import datasets_of
 
 _NAMED = 4
 """Patches that the message names; the file names all."""
+_KEPT = ("image", "second", "mask")
+"""Of a batch, what is there."""
 _SPOILT = (
     "The weights themselves were no longer finite, so an earlier step overflowed: lower the learning rate or set "
     "--trainer.gradient_clip_val 1"
@@ -52,8 +55,7 @@ class BadBatch:
     Attributes:
         loss: Of this rank.
         patches: In the order of the arrays.
-        image: ``(B, C, *S)`` as the network got it, after augmentation.
-        mask: ``uint8 (B, *S)``.
+        arrays: ``image (B, C, *S)`` as the network got it, after augmentation, and ``mask`` or ``second`` view.
         weights_finite: Whether all weights were finite.
         gradients: Names of the weights whose gradient is not finite on any rank, where the loss is finite.
         of_step: Batches since the last step, this one included.
@@ -61,8 +63,7 @@ class BadBatch:
 
     loss: float
     patches: tuple[BadPatch, ...]
-    image: NDArray[Any]
-    mask: NDArray[Any]
+    arrays: Mapping[str, NDArray[Any]]
     weights_finite: bool
     gradients: tuple[str, ...]
     of_step: int
@@ -72,11 +73,11 @@ class FiniteLoss(pl.Callback):
     """Stops all ranks when a training loss or a gradient is NaN or infinite, before the weights are updated.
 
     The batch is left in the run folder: ``bad-batch.json`` (epoch, step, and sample and origin of every patch) and
-    ``bad-batch.npz`` (``image`` as the network got it, and ``mask``). The loss is looked at while the device computes
-    the gradients, so that a GPU does not wait for it; the gradients when they are there, so that a GPU waits for the
-    CPU to start the update. A gradient is the sum over ranks and over the batches of a step: the last batch of every
-    rank is kept. Loss scaling (``16-mixed``) makes infinite gradients on purpose and skips their steps; these are left
-    to it.
+    ``bad-batch.npz`` (``image`` as the network got it, with ``mask`` or ``second`` view). The loss is looked at while
+    the device computes the gradients, so that a GPU does not wait for it; the gradients when they are there, so that a
+    GPU waits for the CPU to start the update. A gradient is the sum over ranks and over the batches of a step: the last
+    batch of every rank is kept. Loss scaling (``16-mixed``) makes infinite gradients on purpose and skips their steps;
+    these are left to it.
     """
 
     def __init__(self) -> None:
@@ -147,8 +148,7 @@ class FiniteLoss(pl.Callback):
         return BadBatch(
             loss=float(self._loss),
             patches=patches,
-            image=batch["image"].cpu().numpy(),
-            mask=batch["mask"].cpu().numpy(),
+            arrays={name: value.cpu().numpy() for name, value in batch.items() if name in _KEPT},  # type: ignore[attr-defined]
             weights_finite=all(bool(weight.isfinite().all()) for weight in module.parameters()),
             gradients=gradients,
             of_step=self._of_step,
@@ -204,8 +204,10 @@ def _keep(folder: Path, record: dict[str, Any], batches: list[BadBatch]) -> str:
     path = folder / "bad-batch.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        image, mask = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("image", "mask"))
-        np.savez_compressed(folder / "bad-batch.npz", image=image, mask=mask)
+        arrays: dict[str, Any] = {
+            name: np.concatenate([batch.arrays[name] for batch in batches]) for name in batches[0].arrays
+        }
+        np.savez_compressed(folder / "bad-batch.npz", **arrays)
         path.write_text(json.dumps(record, indent=2) + "\n")
     except OSError as error:
         return f"The batch could not be kept in {folder} ({error.strerror})"

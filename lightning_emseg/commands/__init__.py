@@ -16,7 +16,7 @@ from data_modules.synthesize import synthesize
 from lightning_emseg.commands.areas import areas
 from lightning_emseg.commands.attribute import attribute
 from lightning_emseg.commands.baselines import baselines
-from lightning_emseg.commands.curate import dedup, tile
+from lightning_emseg.commands.curate import dedup, filter_set, label, pack_set, tile
 from lightning_emseg.commands.data import consolidate, inspect, verify
 from lightning_emseg.commands.demo import demo
 from lightning_emseg.commands.errors import errors
@@ -59,7 +59,13 @@ COMMANDS: Tree = {
         "consolidate": Command(consolidate, positional=True),
         "quality": Command(quality, positional=True),
     },
-    "curate": {"dedup": Command(dedup, positional=True), "tile": Command(tile, positional=True)},
+    "curate": {
+        "tile": Command(tile, positional=True),
+        "dedup": Command(dedup, positional=True),
+        "label": Command(label, positional=True),
+        "filter": Command(filter_set, positional=True),
+        "pack": Command(pack_set, positional=True),
+    },
     "baselines": Command(baselines, positional=True),
     "attribute": Command(attribute),
     "areas": Command(areas, many="studies"),

@@ -49,6 +49,6 @@ def _known(path: Path, source: SourceTiles) -> Hashes | None:
     """Unless they are of other tiles."""
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as stored:
+    with np.load(path) as stored:
         hashes: Hashes = stored["hashes"]
         return hashes if len(hashes) == len(source) and str(stored["stamp"]) == source.array.stamp else None

@@ -62,7 +62,7 @@ class UNetTransfer(SegmentationMixin):
             )
         weights = load_moco_weights(Path(self.weights_path))
         report = initialise_encoder(self._encoder, weights)
-        rank_zero_info(f"encoder weights from {self.weights_path}: {report}")
+        rank_zero_info(f"encoder weights from {self.weights_path}: {report}; the decoder starts random")
         if self.use_norms and weights.norms is not None:
             self.grey_mean.fill_(weights.norms[0])
             self.grey_std.fill_(weights.norms[1])

@@ -1,6 +1,8 @@
 """Against the definition, written out pixel by pixel, and against what happens to a picture."""
 
+import imagehash
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -26,6 +28,13 @@ def test_bits_are_comparisons_of_neighbours_from_the_top_left(seed: int, height:
         for x in range(8)
     )
     assert int(difference_hash(tile)) == int(text, 2)
+
+
+@pytest.mark.parametrize("side", [(224, 224), (224, 130), (112, 200)])
+def test_the_hash_is_that_of_the_package_which_the_paper_used(side: tuple[int, int]) -> None:
+    for seed in range(20):
+        tile = cells(seed, side)
+        assert int(difference_hash(tile)) == int(str(imagehash.dhash(Image.fromarray(tile))), 16)
 
 
 def test_noise_and_brightness_move_few_bits_and_another_picture_many() -> None:

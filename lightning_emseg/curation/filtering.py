@@ -1,0 +1,131 @@
+"""Which tiles are informative, of those that deduplication kept."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.errors import UserError
+from data_modules.tile_set import SourceTiles, TileSet
+from lightning_emseg.curation.decisions import read_kept, write_decisions
+
+COLUMNS = ("probability", "uniform_share")
+Judge = Callable[[SourceTiles, NDArray[np.bool_]], NDArray[np.float32]]
+"""A number ``float32 (N,)`` of each of a source's tiles; those that are not asked for do not matter."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a tile is informative.
+
+    Attributes:
+        threshold: Least probability.
+        uniform_std: See :func:`lightning_emseg.curation.uniform.uniform_share`; 0 for no such rule.
+        uniform_share: Share of uniform area from which a tile is uninformative whatever its probability; the 0.8 of
+            Conrad and Narayan (2021).
+    """
+
+    threshold: float = 0.5
+    uniform_std: float = 2.0
+    uniform_share: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.threshold <= 1 and self.uniform_std >= 0 and 0 < self.uniform_share <= 1):
+            raise UserError(
+                f"--threshold {self.threshold} --uniform-std {self.uniform_std} --uniform-share {self.uniform_share}: "
+                "0 to 1, at least 0, and above 0 up to 1"
+            )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One source: which tiles are duplicates, and the numbers of the others."""
+
+    source: SourceTiles
+    looked_at: NDArray[np.bool_]
+    probability: NDArray[np.float32]
+    uniform: NDArray[np.float32]
+
+    def kept(self, rule: Rule) -> NDArray[np.bool_]:
+        """``bool (N,)``."""
+        # In the precision of the table: its reader must find the same tiles with the same threshold.
+        return self.looked_at & (self.probability.round(6) >= rule.threshold) & ~self.is_uniform(rule)
+
+    def is_uniform(self, rule: Rule) -> NDArray[np.bool_]:
+        """``bool (N,)``."""
+        return self.looked_at & (self.uniform.round(6) >= rule.uniform_share)
+
+    def rows(self, rule: Rule) -> Iterator[tuple[str | int, ...]]:
+        """Of the table."""
+        name, kept, uniform = self.source.source.name, self.kept(rule), self.is_uniform(rule)
+        for tile in range(len(self.source)):
+            if not self.looked_at[tile]:
+                yield name, tile, 0, "duplicate", "", ""
+                continue
+            reason = "informative" if kept[tile] else "uninformative"
+            if uniform[tile]:
+                reason = f"{100 * rule.uniform_share:g} % uniform"
+            yield name, tile, int(kept[tile]), reason, f"{self.probability[tile]:.6f}", f"{self.uniform[tile]:.6f}"
+
+
+def filter_tiles(
+    folder: TileSet, probability: Judge, uniform: Judge, rule: Rule, about: Mapping[str, Any]
+) -> Mapping[str, int]:
+    """Judge all tiles that deduplication kept, and write ``filter.csv`` and ``filter.json`` into the set.
+
+    Args:
+        folder: The tile set.
+        probability: That a tile is informative.
+        uniform: Share of its area that is uniform.
+        rule: What follows from them.
+        about: JSON-ready record of who judges.
+
+    Returns:
+        Counts: ``tiles``, ``duplicates``, ``uniform``, ``uninformative`` and ``kept``.
+
+    Raises:
+        UserError: if a tile is damaged or missing, or the set has changed since deduplication.
+    """
+    sources = folder.sources()
+    before = deduplicated(folder)
+    judged = [
+        _Judged(source, wanted, probability(source, wanted), uniform(source, wanted))
+        for source, wanted in zip(sources, read_kept(folder, sources, "dedup"), strict=True)
+    ]
+    counts = _counts(judged, rule)
+    record = {
+        "rule": asdict(rule),
+        "judge": dict(about),
+        "dedup": before,
+        **counts,
+        "sources": {each.source.source.name: _counts([each], rule) for each in judged},
+    }
+    write_decisions(folder, "filter", COLUMNS, (row for each in judged for row in each.rows(rule)), record)
+    return counts
+
+
+def deduplicated(folder: TileSet) -> str | None:
+    """Hash of the table of deduplication that the set has, ``None`` where there is none."""
+    path: Path = folder.path / "dedup.csv"
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _counts(judged: Sequence[_Judged], rule: Rule) -> dict[str, int]:
+    tiles = sum(len(each.source) for each in judged)
+    looked_at = sum(int(each.looked_at.sum()) for each in judged)
+    uniform = sum(int(each.is_uniform(rule).sum()) for each in judged)
+    kept = sum(int(each.kept(rule).sum()) for each in judged)
+    return {
+        "tiles": tiles,
+        "duplicates": tiles - looked_at,
+        "uniform": uniform,
+        "uninformative": looked_at - uniform - kept,
+        "kept": kept,
+    }
