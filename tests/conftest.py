@@ -28,13 +28,11 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _environment() -> Iterator[None]:
     """Undo what a run sets for its process: its seed and its determinism would otherwise be those of later tests."""
     before, arguments, style = dict(os.environ), sys.argv, warnings.formatwarning
-    deterministic, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    # Not to what it was: a run in a fixture of a module has come before.
+    torch.use_deterministic_algorithms(False)
     sys.argv = ["lightning"]  # pytest's own would make Lightning warn about arguments from two sides
     yield
-    torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    torch.use_deterministic_algorithms(False)
     sys.argv = arguments
     warnings.formatwarning = style
     os.environ.clear()
