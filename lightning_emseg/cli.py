@@ -217,8 +217,8 @@ def _silence() -> None:
         "Previous log files in this directory will be deleted",
         # A rank without rows of a mosaic has nothing to count, which is no mistake.
         "method of metric (MosaicHistograms|MeanMetric) was called before the ``update``",
-        # Every rank logs the same scores of whole mosaics.
-        "It is recommended to use `self.log\\('(val|test)/.*sync_dist=True",
+        # Every rank logs the same scores, of counts that are summed over all.
+        "It is recommended to use `self.log\\('((val|val_tiles|test)/|f1').*sync_dist=True",
         # Lightning 2.6 under newer torch.
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     ):

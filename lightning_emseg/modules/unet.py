@@ -1,11 +1,15 @@
 """U-Net with any encoder."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
 
 from lightning_emseg.modules.extras import build, with_extras
 from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.moco_start import start_from_moco
+
+_FILES = (".pth", ".pt", ".tar")
 
 
 class UNet(SegmentationMixin):
@@ -13,7 +17,8 @@ class UNet(SegmentationMixin):
 
     Args:
         encoder: Name in smp; timm's encoders as ``tu-<name>``.
-        encoder_weights: Pretrained weights that smp downloads, e.g. ``imagenet``; none by default.
+        encoder_weights: Pretrained weights that smp downloads, e.g. ``imagenet``, or a file of MoCoV2 in CEM500K's
+            format (``.pth``, ``.pth.tar``), whose grey-value norms are taken over too; none by default.
         freeze_encoder: Whether the encoder keeps the weights that it starts with, and its batch-norm statistics.
         in_channels: Channels of the images.
         decoder_attention: ``scse`` for concurrent spatial and channel squeeze and excitation (Roy et al. 2018).
@@ -33,17 +38,29 @@ class UNet(SegmentationMixin):
         scales: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
+        file = Path(encoder_weights) if encoder_weights and encoder_weights.endswith(_FILES) else None
         network: Any = build(
             smp.Unet,
             encoder,
-            encoder_weights=encoder_weights,
+            encoder_weights=None if file else encoder_weights,
             in_channels=in_channels,
             decoder_attention_type=decoder_attention,
         )
         wrapped, stride = with_extras(network, hypercolumns, scales, in_channels)
         super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)
-        # In a tuple, as torch would register it a second time otherwise.
+        # In tuples, as torch would register it a second time otherwise.
+        self._moco = (network.encoder, file) if file else None
         self._frozen = (network.encoder.requires_grad_(False).eval(),) if freeze_encoder else ()
+
+    def initialise_weights(self) -> None:
+        """Load a file of MoCoV2 into the encoder, or everything from ``start_from`` in a second stage.
+
+        Raises:
+            UserError: if the file does not fit the encoder.
+        """
+        if self.start_from is None and self._moco is not None:
+            start_from_moco(self, *self._moco)
+        super().initialise_weights()
 
     def train(self, mode: bool = True) -> "UNet":
         """As always, but a frozen encoder stays in evaluation mode, so that its batch norms do not drift."""

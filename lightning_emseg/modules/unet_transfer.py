@@ -5,12 +5,11 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
-from pytorch_lightning.utilities import rank_zero_info
 
 from data_modules.errors import UserError
 from lightning_emseg.modules.extras import build
 from lightning_emseg.modules.mixin import SegmentationMixin
-from lightning_emseg.weights import initialise_encoder, load_moco_weights
+from lightning_emseg.modules.moco_start import start_from_moco
 
 
 class UNetTransfer(SegmentationMixin):
@@ -60,12 +59,7 @@ class UNetTransfer(SegmentationMixin):
                 "U-Net-transfer needs a pretrained encoder: pass --model.weights FILE (CEM500K's released "
                 "cem500k_mocov2_resnet50_200ep.pth.tar), or use the plain UNet"
             )
-        weights = load_moco_weights(Path(self.weights_path))
-        report = initialise_encoder(self._encoder, weights)
-        rank_zero_info(f"encoder weights from {self.weights_path}: {report}; the decoder starts random")
-        if self.use_norms and weights.norms is not None:
-            self.grey_mean.fill_(weights.norms[0])
-            self.grey_std.fill_(weights.norms[1])
+        start_from_moco(self, self._encoder, Path(self.weights_path), self.use_norms)
 
     def train(self, mode: bool = True) -> "UNetTransfer":
         """As always, but a frozen encoder stays in evaluation mode, so that its batch norms do not drift."""

@@ -1,5 +1,6 @@
 """What `emseg export encoder` writes is CEM500K's format, and starts a U-Net that computes the same features."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from data_modules.errors import UserError
 from data_modules.tiles import Tiles
 from data_modules.views import TwoViews
 from lightning_emseg.commands import main
+from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.moco import MoCo
+from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 
 
@@ -69,8 +72,16 @@ def test_torchvisions_resnet_computes_the_same_from_the_file(exported: Path, che
         torch.testing.assert_close(other.eval()(normalised), module(image), rtol=1e-4, atol=1e-4)
 
 
-def test_a_unet_that_loads_it_has_the_same_features_to_the_bit(exported: Path, checkpoint: Path) -> None:
-    module, unet = module_of(checkpoint), UNetTransfer(str(exported), True, "resnet18")
+UNETS: dict[str, Callable[[str], SegmentationMixin]] = {
+    "UNetTransfer": lambda file: UNetTransfer(file, True, "resnet18"),
+    "UNet": lambda file: UNet("resnet18", encoder_weights=file),
+    "frozen UNet": lambda file: UNet("resnet18", encoder_weights=file, freeze_encoder=True),
+}
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_a_unet_that_loads_it_has_the_same_features_to_the_bit(exported: Path, checkpoint: Path, name: str) -> None:
+    module, unet = module_of(checkpoint), UNETS[name](str(exported))
     unet.initialise_weights()
     unet.eval()
     assert torch.equal(unet.grey_mean, module.grey_mean)
@@ -90,6 +101,10 @@ def test_what_does_not_fit_is_named(exported: Path) -> None:
         UNetTransfer(str(exported), encoder="resnet18", in_channels=2).initialise_weights()
     with pytest.raises(UserError, match=r"keys are missing \(layer1\.2\.conv1\.weight"):
         UNetTransfer(str(exported), encoder="resnet34").initialise_weights()
+    with pytest.raises(UserError, match=r"keys are missing \(layer1\.2\.conv1\.weight"):
+        UNet("resnet34", encoder_weights=str(exported)).initialise_weights()
+    with pytest.raises(UserError, match=r"absent\.pth\.tar: no such file"):
+        UNet("resnet18", encoder_weights="absent.pth.tar").initialise_weights()
 
 
 def test_other_checkpoints_and_existing_files_are_refused(

@@ -104,6 +104,8 @@ def test_the_shipped_sweeps_are_those_that_were_promised() -> None:
         for text in _candidates(sweeps["loss"])["model.init_args.loss"]
     }
     assert losses == {"FocalLoss", "DiceLoss", "FocalDiceLoss", "TverskyLoss", "BCELoss"}
+    starts = _candidates(sweeps["transfer"])["model.init_args.encoder_weights"]
+    assert [Path(start).name.partition("_")[0] for start in starts] == ["null", "imagenet", "cem500k"]
     assert [verb_of(sweep) for sweep in sweeps.values()].count("validate") == 1
     # The setting of the papers is one of the trials.
     assert {1.0} <= set(_candidates(sweeps["unet"])["model.init_args.loss.init_args.dice_weight"])
