@@ -54,8 +54,12 @@ def readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _large_images() -> Iterator[None]:
-    """Lift Pillow's pixel limit: a mosaic is larger than what it takes for an attack."""
+def large_images() -> Iterator[None]:
+    """Lift Pillow's pixel limit: a mosaic is larger than what it takes for an attack.
+
+    The limit is the process's: where several threads read images, lift it around all of them too, or one restores it
+    under another.
+    """
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
@@ -89,7 +93,7 @@ def page_shape(path: Path, index: int, dataset: str | None) -> tuple[int, int]:
             with tifffile.TiffFile(path) as tif:
                 y, x = tif.pages[index].imagelength, tif.pages[index].imagewidth
         else:
-            with _large_images(), Image.open(path, formats=("PNG", "JPEG")) as image:
+            with large_images(), Image.open(path, formats=("PNG", "JPEG")) as image:
                 x, y = image.size
     return int(y), int(x)
 
@@ -117,7 +121,7 @@ def read_page(path: Path, index: int = 0, dataset: str | None = None, as_values:
                 return Raw(np.asarray(stored[index] if stored.ndim == 3 else stored[()]))
         if path.suffix.lower() in TIFF_SUFFIXES:
             return _read_tiff(path, index, as_values)
-        with _large_images():
+        with large_images():
             return _read_pillow(path, as_values)
 
 

@@ -2,15 +2,13 @@
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from data_modules.convert.decode import large_images
 from data_modules.errors import UserError
 from data_modules.store.location import locate
 from data_modules.store.stamps import is_url
@@ -64,7 +62,7 @@ def tile_sources(
 
     table = Table(folder)
     pending: deque[Future[Decision]] = deque()
-    with _large_images(), ThreadPoolExecutor(workers) as pool:
+    with large_images(), ThreadPoolExecutor(workers) as pool:
         try:
             for entry in entries:
                 pending.append(pool.submit(_decide, entry, folder, settings, advance))
@@ -104,14 +102,3 @@ def _known(entry: Entry, target: Path, settings: Settings) -> Source:
             "have them made again, or write to another set"
         )
     return source
-
-
-@contextmanager
-def _large_images() -> Iterator[None]:
-    """Lift Pillow's limit for all threads: where each lifts and restores it, one restores it under another."""
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit

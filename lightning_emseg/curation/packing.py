@@ -49,8 +49,8 @@ def pack(
     if strange := there.keys() - names:
         raise UserError(f"{out} has tiles of {min(strange)}, which are not to be packed: choose another --out")
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(lambda each: _pack_source(each[0], each[1], out, there, progress), left):
-            pass
+        # Exceptions are raised where results are asked for.
+        list(pool.map(lambda each: _pack_source(each[0], each[1], out, there, progress), left))
     packed = TileSet(out)
     counts = {stage.name: sum(stage.counts) for stage in stages}
     write_decisions(packed, "pack", ("packed_tile",), _rows(sources, stages), counts)
