@@ -139,7 +139,8 @@ class Mosaic(pl.LightningDataModule):
         size = self.patch_shape(len(division.train[0].shape))
         sampling = self.sampling if division.train_patches is None else FixedPatches(division.train_patches)
         rank, world = self._rank_and_world()
-        sampler = EpochSampler(sampling, division.train, size, self.patches_per_epoch, self.seed, rank, world)
+        count, batch = self.patches_per_epoch, self.batch_size
+        sampler = EpochSampler(sampling, division.train, size, count, batch, self.seed, rank, world)
         patches = SkippingPatches if self.on_damage == "skip" else PatchDataset
         return make_loader(patches(division.train, size), self.num_workers, self.batch_size, sampler, ResumableLoader)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE, Batch
-from data_modules.dataset import PatchDataset, make_batch
+from data_modules.dataset import PatchDataset
 from data_modules.errors import UserError
 from data_modules.samplers import Patch
 from data_modules.store.errors import ReadError
@@ -43,7 +43,7 @@ class SkippingPatches(PatchDataset):
             )
         stand_in = readable[0][0], np.full_like(readable[0][1], IGNORE)
         images, masks = zip(*(pixels or stand_in for pixels in found), strict=True)
-        return make_batch(self.mosaics, images, masks, [(p.mosaic, p.origin, p.index) for p in patches])
+        return self._of_step(images, masks, patches)
 
     def _read(self, patch: Patch) -> tuple[Pixels, Pixels] | None:
         mosaic = self.mosaics[patch.mosaic]

@@ -60,10 +60,17 @@ class PatchDataset(Dataset[Batch]):
         """Read one whole batch: image ``uint8 (B, 1, Y, X)`` and mask ``uint8 (B, Y, X)``."""
         images = [self.mosaics[patch.mosaic].read_image(patch.origin, self.size) for patch in patches]
         masks = [self.mosaics[patch.mosaic].read_mask(patch.origin, self.size) for patch in patches]
-        return make_batch(self.mosaics, images, masks, [(p.mosaic, p.origin, p.index) for p in patches])
+        return self._of_step(images, masks, patches)
 
     def __getitem__(self, patch: Patch) -> Batch:
         return self.__getitems__([patch])
+
+    def _of_step(
+        self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.uint8]], patches: Sequence[Patch]
+    ) -> Batch:
+        batch = make_batch(self.mosaics, images, masks, [(p.mosaic, p.origin, p.index) for p in patches])
+        # The same for all patches of a batch.
+        return {**batch, "weight": patches[0].weight, "together": patches[0].together}
 
 
 class TileDataset(Dataset[Batch]):

@@ -146,7 +146,7 @@ class LabelledTiles(pl.LightningDataModule):
         images, split = self._ready()
         rank, world = self._rank_and_world()
         count = len(split.train) // (self.batch_size * world) * self.batch_size * world
-        sampler = EpochSampler(EveryTile(split.train), (), (SIDE, SIDE), count, self.seed, rank, world)
+        sampler = EpochSampler(EveryTile(split.train), (), (SIDE, SIDE), count, self.batch_size, self.seed, rank, world)
         return make_loader(images, self.num_workers, self.batch_size, sampler, ResumableLoader)
 
     def held_out_batches(self) -> Iterator[TileBatch]:

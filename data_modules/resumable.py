@@ -23,7 +23,7 @@ class ResumableLoader(DataLoader[Batch]):
         order = self._order()
         epoch, batches = self._resumed
         self._given = batches if epoch == order.epoch else 0
-        order.first = self._given * (self.batch_size or 1)
+        order.first = self._given
         for batch in super().__iter__():
             self._given += 1
             yield batch

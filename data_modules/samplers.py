@@ -1,6 +1,5 @@
 """Orders of loading: a function of (seed, epoch), shared out over the ranks."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,28 +19,36 @@ class Patch:
         mosaic: Position of its mosaic in the list of training mosaics.
         origin: First pixel, in px of the mosaic.
         index: Position in the global order of the epoch; augmentation is keyed by it.
+        weight: What the loss of this rank's batch counts in the mean over ranks; 0 for a patch that only keeps a rank
+            company that has none.
+        together: Patches of all ranks in the step.
     """
 
     mosaic: int
     origin: Shape
     index: int
+    weight: float = 1.0
+    together: int = 1
 
 
 class EpochSampler(Sampler[Patch]):
     """This rank's share of an epoch's patches.
 
-    Every rank derives the same global order from (seed, epoch) and takes each ``world``-th patch of it. The order is
-    lengthened from its own beginning to a multiple of ``world``, so that all ranks take the same number of steps.
+    Every rank derives the same global order from (seed, epoch). A step takes the next ``world * batch_size`` patches of
+    it, of which a rank takes each ``world``-th. Where the last step has fewer, so that ranks have unequal shares of it,
+    their losses are weighted to the mean over its patches. A rank without any is given its first patch, with weight 0,
+    since all ranks have to take the step.
 
     Attributes:
         epoch: The epoch that is drawn.
-        first: Patches of this rank's share that are left out, as an interrupted run has trained on them.
+        first: Steps that are left out, as an interrupted run has taken them.
 
     Args:
         sampling: How positions are chosen.
         mosaics: Training mosaics.
         size: Of a patch, in px.
         count: Patches per epoch over all ranks, where the sampling leaves it open.
+        batch_size: Patches of a rank in a step.
         seed: Of the run.
         rank: Of this process.
         world: Number of processes.
@@ -53,12 +60,13 @@ class EpochSampler(Sampler[Patch]):
         mosaics: Sequence[MosaicView],
         size: Shape,
         count: int,
+        batch_size: int,
         seed: int,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self._sampling, self._mosaics, self._size, self._count = sampling, mosaics, size, count
-        self._seed, self._rank, self._world = seed, rank, world
+        self._batch_size, self._seed, self._rank, self._world = batch_size, seed, rank, world
         self.epoch = self.first = 0
         self._length = len(self._order())
 
@@ -68,16 +76,21 @@ class EpochSampler(Sampler[Patch]):
 
     def _order(self) -> list[Position]:
         random = stream(self._seed, Purpose.PATCHES, self.epoch)
-        order = self._sampling.positions(self._mosaics, self._size, self._count, random)
-        return list(itertools.islice(itertools.cycle(order), -(-len(order) // self._world) * self._world))
+        return self._sampling.positions(self._mosaics, self._size, self._count, random)
 
     def __iter__(self) -> Iterator[Patch]:
         order = self._order()
-        for index in range(self._rank + self.first * self._world, len(order), self._world):
-            yield Patch(*order[index], index)
+        step = self._batch_size * self._world
+        for start in range(self.first * step, len(order), step):
+            together = min(step, len(order) - start)
+            mine = range(start + self._rank, start + together, self._world)
+            weight = len(mine) * self._world / together
+            for index in mine or [start]:
+                yield Patch(*order[index], index, weight, together)
 
     def __len__(self) -> int:
-        return self._length // self._world
+        steps, rest = divmod(self._length, self._batch_size * self._world)
+        return steps * self._batch_size + (max(1, len(range(self._rank, rest, self._world))) if rest else 0)
 
 
 class SomeEpochs(Sampler[int]):

@@ -132,7 +132,7 @@ class Tiles(pl.LightningDataModule):
         rank, world = self._rank_and_world()
         train = opened.division.train
         count = len(train) // (self.batch_size * world) * self.batch_size * world
-        sampler = EpochSampler(EveryTile(train), (), (SIDE, SIDE), count, self.seed, rank, world)
+        sampler = EpochSampler(EveryTile(train), (), (SIDE, SIDE), count, self.batch_size, self.seed, rank, world)
         return make_loader(opened.images, self.num_workers, self.batch_size, sampler, ResumableLoader)
 
     def probe_batches(self) -> tuple[Iterator[TileBatch], Iterator[TileBatch]]:

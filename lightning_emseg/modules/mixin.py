@@ -116,9 +116,9 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
             checkpoints.load_weights(self, Path(self.start_from))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch of patches."""
-        loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
-        size = len(batch["image"])
+        """Loss of one batch of patches, weighted so that the mean over ranks is that over all patches of the step."""
+        loss: Tensor = self.loss(self(batch["image"]), batch["mask"]) * batch.get("weight", 1.0)
+        size = batch.get("together", len(batch["image"]))
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
         return loss
 

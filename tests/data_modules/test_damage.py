@@ -75,7 +75,7 @@ def test_whole_stores_give_what_they_always_give(written: Written) -> None:
     expected, found = (kind(mosaics, (32, 32)).__getitems__(patches) for kind in (PatchDataset, SkippingPatches))
     assert expected.keys() == found.keys()
     for key in expected:
-        np.testing.assert_array_equal(found[key].numpy(), expected[key].numpy())  # type: ignore[literal-required]
+        np.testing.assert_array_equal(found[key], expected[key])  # type: ignore[literal-required]
 
 
 @pytest.mark.filterwarnings("ignore:the patch at")

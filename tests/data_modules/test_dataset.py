@@ -167,8 +167,8 @@ def assert_same(batches: list[Batch], others: list[Batch]) -> None:
     for one, other in zip(batches, others, strict=True):
         assert one.keys() == other.keys()
         for key in one:
-            tensor, expected = cast("dict[str, Tensor]", one)[key], cast("dict[str, Tensor]", other)[key]
-            assert torch.equal(tensor, expected), key
+            found, expected = (torch.as_tensor(cast("dict[str, Tensor]", batch)[key]) for batch in (one, other))
+            assert torch.equal(found, expected), key
 
 
 def test_a_sweep_of_nothing_is_one_batch_without_tiles(written: Written) -> None:

@@ -32,7 +32,7 @@ def as_it_is(batch: Any) -> Any:
 
 
 def make(mosaics: list[MosaicView], kind: type[Loader], workers: int = 0) -> tuple[EpochSampler, Loader]:
-    sampler = EpochSampler(RandomPatches(), mosaics, PATCH, 13, seed=1)
+    sampler = EpochSampler(RandomPatches(), mosaics, PATCH, 13, 3, seed=1)
     context = "forkserver" if workers else None
     loader = kind(
         PatchDataset(mosaics, PATCH),

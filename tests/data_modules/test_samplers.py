@@ -32,9 +32,15 @@ SAMPLINGS = [
 
 
 def epoch(
-    sampling: PatchSampling, mosaics: list[MosaicView], number: int = 0, seed: int = 5, rank: int = 0, world: int = 1
+    sampling: PatchSampling,
+    mosaics: list[MosaicView],
+    number: int = 0,
+    seed: int = 5,
+    rank: int = 0,
+    world: int = 1,
+    batch: int = 1,
 ) -> list[Patch]:
-    sampler = EpochSampler(sampling, mosaics, PATCH, 101, seed, rank, world)
+    sampler = EpochSampler(sampling, mosaics, PATCH, 101, batch, seed, rank, world)
     sampler.set_epoch(number)
     patches = list(sampler)
     assert len(patches) == len(sampler)
@@ -53,41 +59,50 @@ def test_the_order_is_a_function_of_seed_and_epoch(sampling: PatchSampling, mosa
 
 
 def test_iterating_twice_gives_the_same_epoch(mosaics: list[MosaicView]) -> None:
-    sampler = EpochSampler(RandomPatches(), mosaics, PATCH, 20, 0)
+    sampler = EpochSampler(RandomPatches(), mosaics, PATCH, 20, 4, 0)
     assert list(sampler) == list(sampler)
 
 
+@pytest.mark.parametrize("batch", [1, 4, 50])
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: type(sampling).__name__)
-def test_ranks_share_the_global_order(sampling: PatchSampling, mosaics: list[MosaicView], world: int) -> None:
+def test_ranks_share_the_global_order_out(
+    sampling: PatchSampling, mosaics: list[MosaicView], world: int, batch: int
+) -> None:
     order = epoch(sampling, mosaics, number=2)
-    shares = [epoch(sampling, mosaics, number=2, rank=rank, world=world) for rank in range(world)]
-    assert len({len(share) for share in shares}) == 1, "ranks of unequal length would wait for each other for ever"
-    together = sorted((patch for share in shares for patch in share), key=lambda patch: patch.index)
-    assert [patch.index for patch in together] == list(range(len(together)))
-    assert together[: len(order)] == order
-    again = together[len(order) :]
-    assert len(again) < world
-    assert [(p.mosaic, p.origin) for p in again] == [(p.mosaic, p.origin) for p in order[: len(again)]]
+    shares = [epoch(sampling, mosaics, number=2, rank=rank, world=world, batch=batch) for rank in range(world)]
+    steps = {-(-len(share) // batch) for share in shares}
+    assert len(steps) == 1, "ranks of unequal steps would wait for each other for ever"
+    counted = sorted((patch for share in shares for patch in share if patch.weight), key=lambda patch: patch.index)
+    assert [(p.mosaic, p.origin, p.index) for p in counted] == [(p.mosaic, p.origin, p.index) for p in order]
+    for step in range(steps.pop()):
+        of_ranks = [share[step * batch : (step + 1) * batch] for share in shares]
+        together = {patch.index for patches in of_ranks for patch in patches if patch.weight}
+        assert together == set(range(step * batch * world, min((step + 1) * batch * world, len(order))))
+        assert {patch.together for patches in of_ranks for patch in patches} == {len(together)}
+        # The mean over ranks of their weighted means is the mean over patches.
+        for patches in of_ranks:
+            counts = len([patch for patch in patches if patch.weight])
+            assert [patch.weight for patch in patches] == [counts * world / len(together)] * len(patches)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("first", [0, 1, 17])
+@pytest.mark.parametrize("first", [0, 1, 6, 26])
 def test_a_share_can_begin_anywhere(mosaics: list[MosaicView], world: int, first: int) -> None:
     for rank in range(world):
-        whole = epoch(RandomPatches(), mosaics, number=2, rank=rank, world=world)
-        sampler = EpochSampler(RandomPatches(), mosaics, PATCH, 101, 5, rank, world)
+        whole = epoch(RandomPatches(), mosaics, number=2, rank=rank, world=world, batch=4)
+        sampler = EpochSampler(RandomPatches(), mosaics, PATCH, 101, 4, 5, rank, world)
         sampler.set_epoch(2)
         sampler.first = first
-        assert list(sampler) == whole[first:]
+        assert list(sampler) == whole[4 * first :]
 
 
 @pytest.mark.parametrize("world", [2, 3, 7])
-def test_ranks_are_equal_even_where_they_outnumber_the_patches(mosaics: list[MosaicView], world: int) -> None:
+def test_ranks_that_outnumber_the_patches_keep_the_others_company(mosaics: list[MosaicView], world: int) -> None:
     sampling = FixedPatches([(0, (0, 0)), (1, (0, 0))])
     shares = [epoch(sampling, mosaics, rank=rank, world=world) for rank in range(world)]
-    assert [len(share) for share in shares] == [1] * world
-    assert sorted(patch.index for share in shares for patch in share) == list(range(world))
+    assert [[patch.weight for patch in share] for share in shares] == [[world / 2]] * 2 + [[0.0]] * (world - 2)
+    assert [share[0].index for share in shares] == [0, 1] + [0] * (world - 2)
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS[:3], ids=lambda sampling: type(sampling).__name__)

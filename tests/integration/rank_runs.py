@@ -68,9 +68,13 @@ def of_all(path: Path, ranks: int) -> list[list[str]]:
     """What every number of ranks does: a fit, all verbs with the same weights, and work for fewer ranks."""
     batch = ["--data.batch_size", str(GLOBAL_BATCH // ranks)]
     last = ["--ckpt_path", str(path / "fit1" / "checkpoints" / "last.ckpt"), "--data.batch_size", "2"]
+    # The last step of an epoch has five patches, so that ranks have unequal shares, or one, so that others have none.
+    rest = [*batch, "--data.full_validation_every", "0", "--trainer.callbacks", "[]"]
     of_tiny = ["--data.predict_split", "tiny", "--writer.out", str(path / f"tiny{ranks}.zarr")]
     return [
         words(path, "fit", f"fit{ranks}", *batch, experiment="t.yaml"),
+        words(path, "fit", f"five-left{ranks}", *rest, "--data.patches_per_epoch", "11", experiment="t.yaml"),
+        words(path, "fit", f"one-left{ranks}", *rest, "--data.patches_per_epoch", "7", experiment="t.yaml"),
         words(path, "validate", f"last{ranks}", *last, experiment="t.yaml"),
         words(path, "validate", f"same{ranks}", *best(path)),
         words(path, "test", f"same{ranks}", *best(path)),

@@ -87,6 +87,20 @@ def test_weights_agree_to_rounding_at_one_global_batch(folder: Path, other: str)
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("left", ["five-left", "one-left"])
+def test_a_last_step_that_ranks_share_unequally_is_the_same_step(folder: Path, left: str, ranks: int) -> None:
+    runs = [folder / f"{left}{n}" for n in (1, ranks)]
+    assert steps_of(runs[0]) == steps_of(runs[1]) == 2 * 2
+    one, several = (weights(run / "checkpoints" / "last.ckpt") for run in runs)
+    for name, weight in one.items():
+        if name != "threshold":
+            torch.testing.assert_close(several[name], weight, rtol=2e-5, atol=2e-6)
+    losses = [[float(row["train/loss_epoch"]) for row in metrics_of(run) if row["train/loss_epoch"]] for run in runs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert len(losses[0]) == 2
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
 def test_scores_of_the_last_validation_of_a_fit_agree(folder: Path, ranks: int) -> None:
     one, several = (read_json(folder / f"fit{n}" / "scores-validate.json") for n in (1, ranks))
     assert set(one["mosaics"]) == set(several["mosaics"]) == {"val/m0", "val/m1"}
