@@ -17,6 +17,7 @@ from data_modules.dataset import PatchDataset, SweepDataset, Tile, TileDataset, 
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape, Sweep, rows_left, share_rows
 from data_modules.loaders import make_loader
+from data_modules.planes import Planes, only_planes, plane_views, sides, tile_of
 from data_modules.resumable import ResumableLoader
 from data_modules.samplers import EpochSampler, SomeEpochs
 from data_modules.sampling import FixedPatches, PatchSampling, RandomPatches
@@ -32,6 +33,10 @@ class Mosaic(pl.LightningDataModule):
         store: Path of the store (`emseg data convert` makes one), or its URL (s3, gs, http or https).
         label: Name of the label to learn and to score.
         foreground: Classes that count as foreground, by name or value, for labels of kind ``classes``.
+        classes: All classes of such a label, the background first, to tell them apart instead; ``model.classes`` takes
+            the same list.
+        planes: How networks of images see volumes: ``xy`` planes, or ``orthogonal`` ones (xy, xz and yz) of volumes
+            whose Z is within 20 % of X and Y. Patches are then of two axes; stores may hold images and volumes.
         patch_size: Side of a training patch in px, or one value an axis.
         batch_size: Patches per step and process.
         patches_per_epoch: Over all processes; a grid sampling and the patch split know their own number.
@@ -59,6 +64,8 @@ class Mosaic(pl.LightningDataModule):
         store: str,
         label: str = "membrane",
         foreground: list[str | int] | None = None,
+        classes: list[str] | None = None,
+        planes: Planes | None = None,
         patch_size: int | list[int] = 1024,
         batch_size: int = 4,
         patches_per_epoch: int = 2000,
@@ -85,7 +92,9 @@ class Mosaic(pl.LightningDataModule):
         checks.positive(batch_size=batch_size, patches_per_epoch=patches_per_epoch, patch_size=patch_size)
         checks.positive(tile_size=tile_size, eval_batch_size=eval_batch_size, val_tiles=val_tiles)
         self.store_path = store
-        self.label, self.foreground = label, foreground or []
+        checks.foreground_or_classes(foreground, classes)
+        self.label, self.foreground, self.classes = label, foreground or [], classes or []
+        self.planes = planes
         self._patch_size, self._tile_size = patch_size, tile_size or patch_size
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.patches_per_epoch, self.sampling = patches_per_epoch, sampling or RandomPatches()
@@ -114,9 +123,16 @@ class Mosaic(pl.LightningDataModule):
         if stage in ("fit", "validate"):
             size = self.patch_shape(self._views_ndim())
             division = self.split.divide(self._labelled, size, self.seed, training=stage == "fit")
+            if self.planes is not None:
+                if division.train_patches is not None:
+                    raise UserError("data.planes: choose another data.split, as this one knows no planes of volumes")
+                division = replace(division, train=plane_views(division.train, self.planes))
             if stage == "fit":
-                if self.augment is not None and len(size) != 2:
-                    raise UserError(f"data.augment works on 2D patches, not on volumes {size}: leave it out")
+                if self.augment is not None and len(size) != 2 and self.planes is None:
+                    raise UserError(
+                        f"data.augment works on 2D patches, not on volumes {size}: leave it out, or pass "
+                        "--data.planes xy"
+                    )
                 checks.large_enough(division.train, size, self.allow_small)
                 checks.has_foreground(division.train, self.allow_empty)
             self._division = division
@@ -126,12 +142,12 @@ class Mosaic(pl.LightningDataModule):
             MosaicStore(self.store_path).samples(self.predict_split)
 
     def patch_shape(self, ndim: int) -> Shape:
-        """Shape of a training patch for mosaics of ``ndim`` axes."""
-        return _shape(self._patch_size, ndim, "patch_size")
+        """Shape of a training patch for mosaics of ``ndim`` axes; one plane of a volume where planes are trained on."""
+        return sides(self._patch_size, ndim, "patch_size") if self.planes is None else only_planes(self._patch_size)
 
-    def tile_shape(self, ndim: int) -> Shape:
-        """Shape of an evaluation tile for mosaics of ``ndim`` axes."""
-        return _shape(self._tile_size, ndim, "tile_size")
+    def tile_shape(self, mosaic: MosaicView) -> Shape:
+        """Shape of an evaluation tile of ``mosaic``."""
+        return tile_of(mosaic, self._tile_size, self.planes)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """This rank's share of the epoch's patches."""
@@ -142,7 +158,8 @@ class Mosaic(pl.LightningDataModule):
         count, batch = self.patches_per_epoch, self.batch_size
         sampler = EpochSampler(sampling, division.train, size, count, batch, self.seed, rank, world)
         patches = SkippingPatches if self.on_damage == "skip" else PatchDataset
-        return make_loader(patches(division.train, size), self.num_workers, self.batch_size, sampler, ResumableLoader)
+        dataset = patches(division.train, size, flat=self.planes is not None)
+        return make_loader(dataset, self.num_workers, self.batch_size, sampler, ResumableLoader)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """In ``fit`` the cheap tiles and, in chosen epochs, the sweep over whole mosaics; in ``validate`` the sweep."""
@@ -156,9 +173,10 @@ class Mosaic(pl.LightningDataModule):
             return [self._tile_loader(division.val, size, tiles)]
         if not self._fitting():
             return [self._sweep_loader(division.val)]
-        size = self.tile_shape(len(division.val[0].shape))
-        tiles = spread_tiles(division.val, size, self.val_tiles, self.seed)
-        loaders = [self._tile_loader(division.val, size, tiles)]
+        mosaics = division.val if self.planes is None else plane_views(division.val, self.planes)
+        size = self.tile_shape(mosaics[0]) if self.planes is None else only_planes(self._tile_size)
+        tiles = spread_tiles(mosaics, size, self.val_tiles, self.seed)
+        loaders = [self._tile_loader(mosaics, size, tiles)]
         if self.full_validation_every:
             last = (self.trainer.max_epochs or 0) - 1 if self.trainer else -1
             dataset = self._sweep_dataset(division.val)
@@ -204,7 +222,7 @@ class Mosaic(pl.LightningDataModule):
 
     def _labelled(self, split: str) -> list[MosaicView]:
         samples = MosaicStore(self.store_path).samples(split)
-        return [MosaicView.of(sample, self.label, self.foreground) for sample in samples]
+        return [MosaicView.of(sample, self.label, self.foreground, self.classes) for sample in samples]
 
     def _fitting(self) -> bool:
         return self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
@@ -213,25 +231,16 @@ class Mosaic(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _tile_loader(self, mosaics: Sequence[MosaicView], size: Shape, tiles: Sequence[Tile]) -> DataLoader[Batch]:
-        dataset = TileDataset(mosaics, size, tiles, self.eval_batch_size, self.label, *self._rank_and_world())
+        flat, rank_and_world = self.planes is not None, self._rank_and_world()
+        dataset = TileDataset(mosaics, size, tiles, self.eval_batch_size, self.label, *rank_and_world, flat=flat)
         return make_loader(dataset, self.num_workers)
 
     def _sweep_dataset(self, mosaics: Sequence[MosaicView]) -> SweepDataset:
         rank, world = self._rank_and_world()
-        grids = [Grid(mosaic.shape, self.tile_shape(len(mosaic.shape)), self.overlap) for mosaic in mosaics]
+        grids = [Grid(mosaic.shape, self.tile_shape(mosaic), self.overlap) for mosaic in mosaics]
         shapes = [mosaic.shape for mosaic in mosaics]
         spans = share_rows(shapes, [shard_rows(shape) for shape in shapes], rank, world)
         return SweepDataset(mosaics, Sweep(tuple(grids), tuple(spans), self.eval_batch_size), self.label)
 
     def _sweep_loader(self, mosaics: Sequence[MosaicView]) -> DataLoader[Batch]:
         return make_loader(self._sweep_dataset(mosaics), self.num_workers)
-
-
-def _shape(side: int | list[int], ndim: int, name: str) -> Shape:
-    if isinstance(side, int):
-        if ndim != 2:
-            raise UserError(f"data.{name} {side}: mosaics of {ndim} axes need one value an axis, e.g. [8, 256, 256]")
-        return (side,) * ndim
-    if len(side) != ndim:
-        raise UserError(f"data.{name} {side} has {len(side)} values, but the mosaics have {ndim} axes")
-    return tuple(side)

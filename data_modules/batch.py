@@ -13,8 +13,8 @@ class Batch(TypedDict):
 
     Attributes:
         image: ``uint8 (B, C, [Z,] Y, X)``; after augmentation ``float32`` in grey levels 0–255.
-        mask: ``uint8 (B, [Z,] Y, X)`` with 0 background, 1 foreground, 255 ignore; absent where a sample
-            has no label.
+        mask: ``uint8 (B, [Z,] Y, X)`` with 0 background, 1 foreground, 255 ignore, or with the position of each
+            pixel's class in the list of classes; absent where a sample has no label.
         mosaic: ``int64 (B,)``, position of the patch's mosaic in the loader's list of mosaics.
         origin: ``int64 (B, D)``, first pixel of each patch in its mosaic in px; negative where the patch is padded.
         pixel_size_nm: ``float32 (B, D)``.

@@ -23,6 +23,16 @@ def fractions(**values: float) -> None:
             raise UserError(f"data.{name} must be at least 0 and below 1, got {value}")
 
 
+def foreground_or_classes(foreground: Sequence[str | int] | None, classes: Sequence[str] | None) -> None:
+    """Refuse both at once, and classes of which there is nothing to tell apart."""
+    if foreground and classes:
+        raise UserError(
+            "data.foreground makes one foreground of classes, data.classes tells them apart: pass one of them"
+        )
+    if classes is not None and not 2 <= len(classes) < 255:
+        raise UserError(f"data.classes must name the background and 1 to 253 more classes, got {list(classes)}")
+
+
 def large_enough(mosaics: Sequence[MosaicView], size: Shape, allowed: bool) -> None:
     """Refuse mosaics smaller than a training patch, unless ``allowed``."""
     small = [m for m in mosaics if any(side < extent for side, extent in zip(m.shape, size, strict=True))]

@@ -25,6 +25,7 @@ class SkippingPatches(PatchDataset):
     Args:
         mosaics: Training mosaics.
         size: Of the patch that is read, in px.
+        flat: Whether patches of volumes are single planes and become images.
     """
 
     def __getitems__(self, patches: Sequence[Patch]) -> Batch:

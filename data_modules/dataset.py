@@ -23,6 +23,7 @@ def make_batch(
     images: Sequence[NDArray[np.uint8]],
     masks: Sequence[NDArray[np.uint8]] | None,
     positions: Sequence[tuple[int, Shape, int]],
+    flat: bool = False,
 ) -> Batch:
     """Stack patches into a batch.
 
@@ -31,7 +32,10 @@ def make_batch(
         images: ``(Y, X)`` or ``(Z, Y, X)`` each.
         masks: Likewise, or ``None``.
         positions: Mosaic, origin and index of each patch.
+        flat: Whether patches of volumes are single planes and become images; their origins keep three values.
     """
+    if flat:
+        images, masks = [image[0] for image in images], masks and [mask[0] for mask in masks]
     batch = Batch(
         image=torch.from_numpy(np.stack(images)[:, None]),
         mosaic=torch.tensor([mosaic for mosaic, _, _ in positions]),
@@ -50,11 +54,12 @@ class PatchDataset(Dataset[Batch]):
     Args:
         mosaics: Training mosaics.
         size: Of the patch that is read, in px.
+        flat: Whether patches of volumes are single planes and become images.
     """
 
-    def __init__(self, mosaics: Sequence[MosaicView], size: Shape) -> None:
+    def __init__(self, mosaics: Sequence[MosaicView], size: Shape, flat: bool = False) -> None:
         self.mosaics = tuple(mosaics)
-        self.size = size
+        self.size, self.flat = size, flat
 
     def __getitems__(self, patches: Sequence[Patch]) -> Batch:
         """Read one whole batch: image ``uint8 (B, 1, Y, X)`` and mask ``uint8 (B, Y, X)``."""
@@ -68,7 +73,8 @@ class PatchDataset(Dataset[Batch]):
     def _of_step(
         self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.uint8]], patches: Sequence[Patch]
     ) -> Batch:
-        batch = make_batch(self.mosaics, images, masks, [(p.mosaic, p.origin, p.index) for p in patches])
+        positions = [(patch.mosaic, patch.origin, patch.index) for patch in patches]
+        batch = make_batch(self.mosaics, images, masks, positions, self.flat)
         # The same for all patches of a batch.
         return {**batch, "weight": patches[0].weight, "together": patches[0].together}
 
@@ -88,6 +94,7 @@ class TileDataset(Dataset[Batch]):
         label: Name of the foreground.
         rank: Of this process, which takes each ``world``-th tile.
         world: Number of processes.
+        flat: Whether tiles of volumes are single planes and become images.
     """
 
     def __init__(
@@ -99,10 +106,11 @@ class TileDataset(Dataset[Batch]):
         label: str,
         rank: int = 0,
         world: int = 1,
+        flat: bool = False,
     ) -> None:
         self.mosaics, self.label = tuple(mosaics), label
         self.sweep: Sweep | None = None
-        self._size, self._batch_size = size, batch_size
+        self._size, self._batch_size, self._flat = size, batch_size, flat
         self._tiles = tuple(enumerate(tiles))[rank::world]
 
     def __len__(self) -> int:
@@ -112,13 +120,14 @@ class TileDataset(Dataset[Batch]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         if not self._tiles:
-            return {**_nothing(self._size), "mask": torch.zeros((0, *self._size), dtype=torch.uint8)}
+            size = self._size[1:] if self._flat else self._size
+            return {**_nothing(size), "mask": torch.zeros((0, *size), dtype=torch.uint8)}
         first = index * self._batch_size
         chosen = self._tiles[first : first + self._batch_size]
         images = [self.mosaics[mosaic].read_image(origin, self._size) for _, (mosaic, origin, _) in chosen]
         masks = [self._mask(*tile) for _, tile in chosen]
         positions = [(mosaic, origin, number) for number, (mosaic, origin, _) in chosen]
-        return make_batch(self.mosaics, images, masks, positions)
+        return make_batch(self.mosaics, images, masks, positions, self._flat)
 
     def _mask(self, mosaic: int, origin: Shape, counted: tuple[slice, ...]) -> NDArray[np.uint8]:
         mask = self.mosaics[mosaic].read_mask(origin, self._size)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from data_modules.batch import IGNORE
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape
 from data_modules.store import MosaicView
@@ -147,8 +148,8 @@ def foreground_sums(mosaic: MosaicView) -> NDArray[np.int64]:
     counts = np.zeros([-(-side // BLOCK) for side in mosaic.shape], np.int64)
     for start in range(0, mosaic.shape[0], 32 * BLOCK):
         rows = min(32 * BLOCK, mosaic.shape[0] - start)
-        block = mosaic.read_mask((start, *(0,) * (ndim - 1)), (rows, *mosaic.shape[1:])) == 1
-        summed = block.astype(np.int64)
+        mask = mosaic.read_mask((start, *(0,) * (ndim - 1)), (rows, *mosaic.shape[1:]))
+        summed = ((mask != 0) & (mask != IGNORE)).astype(np.int64)
         for axis in range(ndim):
             summed = np.add.reduceat(summed, np.arange(0, summed.shape[axis], BLOCK), axis=axis)
         counts[start // BLOCK : start // BLOCK + len(summed)] = summed

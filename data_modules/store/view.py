@@ -1,4 +1,4 @@
-"""One mosaic as training and evaluation see it: grey image, binary mask, possibly a window of something larger."""
+"""One mosaic as training and evaluation see it: grey image, mask of a foreground or of classes, possibly a window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
+from data_modules.store.label_values import class_positions, class_values, foreground_values, is_one_of
 from data_modules.store.reader import ArrayRef, read
 from data_modules.store.samples import Sample
-
-_FEW = 8
-"""Values up to which comparing one by one is faster than looking them up."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +23,12 @@ class MosaicView:
         image: Grey image.
         mask: Label, or ``None`` where there is none.
         foreground: Label values that count as foreground; empty for any value but 0 and ignore.
+        classes: Label value and name of each class, the background first; empty where masks are of a foreground.
         pixel_size_nm: One value an axis.
-        start: First pixel of the window in the sample.
+        start: First pixel of the window in the sample, by the axes of this view.
         shape: Size of the window in px.
+        axes: Axis of the sample that each axis of this view is, ``None`` for one that it has not; empty where they are
+            the sample's own.
     """
 
     key: str
@@ -37,23 +38,41 @@ class MosaicView:
     pixel_size_nm: tuple[float, ...]
     start: tuple[int, ...]
     shape: tuple[int, ...]
+    classes: tuple[tuple[int, str], ...] = ()
+    axes: tuple[int | None, ...] = ()
 
     @classmethod
-    def of(cls, sample: Sample, label: str | None, foreground: Sequence[str | int] = ()) -> "MosaicView":
+    def of(
+        cls,
+        sample: Sample,
+        label: str | None,
+        foreground: Sequence[str | int] = (),
+        classes: Sequence[str] = (),
+    ) -> "MosaicView":
         """The whole of ``sample``.
 
         Args:
             sample: From a store.
             label: Name of the label to learn or score, or ``None``.
             foreground: Class names or values that count as foreground, for labels of kind ``classes``.
+            classes: Names of all classes of the label, the background first, where they are to be told apart; a pixel
+                of the mask then has the position of its class in this list.
 
         Raises:
-            UserError: if the label does not exist, has an unknown class, or needs a foreground to become binary.
+            UserError: if the label does not exist, has an unknown class, needs a foreground to become binary, or has
+                other classes than ``classes``.
         """
         mask = None if label is None else sample.label(label)
-        values = () if mask is None else _foreground_values(sample, str(label), mask, foreground)
         shape = sample.image.shape
-        return cls(sample.key, sample.image, mask, values, sample.pixel_size_nm, (0,) * len(shape), shape)
+        known: tuple[tuple[int, str], ...] = ()
+        if mask is None:
+            values: tuple[int, ...] = ()
+        elif classes:
+            known = class_values(sample.key, str(label), mask, classes)
+            values = tuple(value for value, _ in known[1:])
+        else:
+            values = foreground_values(sample.key, str(label), mask, foreground)
+        return cls(sample.key, sample.image, mask, values, sample.pixel_size_nm, (0,) * len(shape), shape, known)
 
     def window(self, start: Sequence[int], stop: Sequence[int]) -> "MosaicView":
         """The part from ``start`` to ``stop`` (exclusive), in px of this mosaic, as a mosaic of its own."""
@@ -65,6 +84,31 @@ class MosaicView:
             shape=tuple(last - first for first, last in zip(start, stop, strict=True)),
         )
 
+    def along(self, *axes: int) -> "MosaicView":
+        """The same volume with its axes in another order, as a mosaic of its own.
+
+        Args:
+            axes: Axis of this view that each axis of the new one is; ``(1, 0, 2)`` makes planes xz out of xy.
+        """
+        return replace(
+            self,
+            key=f"{self.key} ({''.join('zyx'[axis] for axis in axes)})",
+            pixel_size_nm=tuple(self.pixel_size_nm[axis] for axis in axes),
+            start=tuple(self.start[axis] for axis in axes),
+            shape=tuple(self.shape[axis] for axis in axes),
+            axes=axes,
+        )
+
+    def as_plane(self) -> "MosaicView":
+        """An image as a volume of one plane; a pixel is as thick as it is high."""
+        return replace(
+            self,
+            pixel_size_nm=(self.pixel_size_nm[0], *self.pixel_size_nm),
+            start=(0, *self.start),
+            shape=(1, *self.shape),
+            axes=(None, 0, 1),
+        )
+
     def read_image(self, origin: Sequence[int], size: Sequence[int]) -> NDArray[np.uint8]:
         """Grey levels of a patch; what lies outside the window is mirrored from inside."""
         pixels: NDArray[np.uint8] = self._read(self.image, origin, size, None)
@@ -73,6 +117,8 @@ class MosaicView:
     def read_mask(self, origin: Sequence[int], size: Sequence[int]) -> NDArray[np.uint8]:
         """Mask of a patch: 0 background, 1 foreground, 255 for ignored pixels and those outside the window.
 
+        Of a view with classes, the position of each pixel's class in their list instead of 0 and 1.
+
         Raises:
             UserError: if the mosaic has no label.
         """
@@ -80,10 +126,12 @@ class MosaicView:
             raise UserError(f"{self.key} has no label to read")
         info = self.mask.info
         values = self._read(self.mask, origin, size, info.ignore or 0)
-        if info.kind == "binary" and self.foreground == (1,):
-            mask: NDArray[np.uint8] = values
+        if self.classes:
+            mask: NDArray[np.uint8] = class_positions(values, self.classes, self.mask.what)
+        elif info.kind == "binary" and self.foreground == (1,):
+            mask = values
         else:
-            chosen = _is_one_of(values, self.foreground) if self.foreground else values != 0
+            chosen = is_one_of(values, self.foreground) if self.foreground else values != 0
             mask = chosen.view(np.uint8)
             if info.ignore is not None:
                 # 1 becomes 255, IGNORE; a boolean index takes ten times as long.
@@ -98,7 +146,7 @@ class MosaicView:
             for side, first, extent in zip(self.shape, origin, size, strict=True)
         ]
         region = [slice(s + part.start, s + part.stop) for s, part in zip(self.start, inside, strict=True)]
-        pixels = read(array, region)
+        pixels = self._read_region(array, region)
         pad = [
             (part.start - first, first + extent - part.stop)
             for part, first, extent in zip(inside, origin, size, strict=True)
@@ -110,6 +158,14 @@ class MosaicView:
             return np.pad(pixels, pad, mode="symmetric")
         return np.pad(pixels, pad, constant_values=fill)
 
+    def _read_region(self, array: ArrayRef, region: Sequence[slice]) -> NDArray[Any]:
+        if not self.axes:
+            return read(array, region)
+        of_sample = [axis for axis in self.axes if axis is not None]
+        pixels = read(array, [region[self.axes.index(axis)] for axis in range(len(of_sample))])
+        turned = np.ascontiguousarray(pixels.transpose(of_sample))
+        return turned if len(of_sample) == len(self.axes) else turned[None]
+
     def _ignore_outside(self, mask: NDArray[np.uint8], origin: Sequence[int]) -> None:
         for axis, (first, side) in enumerate(zip(origin, self.shape, strict=True)):
             rows = np.arange(first, first + mask.shape[axis])
@@ -117,34 +173,3 @@ class MosaicView:
             for row in np.flatnonzero((rows < 0) | (rows >= side)):
                 outside[axis] = slice(int(row), int(row) + 1)
                 mask[tuple(outside)] = IGNORE
-
-
-def _is_one_of(values: NDArray[Any], chosen: Sequence[int]) -> NDArray[np.bool_]:
-    if len(chosen) > _FEW:
-        return np.isin(values, np.asarray(chosen, values.dtype))
-    found: NDArray[np.bool_] = values == chosen[0]
-    for value in chosen[1:]:
-        found |= values == value
-    return found
-
-
-def _foreground_values(sample: Sample, label: str, mask: ArrayRef, names: Sequence[str | int]) -> tuple[int, ...]:
-    info = mask.info
-    assert info is not None
-    if info.kind == "binary":
-        if names and list(names) != [1]:
-            raise UserError(f"label {label!r} of {sample.key} is binary: leave out data.foreground ({list(names)})")
-        return (1,)
-    if info.kind == "instances":
-        return tuple(int(name) for name in names)
-    if not names:
-        known = ", ".join(info.classes.values())
-        raise UserError(
-            f"label {label!r} of {sample.key} has classes ({known}): say which are foreground, "
-            "e.g. --data.foreground '[mitochondrion]'"
-        )
-    values = {name: value for value, name in info.classes.items()} | {value: value for value in info.classes}
-    unknown = [name for name in names if name not in values]
-    if unknown:
-        raise UserError(f"label {label!r} of {sample.key} has no class {unknown}; it has {dict(info.classes)}")
-    return tuple(values[name] for name in names)

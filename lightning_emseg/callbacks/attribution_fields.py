@@ -13,6 +13,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from data_modules.batch import Batch
+from data_modules.errors import UserError
 from data_modules.grid import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.area import NORMALISATION, THRESHOLDS
@@ -88,6 +89,15 @@ class AttributionFields(pl.Callback):
         self._seen = self._spent = 0.0
         self._began = self._validated_s = 0.0
         self._postponed = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse what has several classes.
+
+        Raises:
+            UserError: because fields are of one foreground's probability.
+        """
+        if isinstance(pl_module, SegmentationMixin) and pl_module.outputs.classes:
+            raise UserError("AttributionFields is of one foreground: leave it out where model.classes are told apart")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the time."""

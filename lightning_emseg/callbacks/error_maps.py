@@ -22,7 +22,8 @@ class ErrorMaps(pl.Callback):
 
     For every whole mosaic: image, truth, probability and errors as in Figure 6 of the U-RISC papers, the worst regions
     in full resolution, breaks (gaps in a true membrane) and spurious membranes with place and size. Errors within a
-    tolerance, which are of thickness, are told apart from real ones. Mosaics are shared out over ranks.
+    tolerance, which are of thickness, are told apart from real ones. Mosaics are shared out over ranks. Nothing is
+    written of several classes, of which these errors are not defined.
 
     Args:
         tolerance_nm: Distance from the other's foreground up to which an error is one of thickness.
@@ -39,7 +40,7 @@ class ErrorMaps(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Have whole maps kept until the end."""
         if stage in ("validate", "test") and isinstance(pl_module, SegmentationMixin):
-            pl_module.keeps_maps = True
+            pl_module.keeps_maps = pl_module.keeps_maps or not pl_module.outputs.classes
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write ``errors-validate/``; nothing in a fit."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
@@ -18,10 +17,11 @@ from lightning_emseg.inference.stitching import StitchedRows
 from lightning_emseg.metrics.pixel import level_of
 from lightning_emseg.modules.evaluation import datasets_of
 from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.report.class_overlay import class_comparison
 from lightning_emseg.report.overlay import Picture, comparison, save, stack
 
 _Tile = tuple[Picture, Picture, Picture]
-"""Image, truth and probability, each ``uint8 (Y, X)``."""
+"""Image, truth and prediction (a probability or classes), each ``uint8 (Y, X)``."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class _CropRows:
     Attributes:
         mosaic: Position of the mosaic in its list.
         first: First row, in px of the crop.
-        probability: ``uint8 (rows, X)``.
+        predicted: ``uint8 (rows, X)``, probability or classes.
     """
 
     mosaic: int
     first: int
-    probability: Picture
+    predicted: Picture
 
 
 class Overlays(pl.Callback):
-    """Draws image, truth, probability and coloured errors.
+    """Draws image, truth, prediction and coloured errors.
 
     In ``fit`` the first validation tiles go to ``figures/validation.png`` after every validation; in ``validate`` and
-    ``test`` the middle of the first mosaics goes to ``figures/<verb>-<mosaic>.png``. Mosaics of two axes only. Rank 0
-    draws what all ranks have predicted.
+    ``test`` the middle of the first mosaics goes to ``figures/<verb>-<mosaic>.png``. Of volumes only tiles that are
+    planes are drawn. Rank 0 draws what all ranks have predicted.
 
     Args:
         tiles: Number of tiles, or of mosaics.
@@ -91,11 +91,10 @@ class Overlays(pl.Callback):
         """Keep what will be drawn."""
         self._keep_rows(trainer.test_dataloaders, dataloader_idx, outputs)
 
-    def _keep_tiles(self, batch: Batch, probability: Tensor) -> None:
+    def _keep_tiles(self, batch: Batch, predicted: Tensor) -> None:
         for place, number in enumerate(batch["index"].tolist()):
-            if number < self.tiles and probability.ndim == 3:
-                quantised = (probability[place].float() * 255).round().to(torch.uint8)
-                parts = (batch["image"][place, 0], batch["mask"][place], quantised)
+            if number < self.tiles and predicted.ndim == 3:
+                parts = (batch["image"][place, 0], batch["mask"][place], predicted[place])
                 self._tiles[number] = tuple(part.cpu().numpy() for part in parts)  # type: ignore[assignment]
 
     def _keep_rows(self, loaders: Any, loader: int, finished: list[StitchedRows]) -> None:
@@ -107,7 +106,8 @@ class Overlays(pl.Callback):
             first = max(origin[0], rows.start)
             last = min(origin[0] + size[0], rows.start + len(rows.probability))
             if first < last:
-                part = rows.probability[first - rows.start : last - rows.start, origin[1] : origin[1] + size[1]]
+                predicted = rows.probability if rows.classes is None else rows.classes
+                part = predicted[first - rows.start : last - rows.start, origin[1] : origin[1] + size[1]]
                 # A copy, as a slice would keep the whole width of the mosaic.
                 self._rows.append(_CropRows(rows.mosaic, first - origin[0], part.numpy().copy()))
 
@@ -131,7 +131,7 @@ class Overlays(pl.Callback):
 
         def draw() -> None:
             if tiles:
-                pictures = [comparison(*tiles[number], level=_level(module)) for number in sorted(tiles)]
+                pictures = [_picture(module, *tiles[number]) for number in sorted(tiles)]
                 _publish(trainer, "validation", stack(pictures))
             if rows:
                 self._draw_mosaics(trainer, module, verb, loaders, rows)
@@ -146,10 +146,10 @@ class Overlays(pl.Callback):
             origin, size = self._window(mosaics[index].shape)
             crop = np.zeros(size, np.uint8)
             for part in (part for part in rows if part.mosaic == index):
-                crop[part.first : part.first + len(part.probability)] = part.probability
+                crop[part.first : part.first + len(part.predicted)] = part.predicted
             image, truth = mosaics[index].read_image(origin, size), mosaics[index].read_mask(origin, size)
             name = f"{verb}-{mosaics[index].key.replace('/', '-')}"
-            _publish(trainer, name, comparison(image, truth, crop, _level(module)))
+            _publish(trainer, name, _picture(module, image, truth, crop))
 
 
 def _publish(trainer: pl.Trainer, name: str, picture: Picture) -> None:
@@ -166,6 +166,8 @@ def log_picture(logger: Logger, name: str, picture: Picture, step: int) -> None:
         logger.log_image(name, [picture], step)
 
 
-def _level(module: pl.LightningModule) -> int:
+def _picture(module: pl.LightningModule, image: Picture, truth: Picture, predicted: Picture) -> Picture:
     assert isinstance(module, SegmentationMixin)
-    return level_of(float(module.threshold))
+    if module.outputs.classes:
+        return class_comparison(image, truth, predicted, module.outputs.classes)
+    return comparison(image, truth, predicted, level_of(float(module.threshold)))

@@ -26,6 +26,9 @@ from lightning_emseg.modules.mixin import SegmentationMixin
 class PredictionWriter(pl.Callback):
     """Writes what ``predict`` produces: per sample the probability (``uint8``) as image and the mask as label.
 
+    Of several classes the mask has the position of the most probable one, with their names in the label's attributes,
+    and the probability is that of any class but the background.
+
     The store has the layout of the data stores, so it can be inspected, verified and viewed like them. A run that was
     killed is continued by the same command, from the last complete row of shards of every rank.
 
@@ -33,7 +36,8 @@ class PredictionWriter(pl.Callback):
         out: Path of the store; needed by ``predict`` and by nothing else.
         overwrite: Whether samples of an existing store are replaced.
         export: Also write the masks as ``png`` or ``tiff`` into the folder ``<out>-<export>/<split>/``.
-        polarity: Whether foreground is ``dark`` (0 on 255, as U-RISC and ISBI 2012 want it) or ``bright`` there.
+        polarity: Whether foreground is ``dark`` (0 on 255, as U-RISC and ISBI 2012 want it) or ``bright`` there; masks
+            of classes keep their values.
     """
 
     def __init__(
@@ -68,7 +72,8 @@ class PredictionWriter(pl.Callback):
         assert data.sweep is not None
         self._level = level_of(float(module.threshold))
         provenance = self._provenance(trainer, module, data)
-        store = PredictionStore(Path(str(self.out)), data.mosaics, data.label, provenance, self.overwrite)
+        classes = module.outputs.classes
+        store = PredictionStore(Path(str(self.out)), data.mosaics, data.label, provenance, self.overwrite, classes)
         # One rank looks and tells the others, who would otherwise see what it has begun meanwhile.
         earlier = from_first_rank(store.survey)
         done = [found.rows if found else () for found in earlier]

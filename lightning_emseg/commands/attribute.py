@@ -178,6 +178,8 @@ def _check(
     step: int,
     windows: int | None,
 ) -> None:
+    if module.outputs.classes:
+        raise UserError(f"the network tells {len(module.outputs.classes)} classes apart: fields are of one foreground")
     if module.in_channels != 1:
         raise UserError(f"the network takes {module.in_channels} channels, and mosaics have one: it cannot be studied")
     uneven = [side for side in resized or () if side % module.stride]

@@ -22,7 +22,7 @@ def export_masks(samples: Sequence[Path], folder: Path, picture: Format, polarit
         samples: Folders ``<store>/<split>/<sample>``.
         folder: Made where it does not exist; pictures in it are replaced.
         picture: File format; 3D masks become multi-page TIFF and cannot be PNG.
-        polarity: ``dark`` writes foreground as 0 on 255, ``bright`` as 255 on 0.
+        polarity: ``dark`` writes foreground as 0 on 255, ``bright`` as 255 on 0; classes keep their values.
 
     Returns:
         ``folder``.
@@ -31,8 +31,9 @@ def export_masks(samples: Sequence[Path], folder: Path, picture: Format, polarit
         split, name = path.parts[-2:]
         sample = MosaicStore(path.parents[1]).sample(f"{split}/{name}")
         label = next(iter(sample.labels.values()))
-        mask = read(label, [slice(0, side) for side in label.shape]) == 1
-        pixels = np.where(mask == (polarity == "bright"), 255, 0).astype(np.uint8)
+        pixels = read(label, [slice(0, side) for side in label.shape])
+        if label.info is None or label.info.kind == "binary":
+            pixels = np.where((pixels == 1) == (polarity == "bright"), 255, 0).astype(np.uint8)
         target = folder / split / f"{name}.{picture}"
         target.parent.mkdir(parents=True, exist_ok=True)
         if picture == "tiff":

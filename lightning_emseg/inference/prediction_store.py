@@ -35,10 +35,12 @@ class PredictionStore:
     Args:
         out: Path of the store.
         mosaics: What is predicted.
-        label: Name of the foreground.
+        label: Name of the mask: the foreground's, or the classes'.
         provenance: For each mosaic everything that its prediction depends on; JSON-ready and the same in every run
             with the same settings.
         overwrite: Whether predictions with another provenance, and finished ones, are replaced.
+        classes: Names of the values of masks, the background first; empty where masks are of one foreground. The
+            probability is that of any class but the first.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class PredictionStore:
         label: str,
         provenance: Sequence[Provenance],
         overwrite: bool = False,
+        classes: Sequence[str] = (),
     ) -> None:
+        self._info = LabelInfo("classes", dict(enumerate(classes))) if classes else LabelInfo("binary")
         self._out, self._mosaics, self._label, self._overwrite = out, tuple(mosaics), label, overwrite
         self._provenance = [dict(record) for record in provenance]
         self._samples: dict[int, tuple[SampleWriter, ArrayWriter]] = {}
@@ -110,14 +114,14 @@ class PredictionStore:
             attach=role == "guest",
             resume=resume,
         )
-        return sample, sample.add_label(self._label, LabelInfo("binary"), provenance=provenance)
+        return sample, sample.add_label(self._label, self._info, provenance=provenance)
 
     def write(self, rows: StitchedRows, level: int) -> None:
         """Write finished rows while the caller goes on; at most one band waits.
 
         Args:
             rows: Next rows of their mosaic's span.
-            level: Lowest quantised probability that is foreground.
+            level: Lowest quantised probability that is foreground, where there is one foreground.
 
         Raises:
             UserError: if this or an earlier band could not be written.
@@ -128,7 +132,7 @@ class PredictionStore:
     def _write(self, rows: StitchedRows, level: int) -> None:
         sample, label = self._samples[rows.mosaic]
         probability = rows.probability.numpy()
-        mask = (probability >= level).astype(np.uint8)
+        mask = (probability >= level).astype(np.uint8) if rows.classes is None else rows.classes.numpy()
         if rows.invalid is not None:
             mask[rows.invalid.numpy()] = IGNORE
         sample.image.write(probability)

@@ -23,6 +23,8 @@ class StitchedRows:
         invalid: ``bool``, same shape: pixels that a tile with NaN or infinity contributes to; their probability
             is 0. ``None`` where there are none.
         failed: Origins of the tiles with NaN or infinity that were found since the rows before.
+        classes: ``uint8``, same shape: positions of the most probable classes, where tiles have a map for each; the
+            probability is then that of any class but the first. ``None`` of a single foreground.
     """
 
     mosaic: int
@@ -31,6 +33,7 @@ class StitchedRows:
     last: bool
     invalid: Tensor | None = None
     failed: tuple[Shape, ...] = ()
+    classes: Tensor | None = None
 
 
 class RowStitcher:
@@ -43,11 +46,15 @@ class RowStitcher:
         span: Rows to be produced.
         blend: Weights.
         device: Where tiles are blended.
+        classes: Maps of a tile, of which the first is that of the background; ``None`` for one map, of the foreground.
     """
 
-    def __init__(self, grid: Grid, span: RowSpan, blend: Blend, device: torch.device) -> None:
+    def __init__(
+        self, grid: Grid, span: RowSpan, blend: Blend, device: torch.device, classes: int | None = None
+    ) -> None:
         self._grid, self._span, self._device = grid, span, device
-        self._band = TileBand(grid, blend, device, scale=255, offset=0.5)
+        self._classes = classes
+        self._bands = [TileBand(grid, blend, device, scale=255, offset=0.5) for _ in range(classes or 1)]
         self._top: int | None = None
         self._unchecked: list[tuple[Shape, Tensor]] = []
         self._failed: list[Shape] = []
@@ -58,16 +65,18 @@ class RowStitcher:
 
         Args:
             origins: First pixels of the tiles.
-            probabilities: ``(n, *tile)``, 0–1.
+            probabilities: ``(n, *tile)``, 0–1, or ``(n, classes, *tile)``.
         """
+        maps = probabilities if self._classes else probabilities[:, None]
         # A mosaic smaller than its tile: what was padded is cut off.
-        inside = probabilities.float()[(slice(None), *(slice(0, side) for side in self._grid.shape))]
+        inside = maps.float()[(slice(None), slice(None), *(slice(0, side) for side in self._grid.shape))]
         for origin, tile in zip(origins, inside, strict=True):
             if self._top is None:
                 self._top = origin[0]
             if origin[0] > self._top:
                 yield from self._emit(origin[0], last=False)
-            self._band.add(origin, tile)
+            for band, part in zip(self._bands, tile, strict=True):
+                band.add(origin, part)
             # One number a tile, finite unless a pixel is not. It is looked at when rows come out: nothing waits here.
             self._unchecked.append((origin, tile.sum()))
 
@@ -81,27 +90,37 @@ class RowStitcher:
         start, end = max(self._top, self._span.start), min(stop, self._span.stop)
         self._drop(self._top, min(start, stop))
         if start < end:
-            probability, invalid = self._quantised(start, end), self._invalid(start, end)
+            probability, classes = self._quantised(start, end)
+            invalid = self._invalid(start, end)
             if invalid is not None:
                 probability[invalid] = 0
             failed = tuple(self._failed[self._reported :])
             self._reported = len(self._failed)
-            yield StitchedRows(self._span.mosaic, start, probability, last, invalid, failed)
+            yield StitchedRows(self._span.mosaic, start, probability, last, invalid, failed, classes)
         self._drop(max(start, end), stop)
         self._top = stop
 
     def _drop(self, start: int, stop: int) -> None:
-        for _ in self._band.take(start, stop):
-            pass
+        for band in self._bands:
+            for _ in band.take(start, stop):
+                pass
 
-    def _quantised(self, start: int, stop: int) -> Tensor:
-        """``uint8`` on the CPU."""
-        levels = torch.empty((stop - start, *self._grid.shape[1:]), dtype=torch.uint8, device=self._device)
+    def _quantised(self, start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Probability and, of several classes, the most probable one; ``uint8`` on the CPU."""
+        shape = (stop - start, *self._grid.shape[1:])
+        levels = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        classes = torch.empty_like(levels) if self._classes else None
         at = 0
-        for rows in self._band.take(start, stop):
-            levels[at : at + len(rows)] = rows
-            at += len(rows)
-        return levels.cpu()
+        for parts in zip(*(band.take(start, stop) for band in self._bands), strict=True):
+            into = slice(at, at + len(parts[0]))
+            if classes is None:
+                levels[into] = parts[0]
+            else:
+                # Of 255 · p + ½, cut off to whole levels: the background's becomes 255 · (1 − p) + ½.
+                levels[into] = (256 - parts[0]).clamp(0, 255)
+                classes[into] = torch.stack(parts).argmax(dim=0)
+            at = into.stop
+        return levels.cpu(), None if classes is None else classes.cpu()
 
     def _check(self) -> None:
         finite = torch.stack([total for _, total in self._unchecked]).isfinite().tolist() if self._unchecked else []
@@ -127,10 +146,11 @@ class SweepStitcher:
         sweep: As in the loader's dataset.
         blend: Weights.
         device: Where tiles are blended.
+        classes: Maps of a tile, of which the first is that of the background; ``None`` for one map, of the foreground.
     """
 
-    def __init__(self, sweep: Sweep, blend: Blend, device: torch.device) -> None:
-        self._sweep, self._blend, self._device = sweep, blend, device
+    def __init__(self, sweep: Sweep, blend: Blend, device: torch.device, classes: int | None = None) -> None:
+        self._sweep, self._blend, self._device, self._classes = sweep, blend, device, classes
         self._spans = iter(sweep.spans)
         self._stitcher: RowStitcher | None = None
         self._missing = 0
@@ -140,12 +160,13 @@ class SweepStitcher:
 
         Args:
             origins: First pixels of the tiles.
-            probabilities: ``(n, *tile)``, 0–1.
+            probabilities: ``(n, *tile)``, 0–1, or ``(n, classes, *tile)``.
         """
         if self._stitcher is None:
             span = next(self._spans)
             self._missing = sum(len(run.origins) for run in self._sweep.runs(span))
-            self._stitcher = RowStitcher(self._sweep.grids[span.mosaic], span, self._blend, self._device)
+            grid = self._sweep.grids[span.mosaic]
+            self._stitcher = RowStitcher(grid, span, self._blend, self._device, self._classes)
         yield from self._stitcher.add(origins, probabilities)
         self._missing -= len(origins)
         if not self._missing:

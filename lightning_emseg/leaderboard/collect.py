@@ -31,7 +31,7 @@ def collect(run: Path) -> Result:
     packages = environment.get("packages") or {}
     return Result(
         found,
-        float(scores["threshold"]),
+        float("nan" if scores["threshold"] is None else scores["threshold"]),
         str(scores["criterion"]),
         {name: packages[name] for name in _PACKAGES if name in packages},
         str((environment.get("git") or {}).get("commit") or ""),

@@ -44,8 +44,9 @@ class ScoreTable:
     """Scores of whole mosaics.
 
     Attributes:
-        label: Name of the foreground class.
-        threshold: Probability from which on a pixel counts as foreground, 0–1.
+        label: Name of the foreground class; ``mean`` for the mean over several.
+        threshold: Probability from which on a pixel counts as foreground, 0–1; NaN where the most probable class
+            counts.
         criterion: How the threshold was chosen, and on what.
         rows: Scores by mosaic.
         curves: Means over mosaics by threshold level 0–255, from :func:`mean_curves`.
@@ -69,7 +70,7 @@ class ScoreTable:
         """JSON-ready form in full precision; what does not exist or is infinite is ``null``, as JSON has neither."""
         return {
             "label": self.label,
-            "threshold": self.threshold,
+            "threshold": _or_none(self.threshold),
             "criterion": self.criterion,
             "mean": {name: _or_none(value.mean) for name, value in self.summary.items()},
             "se": {name: value.se for name, value in self.summary.items()},

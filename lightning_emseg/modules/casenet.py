@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from data_modules.errors import UserError
 from lightning_emseg import networks
 from lightning_emseg.modules.mixin import SegmentationMixin
 
@@ -19,5 +20,7 @@ class CASENet(SegmentationMixin):
     def __init__(
         self, encoder: str = "resnet152", in_channels: int = 1, fusion_batch_norm: bool = False, **kwargs: Any
     ) -> None:
+        if kwargs.get("classes"):
+            raise UserError("CASENet has one map, of a membrane: leave model.classes out")
         network = networks.CASENet(encoder, in_channels, fusion_batch_norm=fusion_batch_norm)
         super().__init__(network, in_channels=in_channels, stride=network.stride, **kwargs)

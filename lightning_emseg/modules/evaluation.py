@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -17,9 +18,10 @@ from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.mosaic_maps import MosaicMaps
 from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
 from lightning_emseg.metrics.comparison import Comparison
-from lightning_emseg.metrics.histogram import Counts, MosaicHistograms
+from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
-from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows
+from lightning_emseg.metrics.table import ScoreTable
+from lightning_emseg.modules.outputs import Outputs
 
 NonFinite = Literal["stop", "mark"]
 
@@ -43,31 +45,36 @@ class TileScores:
 
     Args:
         data: The loader's dataset.
+        outputs: What is counted.
         device: Of the module.
     """
 
-    def __init__(self, data: EvaluationData, device: torch.device) -> None:
-        self.label = data.label
-        self._histograms = MosaicHistograms(len(data.mosaics)).to(device)
+    def __init__(self, data: EvaluationData, outputs: Outputs, device: torch.device) -> None:
+        self.label, self._outputs = data.label, outputs
+        self._counts = outputs.counts(len(data.mosaics)).to(device)
         # Not Lightning's `log(sync_dist=True)`, which hangs when a rank has no tile and so nothing to log.
         self._loss = MeanMetric().to(device)
 
-    def update(self, batch: Batch, probability: Tensor, loss: Tensor) -> None:
+    def update(self, batch: Batch, probability: Tensor, loss: Tensor) -> Tensor:
         """Count the pixels of a batch.
 
         Args:
             batch: Tiles with their masks.
-            probability: ``(B, *tile)``, 0–1.
+            probability: ``(B, *tile)``, 0–1, or ``(B, C, *tile)``.
             loss: Mean loss of the batch.
+
+        Returns:
+            What was counted, ``uint8 (B, *tile)``: quantised probabilities, or the most probable classes.
         """
         self._loss.update(loss, weight=len(probability))
-        quantised = (probability.float() * 255).round().to(torch.uint8)
+        counted = self._outputs.counted(probability)
         for index, mosaic in enumerate(batch["mosaic"].tolist()):
-            self._histograms.update(mosaic, quantised[index], batch["mask"][index])
+            self._counts.update(mosaic, counted[index], batch["mask"][index])
+        return counted
 
     def counts(self) -> Counts:
-        """Histograms ``int64 (mosaics, 2, 256)`` over all ranks."""
-        counts, _ = self._histograms.compute()
+        """Counts of each mosaic over all ranks."""
+        counts: Counts = self._counts.compute()[0]
         return counts
 
     def loss(self) -> float:
@@ -80,6 +87,7 @@ class MosaicScores:
 
     Args:
         data: The loader's dataset.
+        outputs: What is counted.
         blend: Weights of overlapping tiles.
         device: Of the module.
         score: Whether truth is read and counted; without it rows are only stitched.
@@ -94,6 +102,7 @@ class MosaicScores:
     def __init__(
         self,
         data: EvaluationData,
+        outputs: Outputs,
         blend: Blend,
         device: torch.device,
         score: bool = True,
@@ -104,16 +113,17 @@ class MosaicScores:
         self.maps = maps
         self.label, self._mosaics, self._score = data.label, data.mosaics, score
         self._sweep, self._non_finite = data.sweep, non_finite
-        self._stitcher = SweepStitcher(data.sweep, blend, device)
+        self._outputs = outputs
+        self._stitcher = SweepStitcher(data.sweep, blend, device, len(outputs.classes) or None)
         self.marked: dict[str, list[Shape]] = {}
-        self._histograms = MosaicHistograms(len(data.mosaics)).to(device)
+        self._counts = outputs.counts(len(data.mosaics)).to(device)
 
     def update(self, batch: Batch, probability: Tensor) -> list[StitchedRows]:
         """Blend a batch in and count the rows that it finishes.
 
         Args:
             batch: One run of tiles.
-            probability: ``(B, *tile)``, 0–1.
+            probability: ``(B, *tile)``, 0–1, or ``(B, C, *tile)``.
 
         Returns:
             The finished rows.
@@ -132,7 +142,7 @@ class MosaicScores:
         for rows in finished if self._score else ():
             mosaic = self._mosaics[rows.mosaic]
             truth = mosaic.read_mask((rows.start, *(0,) * (len(mosaic.shape) - 1)), rows.probability.shape)
-            self._histograms.update(rows.mosaic, rows.probability, torch.from_numpy(truth))
+            self._counts.update(rows.mosaic, self._outputs.counted_rows(rows), torch.from_numpy(truth))
         return finished
 
     def _measure(self, metrics: Sequence[MosaicMetric], keys: Sequence[str], level: int) -> list[dict[str, float]]:
@@ -161,8 +171,8 @@ class MosaicScores:
         self.marked.setdefault(key, []).extend(rows.failed)
 
     def counts(self) -> tuple[list[str], Counts, dict[str, tuple[int, int]]]:
-        """Complete mosaics with their histograms, and the pixels seen and wanted of those that are not complete."""
-        counts, seen = self._histograms.compute()
+        """Complete mosaics with their counts, and the pixels seen and wanted of those that are not complete."""
+        counts, seen = self._counts.compute()
         wanted = [_pixels(mosaic) for mosaic in self._mosaics]
         complete = [index for index, pixels in enumerate(wanted) if seen[index] == pixels]
         partial = {
@@ -187,12 +197,12 @@ class MosaicScores:
                 "so this mosaic is not scored",
                 stacklevel=2,
             )
-        rows = score_rows(keys, counts, self.label, level)
-        if metrics:
-            assert self.maps is not None
-            more = self._measure(metrics, keys, level)
-            rows = {key: {**rows[key], **found} for key, found in zip(keys, more, strict=True)}
-        return ScoreTable(self.label, level / 255, criterion, rows, mean_curves(counts), partial)
+        table = self._outputs.table(keys, counts, self.label, level, criterion, partial)
+        if not metrics:
+            return table
+        more = self._measure(metrics, keys, level)
+        rows = {key: {**table.rows[key], **found} for key, found in zip(keys, more, strict=True)}
+        return replace(table, rows=rows)
 
 
 def _not_finite(key: str, origins: Sequence[Shape], tile: Shape, scoring: bool) -> str:
@@ -219,3 +229,22 @@ def _pixels(mosaic: MosaicView) -> int:
 def datasets_of(loaders: Any) -> list[EvaluationData]:
     """The datasets behind Lightning's ``trainer.*_dataloaders``, one or several."""
     return [loader.dataset for loader in (loaders if isinstance(loaders, list | tuple) else [loaders])]
+
+
+def check_classes(classes: Sequence[str], datasets: Sequence[EvaluationData]) -> None:
+    """Refuse masks of other classes than the network's.
+
+    Args:
+        classes: Of the network, in the order of its maps; empty for one foreground.
+        datasets: With labels, or without any.
+
+    Raises:
+        UserError: naming both.
+    """
+    for mosaic in (mosaic for data in datasets for mosaic in data.mosaics if mosaic.mask is not None):
+        named = [name for _, name in mosaic.classes]
+        if named != list(classes):
+            raise UserError(
+                f"model.classes are {list(classes) or 'not given'} but the masks of {mosaic.key} have "
+                f"{named or 'one foreground'}: pass the same list as --model.classes and --data.classes"
+            )

@@ -9,6 +9,7 @@ from lightning_emseg.distributed import from_first_rank, wait_for_all
 from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.mosaic_maps import MosaicMaps
 from lightning_emseg.modules.evaluation import EvaluationData, MosaicScores, TileScores
+from lightning_emseg.modules.outputs import Outputs
 
 
 class Evaluations:
@@ -58,24 +59,32 @@ class Evaluations:
                 self.maps.remove()
 
 
-def begun(datasets: Sequence[EvaluationData], blend: Blend, device: torch.device, maps: Path | None) -> Evaluations:
+def begun(
+    datasets: Sequence[EvaluationData], outputs: Outputs, blend: Blend, device: torch.device, maps: Path | None
+) -> Evaluations:
     """Evaluations of validation or test, before the first batch; every rank calls this.
 
     Args:
         datasets: The loaders', whose sweep says whether whole mosaics or tiles are scored.
+        outputs: What is counted.
         blend: Weights of overlapping tiles.
         device: Of the module.
         maps: Folder for whole probability maps of mosaics, which the first rank creates; ``None`` where nothing asks
             for them.
     """
     return Evaluations(
-        *(TileScores(data, device) if data.sweep is None else _whole(data, blend, device, maps) for data in datasets)
+        *(
+            TileScores(data, outputs, device) if data.sweep is None else _whole(data, outputs, blend, device, maps)
+            for data in datasets
+        )
     )
 
 
-def _whole(data: EvaluationData, blend: Blend, device: torch.device, folder: Path | None) -> MosaicScores:
+def _whole(
+    data: EvaluationData, outputs: Outputs, blend: Blend, device: torch.device, folder: Path | None
+) -> MosaicScores:
     maps = None
     if folder is not None:
         maps = MosaicMaps(folder, [mosaic.shape for mosaic in data.mosaics])
         from_first_rank(maps.create)
-    return MosaicScores(data, blend, device, maps=maps)
+    return MosaicScores(data, outputs, blend, device, maps=maps)

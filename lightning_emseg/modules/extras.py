@@ -28,7 +28,7 @@ _TRIAL_PX = 128
 
 
 def with_extras(
-    network: Any, hypercolumns: bool, scales: Sequence[float] | None, in_channels: int
+    network: Any, hypercolumns: bool, scales: Sequence[float] | None, in_channels: int, maps: int = 1
 ) -> tuple[nn.Module, int]:
     """Wrap an smp network as configured, and freeze the weights that it does not use.
 
@@ -37,6 +37,7 @@ def with_extras(
         hypercolumns: Whether the head sees the outputs of all decoder blocks (Hariharan et al. 2015).
         scales: Scales of the input that are predicted and fused (Chen et al. 2016), or ``None``.
         in_channels: Channels of its input.
+        maps: That it returns.
 
     Returns:
         The network and the multiple that the sides of its input must have.
@@ -46,7 +47,7 @@ def with_extras(
         network = Hypercolumns(network)
     if scales:
         stride = max(stride, 1)
-        network = MultiScaleInput(network, tuple(scales), stride=stride)
+        network = MultiScaleInput(network, tuple(scales), maps, stride)
     _freeze_unused(network, in_channels, stride)
     return network, stride
 

@@ -1,7 +1,8 @@
 """Names and values of the scores that modules log."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from lightning_emseg.metrics.confusion import class_scores
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.pixel import Values, average_precision, confusion_at
 from lightning_emseg.metrics.table import ScoreTable
@@ -30,6 +31,21 @@ def tile_scores(counts: Counts, level: int, loss: float) -> dict[str, float]:
         "threshold": level / 255,
     }
     return {f"val_tiles/{name}": float(value) for name, value in values.items()}
+
+
+def class_tile_scores(counts: Counts, classes: Sequence[str], loss: float) -> dict[str, float]:
+    """``val_tiles/*``: means over all classes but the background, and the IoU of each, of all tiles pooled.
+
+    Args:
+        counts: ``int64 (C, C)``, a row for each true class.
+        classes: Names, the background first.
+        loss: Mean loss of a tile.
+    """
+    found = class_scores(counts, classes)
+    short = {name.removeprefix("mean_"): value for name, value in found.items() if name.startswith("mean_")}
+    ious = {f"{name}_iou": found[f"{name}_iou"] for name in ("background", *classes[1:])}
+    values = {"loss": loss, **short, "background_f1": found["background_f1"], **ious}
+    return {f"val_tiles/{name}": value for name, value in values.items()}
 
 
 def mosaic_scores(verb: str, table: ScoreTable, columns: Collection[str]) -> dict[str, float]:

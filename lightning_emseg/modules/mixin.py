@@ -11,21 +11,21 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from data_modules.batch import Batch
+from data_modules.errors import UserError
 from lightning_emseg import checkpoints
 from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.mosaic_maps import MosaicMaps
 from lightning_emseg.inference.stitching import StitchedRows
 from lightning_emseg.inference.symmetry import Views, averaged
-from lightning_emseg.losses import FocalDiceLoss
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
 from lightning_emseg.metrics.pixel import level_of
 from lightning_emseg.metrics.table import ScoreTable
-from lightning_emseg.metrics.threshold import Criterion, choose_level
-from lightning_emseg.modules.evaluation import MosaicScores, NonFinite, datasets_of
+from lightning_emseg.metrics.threshold import Criterion
+from lightning_emseg.modules.evaluation import MosaicScores, NonFinite, check_classes, datasets_of
 from lightning_emseg.modules.evaluations import Evaluations, begun
 from lightning_emseg.modules.grey_input import GreyInput
-from lightning_emseg.modules.logged_scores import mosaic_scores, tile_scores
+from lightning_emseg.modules.logged_scores import mosaic_scores
 from lightning_emseg.modules.monitors import check_monitors
 
 
@@ -36,10 +36,10 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
     ``test/*`` (whole mosaics, mean over mosaics).
 
     Args:
-        network: Maps ``float (B, C, *S)`` to logits ``(B, 1, *S)``.
+        network: Maps ``float (B, C, *S)`` to logits ``(B, K, *S)``.
         in_channels: Channels that the network takes.
         stride: Multiple that the sides of an input must have.
-        loss: Of logits and masks; focal + dice (Shi et al. 2021, eqs. 1–2) by default.
+        loss: Of logits and masks; focal + dice (Shi et al. 2021, eqs. 1–2) by default, cross-entropy of classes.
         optimizer: Adam with 1e-3 by default.
         lr_scheduler: None by default.
         lr_interval: Whether the scheduler steps after every ``epoch`` or every ``step``.
@@ -56,6 +56,10 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
             checkpoints are the same with and without.
         metrics: Of whole mosaics, as ``VRand`` and ``SurfaceDistances``; logged as ``val/<column>`` wherever whole
             mosaics are validated, and as ``test/<column>``.
+        classes: Names of all classes to tell apart, the background first, as in ``data.classes``; none for a single
+            foreground. Scores are then the means over all classes but the background, and the IoU of each.
+        orthoplane: Whether a network of images predicts volumes along xy, xz and yz planes (the mean of the three),
+            where tiles have more than one plane, and not along xy alone.
 
     Attributes:
         keeps_maps: Whether whole probability maps are kept on disk until the end of ``validate`` and ``test``; a
@@ -82,14 +86,20 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         start_from: str | None = None,
         compile: bool = False,
         metrics: list[MosaicMetric] | None = None,
+        classes: list[str] | None = None,
+        orthoplane: bool = False,
     ) -> None:
-        super().__init__(network, in_channels, stride, grey_mean, grey_std)
+        super().__init__(network, in_channels, stride, grey_mean, grey_std, classes, orthoplane)
+        if metrics and classes:
+            raise UserError(
+                "model.metrics are of one foreground: leave them out, or choose one class by data.foreground"
+            )
         parts = ["network", "stride", "loss", "optimizer", "lr_scheduler", "compile", "metrics"]
         self.save_hyperparameters(ignore=parts)
         self.compiled = compile
         if compile:
             self.network.compile()  # in place: `torch.compile(network)` would rename the keys of checkpoints
-        self.loss = loss or FocalDiceLoss()
+        self.loss = loss or self.outputs.default_loss()
         self.make_optimizer, self.make_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.threshold_criterion: Criterion = threshold_criterion
         self.blend: Blend = blend
@@ -109,6 +119,10 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         check_monitors(self.trainer)
         if not self.trainer.ckpt_path:
             self.initialise_weights()
+
+    def on_train_start(self) -> None:
+        """Refuse masks of other classes than the network's; the loaders are there only now."""
+        check_classes(self.outputs.classes, datasets_of(self.trainer.train_dataloader))
 
     def initialise_weights(self) -> None:
         """Take over weights before training begins; architectures with pretrained parts extend this."""
@@ -147,12 +161,16 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
     def _begin(self, loaders: object) -> None:
         maps = Path(self.trainer.default_root_dir) / "maps"
         kept = maps if self.keeps_maps and not self.trainer.sanity_checking else None
-        self._evaluations = begun(datasets_of(loaders), self.blend, self.device, kept)
+        datasets = datasets_of(loaders)
+        check_classes(self.outputs.classes, datasets)
+        self._evaluations = begun(datasets, self.outputs, self.blend, self.device, kept)
 
     def on_predict_epoch_start(self) -> None:
         """Begin stitching."""
         (data,) = datasets_of(self.trainer.predict_dataloaders)
-        self._evaluations = Evaluations(MosaicScores(data, self.blend, self.device, False, self.non_finite))
+        self._evaluations = Evaluations(
+            MosaicScores(data, self.outputs, self.blend, self.device, False, self.non_finite)
+        )
 
     def whole_maps(self) -> MosaicMaps | None:
         """Whole probability maps of the evaluation that is ending, if they are kept."""
@@ -162,18 +180,17 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         """Predict tiles; count them, or blend them into rows.
 
         Returns:
-            Probability ``(B, *tile)`` of tiles, or the finished :class:`StitchedRows` of a sweep.
+            Of tiles ``uint8 (B, *tile)``, quantised probabilities or the most probable classes; of a sweep the
+            finished :class:`StitchedRows`.
         """
         evaluation = self._evaluations[dataloader_idx]
         if isinstance(evaluation, MosaicScores):
             return self._sweep_step(evaluation, batch)
         # A rank that has no tile gets one batch without any.
         if not len(batch["image"]):
-            return batch["image"][:, 0].float()
+            return batch["mask"]
         logits = self(batch["image"])
-        probability = torch.sigmoid(logits[:, 0].float())
-        evaluation.update(batch, probability, self.loss(logits, batch["mask"]))
-        return probability
+        return evaluation.update(batch, self.outputs.probability(logits), self.loss(logits, batch["mask"]))
 
     def on_validation_epoch_end(self) -> None:
         """Choose the threshold and log the scores; the whole-mosaic ones win where both were made."""
@@ -181,7 +198,7 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         if tiles is not None:
             counts = tiles.counts()
             self._choose_threshold(counts, "tiles")
-            values = tile_scores(counts.sum(axis=0), self._level, tiles.loss())
+            values = self.outputs.tile_scores(counts.sum(axis=0), self._level, tiles.loss())
             self.log_dict(values, add_dataloader_idx=False)
             self.log("f1", values["val_tiles/f1"], prog_bar=True, logger=False)
         self.scores = None
@@ -198,14 +215,15 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         return level_of(float(self.threshold))
 
     def _choose_threshold(self, counts: Counts, source: str) -> None:
-        if not self.trainer.sanity_checking:
-            self.threshold.fill_(choose_level(counts, self.threshold_criterion) / 255)
+        level = self.outputs.choose_level(counts, self.threshold_criterion)
+        if level is not None and not self.trainer.sanity_checking:
+            self.threshold.fill_(level / 255)
             self.threshold_source = f"{self.threshold_criterion} on validation {source}, epoch {self.current_epoch}"
 
     def _publish(self, verb: str, table: ScoreTable) -> None:
         """Keep the table for callbacks and log its means."""
         self.scores = table
-        columns = {column for metric in self.metrics for column in metric.columns}
+        columns = {*self.outputs.logged, *(column for metric in self.metrics for column in metric.columns)}
         self.log_dict(mosaic_scores(verb, table, columns), add_dataloader_idx=False)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:

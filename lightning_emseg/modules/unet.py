@@ -8,6 +8,7 @@ import segmentation_models_pytorch as smp
 from lightning_emseg.modules.extras import build, with_extras
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.moco_start import start_from_moco
+from lightning_emseg.modules.outputs import maps_of
 
 _FILES = (".pth", ".pt", ".tar")
 
@@ -21,6 +22,7 @@ class UNet(SegmentationMixin):
             format (``.pth``, ``.pth.tar``), whose grey-value norms are taken over too; none by default.
         freeze_encoder: Whether the encoder keeps the weights that it starts with, and its batch-norm statistics.
         in_channels: Channels of the images.
+        classes: Names of all classes to tell apart, the background first; none for a single foreground.
         decoder_attention: ``scse`` for concurrent spatial and channel squeeze and excitation (Roy et al. 2018).
         hypercolumns: Whether the head sees the outputs of all decoder blocks.
         scales: Scales of the input that are predicted and fused, e.g. ``[0.5, 1.0]``.
@@ -33,21 +35,24 @@ class UNet(SegmentationMixin):
         encoder_weights: str | None = None,
         freeze_encoder: bool = False,
         in_channels: int = 1,
+        classes: list[str] | None = None,
         decoder_attention: Literal["scse"] | None = None,
         hypercolumns: bool = False,
         scales: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
         file = Path(encoder_weights) if encoder_weights and encoder_weights.endswith(_FILES) else None
+        maps = maps_of(classes)
         network: Any = build(
             smp.Unet,
             encoder,
             encoder_weights=None if file else encoder_weights,
             in_channels=in_channels,
+            classes=maps,
             decoder_attention_type=decoder_attention,
         )
-        wrapped, stride = with_extras(network, hypercolumns, scales, in_channels)
-        super().__init__(wrapped, in_channels=in_channels, stride=stride, **kwargs)
+        wrapped, stride = with_extras(network, hypercolumns, scales, in_channels, maps)
+        super().__init__(wrapped, in_channels=in_channels, stride=stride, classes=classes, **kwargs)
         # In tuples, as torch would register it a second time otherwise.
         self._moco = (network.encoder, file) if file else None
         self._frozen = (network.encoder.requires_grad_(False).eval(),) if freeze_encoder else ()

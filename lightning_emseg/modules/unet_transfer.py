@@ -10,6 +10,7 @@ from data_modules.errors import UserError
 from lightning_emseg.modules.extras import build
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.moco_start import start_from_moco
+from lightning_emseg.modules.outputs import maps_of
 
 
 class UNetTransfer(SegmentationMixin):
@@ -21,6 +22,7 @@ class UNetTransfer(SegmentationMixin):
         encoder: Encoder that the weights are of.
         use_norms: Whether the grey-value norms in ``weights`` replace ``grey_mean`` and ``grey_std``.
         in_channels: Channels of the images.
+        classes: Names of all classes to tell apart, the background first; none for a single foreground.
         kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
     """
 
@@ -31,10 +33,13 @@ class UNetTransfer(SegmentationMixin):
         encoder: str = "resnet50",
         use_norms: bool = True,
         in_channels: int = 1,
+        classes: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        network: Any = build(smp.Unet, encoder, encoder_weights=None, in_channels=in_channels)
-        super().__init__(network, in_channels=in_channels, stride=int(network.encoder.output_stride), **kwargs)
+        maps = maps_of(classes)
+        network: Any = build(smp.Unet, encoder, encoder_weights=None, in_channels=in_channels, classes=maps)
+        stride = int(network.encoder.output_stride)
+        super().__init__(network, in_channels=in_channels, stride=stride, classes=classes, **kwargs)
         self.weights_path, self.use_norms, self.freeze_encoder = weights, use_norms, freeze_encoder
         if freeze_encoder:
             # Lightning keeps the modes that it finds, it does not call `train()` first.

@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning_emseg import networks
 from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.outputs import maps_of
 
 
 class VanillaUNet(SegmentationMixin):
@@ -13,9 +14,17 @@ class VanillaUNet(SegmentationMixin):
         base_channels: Channels of the first level; they double at each.
         depth: Number of halvings.
         in_channels: Channels of the images.
+        classes: Names of all classes to tell apart, the background first; none for a single foreground.
         kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
     """
 
-    def __init__(self, base_channels: int = 64, depth: int = 4, in_channels: int = 1, **kwargs: Any) -> None:
-        network = networks.VanillaUNet(in_channels, base_channels=base_channels, depth=depth)
-        super().__init__(network, in_channels=in_channels, stride=network.stride, **kwargs)
+    def __init__(
+        self,
+        base_channels: int = 64,
+        depth: int = 4,
+        in_channels: int = 1,
+        classes: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        network = networks.VanillaUNet(in_channels, maps_of(classes), base_channels, depth)
+        super().__init__(network, in_channels=in_channels, stride=network.stride, classes=classes, **kwargs)

@@ -1,5 +1,6 @@
 """Pictures of a prediction beside its image and truth."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,13 +52,18 @@ def comparison(image: Picture, truth: Picture | None, probability: Picture, leve
         RGB ``uint8``, panels with a caption above each.
     """
     predicted = probability >= level
-    panels = {"image": _rgb(image)}
+    panels = {"image": rgb(image)}
     if truth is not None:
-        panels["truth"] = _rgb(np.where(truth == IGNORE, 90, 255 * (truth == 1)).astype(np.uint8))
-    panels[f"probability (threshold {level / 255:.2f})"] = _rgb(probability)
+        panels["truth"] = rgb(np.where(truth == IGNORE, 90, 255 * (truth == 1)).astype(np.uint8))
+    panels[f"probability (threshold {level / 255:.2f})"] = rgb(probability)
     if truth is not None:
         panels["green: correct  orange: false positive  pink: missed"] = error_colours(image, truth, predicted)
-    height, width = image.shape
+    return side_by_side(panels)
+
+
+def side_by_side(panels: Mapping[str, Picture]) -> Picture:
+    """RGB panels ``uint8 (Y, X, 3)`` of one size in a row, each below its caption."""
+    height, width = next(iter(panels.values())).shape[:2]
     sheet = np.full((height + _HEADER, len(panels) * (width + _GAP) - _GAP, 3), 255, np.uint8)
     for index, panel in enumerate(panels.values()):
         sheet[_HEADER:, index * (width + _GAP) : index * (width + _GAP) + width] = panel
@@ -80,5 +86,6 @@ def save(picture: Picture, path: Path) -> None:
     Image.fromarray(picture).save(path)
 
 
-def _rgb(grey: Picture) -> Picture:
+def rgb(grey: Picture) -> Picture:
+    """Grey ``(Y, X)`` as ``(Y, X, 3)``."""
     return np.repeat(grey[..., None], 3, axis=2)

@@ -1,5 +1,6 @@
 """Score tables for a terminal."""
 
+import math
 from collections.abc import Sequence
 
 from lightning_emseg.metrics.table import ScoreTable
@@ -19,7 +20,16 @@ def score_text(table: ScoreTable) -> str:
     for first in range(0, len(others), len(names)):
         lines += ["", *_block(table, others[first : first + len(names)])]
     lines += [f"{key}: not scored, {seen} of {total} pixels seen" for key, (seen, total) in table.partial.items()]
-    return "\n".join([*lines, f"threshold {table.threshold:.3f} ({table.criterion})"])
+    return "\n".join([*lines, threshold_text(table.threshold, table.criterion)])
+
+
+def threshold_text(threshold: float, criterion: str) -> str:
+    """What made decisions of probabilities; ``threshold`` is NaN where none did.
+
+    >>> threshold_text(0.5, "fixed")
+    'threshold 0.500 (fixed)'
+    """
+    return criterion if math.isnan(threshold) else f"threshold {threshold:.3f} ({criterion})"
 
 
 def _block(table: ScoreTable, names: Sequence[str]) -> list[str]:

@@ -284,5 +284,5 @@ def test_data_sets_choose_their_label_and_patch_size() -> None:
     labels = [URISC("s", annotation).label for annotation in ("final", "1st", "2nd")]
     assert labels == ["membrane", "membrane_1st", "membrane_2nd"]
     assert ISBI2012("s").patch_shape(2) == (512, 512)
-    assert ISBI2012("s", patch_size=64).tile_shape(2) == (64, 64)
+    assert ISBI2012("s", patch_size=64).patch_shape(2) == (64, 64)
     assert Mosaic("s").patch_shape(2) == (1024, 1024)

@@ -12,6 +12,7 @@ from lightning_emseg.report.page.run_files import VERBS, Run
 from lightning_emseg.report.page.score_file import Scores
 from lightning_emseg.report.page.tables import Cell, Table, mean_cell, number_cell
 from lightning_emseg.report.page.wording import count, title
+from lightning_emseg.report.text import threshold_text
 
 _UNIT = (0.0, 1.0)
 
@@ -118,7 +119,7 @@ def _column(found: Mapping[str, Scores], column: str, numbers: Mapping[str, int]
 def _run_scores(name: str, scores: Scores) -> RunScores:
     return RunScores(
         name,
-        f"threshold {scores.threshold:.3f} ({scores.criterion})",
+        threshold_text(scores.threshold, scores.criterion),
         _mosaic_table(f"{name}: {count(len(scores.rows), 'mosaic')}", scores, scores.main_columns),
         _mosaic_table(f"{name}: all columns", scores, scores.columns),
         [f"{key}: {seen:,} of {total:,} pixels seen" for key, (seen, total) in scores.partial.items()],

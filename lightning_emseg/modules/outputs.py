@@ -1,0 +1,170 @@
+"""What the outputs of a network stand for: one foreground, or several classes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from data_modules.errors import UserError
+from lightning_emseg.inference.stitching import StitchedRows
+from lightning_emseg.losses import CrossEntropyLoss, FocalDiceLoss
+from lightning_emseg.metrics.confusion import MosaicConfusions, class_scores
+from lightning_emseg.metrics.histogram import Counts, MosaicHistograms
+from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows
+from lightning_emseg.metrics.threshold import Criterion, choose_level
+from lightning_emseg.modules.logged_scores import class_tile_scores, tile_scores
+
+Partial = Mapping[str, tuple[int, int]]
+
+
+class Outputs(ABC):
+    """How logits become probabilities and decisions, and how these are counted and scored.
+
+    Attributes:
+        classes: Names, the background first; empty for one foreground.
+        logged: Columns of score tables that are logged beside those of the foreground.
+    """
+
+    classes: tuple[str, ...] = ()
+    logged: tuple[str, ...] = ()
+
+    @abstractmethod
+    def default_loss(self) -> nn.Module:
+        """The loss where none is configured."""
+
+    @abstractmethod
+    def probability(self, logits: Tensor) -> Tensor:
+        """Probabilities, 0–1, of logits ``(B, K, *S)``; NaN where a logit is not finite."""
+
+    @abstractmethod
+    def counted(self, probability: Tensor) -> Tensor:
+        """What is counted of probabilities: ``uint8 (B, *S)``."""
+
+    @abstractmethod
+    def counted_rows(self, rows: StitchedRows) -> Tensor:
+        """What is counted of stitched rows: ``uint8``."""
+
+    @abstractmethod
+    def counts(self, mosaics: int) -> Metric:
+        """Counts of as many mosaics; ``update(mosaic, counted, truth)``, ``compute() -> (counts, pixels seen)``."""
+
+    @abstractmethod
+    def choose_level(self, counts: Counts, criterion: Criterion) -> int | None:
+        """Quantised threshold that the counts suggest, or ``None`` where outputs need none."""
+
+    @abstractmethod
+    def tile_scores(self, counts: Counts, level: int, loss: float) -> dict[str, float]:
+        """``val_tiles/*`` of the counts of one mosaic, or of several added up."""
+
+    @abstractmethod
+    def table(
+        self, keys: Sequence[str], counts: Counts, label: str, level: int, criterion: str, partial: Partial
+    ) -> ScoreTable:
+        """Scores of whole mosaics, whose counts are ``counts``."""
+
+
+class ForegroundOutput(Outputs):
+    """One map: the probability of the foreground, cut at a threshold."""
+
+    def default_loss(self) -> nn.Module:
+        """Focal + dice (Shi et al. 2021, eqs. 1–2)."""
+        return FocalDiceLoss()
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """``(B, *S)``."""
+        foreground = logits[:, 0].float()
+        # A logit that overflowed must not pass for certainty: 0 · ∞ is NaN.
+        return torch.add(torch.sigmoid(foreground), foreground, alpha=0)
+
+    def counted(self, probability: Tensor) -> Tensor:
+        """Quantised probabilities; 255 is certain foreground."""
+        return (probability.float() * 255).round().to(torch.uint8)
+
+    def counted_rows(self, rows: StitchedRows) -> Tensor:
+        """Quantised probabilities; 255 is certain foreground."""
+        return rows.probability
+
+    def counts(self, mosaics: int) -> Metric:
+        """Histograms ``int64 (mosaics, 2, 256)``."""
+        return MosaicHistograms(mosaics)
+
+    def choose_level(self, counts: Counts, criterion: Criterion) -> int | None:
+        """By ``criterion``."""
+        return choose_level(counts, criterion)
+
+    def tile_scores(self, counts: Counts, level: int, loss: float) -> dict[str, float]:
+        """Scores at ``level``."""
+        return tile_scores(counts, level, loss)
+
+    def table(
+        self, keys: Sequence[str], counts: Counts, label: str, level: int, criterion: str, partial: Partial
+    ) -> ScoreTable:
+        """Scores at ``level`` and their curves over all levels."""
+        rows = score_rows(keys, counts, label, level)
+        return ScoreTable(label, level / 255, criterion, rows, mean_curves(counts), partial)
+
+
+class ClassOutputs(Outputs):
+    """One map for each of several classes, of which the most probable one counts.
+
+    Args:
+        classes: Names, the background first.
+
+    Raises:
+        UserError: if there are fewer than two, or two of one name.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        if not 2 <= len(classes) < 255 or len(set(classes)) < len(classes):
+            raise UserError(f"model.classes must name the background and at least one more class, got {list(classes)}")
+        self.classes = tuple(classes)
+        self.logged = tuple(f"{name}_iou" for name in classes[1:])
+
+    def default_loss(self) -> nn.Module:
+        """Cross-entropy without weights."""
+        return CrossEntropyLoss()
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """``(B, C, *S)``, of which each pixel's sum to 1."""
+        # Softmax makes NaN of infinity and of NaN by itself.
+        return torch.softmax(logits.float(), dim=1)
+
+    def counted(self, probability: Tensor) -> Tensor:
+        """Positions of the most probable classes; the first of equals."""
+        return probability.argmax(dim=1).to(torch.uint8)
+
+    def counted_rows(self, rows: StitchedRows) -> Tensor:
+        """Positions of the most probable classes."""
+        assert rows.classes is not None
+        return rows.classes
+
+    def counts(self, mosaics: int) -> Metric:
+        """Confusions ``int64 (mosaics, C, C)``."""
+        return MosaicConfusions(mosaics, len(self.classes))
+
+    def choose_level(self, counts: Counts, criterion: Criterion) -> int | None:
+        """None: the most probable class needs no threshold."""
+        return None
+
+    def tile_scores(self, counts: Counts, level: int, loss: float) -> dict[str, float]:
+        """Means over the classes but the background, and the IoU of each."""
+        return class_tile_scores(counts, self.classes, loss)
+
+    def table(
+        self, keys: Sequence[str], counts: Counts, label: str, level: int, criterion: str, partial: Partial
+    ) -> ScoreTable:
+        """Scores of every class; the columns of the foreground are the means over all classes but the background."""
+        rows = {key: class_scores(each, self.classes) for key, each in zip(keys, counts, strict=True)}
+        return ScoreTable("mean", float("nan"), "the most probable class", rows, {}, partial)
+
+
+def outputs_of(classes: Sequence[str] | None) -> Outputs:
+    """Outputs of a network for ``model.classes``."""
+    return ForegroundOutput() if classes is None else ClassOutputs(classes)
+
+
+def maps_of(classes: Sequence[str] | None) -> int:
+    """Number of maps that a network returns for ``model.classes``."""
+    return 1 if classes is None else len(classes)
