@@ -1,6 +1,7 @@
 """Augmentation on the device: image and mask together, keyed by (seed, epoch, patch) and by nothing else."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import kornia.geometry.transform
@@ -76,15 +77,13 @@ class Augment:
         height, width = image.shape[-2:]
         matrices = torch.from_numpy(np.stack([draw.matrix(height, width) for draw in draws]))
         matrices = matrices.to(image.device, torch.float32)
-        grey = _warp(image.float(), matrices, "bilinear", "reflection")
-        # The mask's values travel shifted by one, so that 0 can only mean "from outside".
-        shifted = _warp(mask[:, None].float() + 1, matrices, "nearest", "zeros")[:, 0].round()
-        warped = torch.where(shifted == 0, torch.full_like(shifted, IGNORE), shifted - 1).to(torch.uint8)
+        grey = warp_image(image, matrices, (height, width))
+        warped = warp_mask(mask, matrices, (height, width))
         contrast = torch.tensor([draw.contrast for draw in draws], dtype=torch.float32, device=image.device)
         brightness = torch.tensor([draw.brightness for draw in draws], dtype=torch.float32, device=image.device)
         grey = _jitter(grey, contrast, brightness)
         if self.noise:
-            grey = grey + 255 * _noise(draws, grey)
+            grey = grey + patch_noise([draw.noise_seed for draw in draws], [255 * draw.noise for draw in draws], grey)
         grey = grey.clamp(0, 255)
         return Batch(**{**batch, "image": grey, "mask": warped})
 
@@ -135,20 +134,46 @@ def _between(share: float, ends: Range) -> float:
     return ends[0] + (ends[1] - ends[0]) * share
 
 
-def _warp(pixels: Tensor, matrices: Tensor, mode: str, padding: str) -> Tensor:
-    size = (pixels.shape[-2], pixels.shape[-1])
+def warp_image(image: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images under affine maps: interpolated bilinearly, and mirrored where they end.
+
+    Args:
+        image: Grey levels ``(B, C, Y, X)``.
+        matrices: From source to target pixels (x, y), ``float32 (B, 2, 3)``.
+        size: Height and width of the results in px.
+
+    Returns:
+        ``float32 (B, C, *size)``.
+    """
+    return _warp(image.float(), matrices, size, "bilinear", "reflection")
+
+
+def warp_mask(mask: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks ``uint8 (B, Y, X)`` of any classes under affine maps: the nearest pixel, ignored where they end."""
+    # The values travel shifted by one, so that 0 can only mean "from outside".
+    shifted = _warp(mask[:, None].float() + 1, matrices, size, "nearest", "zeros")[:, 0].round()
+    return torch.where(shifted == 0, torch.full_like(shifted, IGNORE), shifted - 1).to(torch.uint8)
+
+
+def _warp(pixels: Tensor, matrices: Tensor, size: tuple[int, int], mode: str, padding: str) -> Tensor:
     warped: Tensor = kornia.geometry.transform.warp_affine(
         pixels, matrices, size, mode=mode, padding_mode=padding, align_corners=True
     )
     return warped
 
 
-def _noise(draws: "list[_Draw]", grey: Tensor) -> Tensor:
-    """Gaussian noise of the shape of ``grey``, each patch from its own generator on the device."""
+def patch_noise(seeds: Sequence[int], strengths: Sequence[float], grey: Tensor) -> Tensor:
+    """Gaussian noise of the shape of ``grey``, each patch from its own generator on the device.
+
+    Args:
+        seeds: One a patch.
+        strengths: Standard deviations in grey levels, one a patch.
+        grey: ``float32 (B, C, Y, X)``.
+    """
     parts = []
-    for draw in draws:
-        generator = torch.Generator(grey.device).manual_seed(draw.noise_seed)
-        parts.append(torch.randn(grey.shape[1:], generator=generator, device=grey.device) * draw.noise)
+    for seed, strength in zip(seeds, strengths, strict=True):
+        generator = torch.Generator(grey.device).manual_seed(seed)
+        parts.append(torch.randn(grey.shape[1:], generator=generator, device=grey.device) * strength)
     return torch.stack(parts)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
@@ -174,7 +175,7 @@ def main(args: Sequence[str] | None = None) -> None:
             },
             args=None if args is None else list(args),
         )
-    except UserError as error:
+    except (UserError, MisconfigurationException) as error:
         sys.exit(f"error: {plain_message(error)}")
     except (RuntimeError, MemoryError, OSError) as error:
         text = explanation(error)
@@ -183,7 +184,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {text}")
 
 
-def plain_message(error: UserError) -> str:
+def plain_message(error: Exception) -> str:
     """The message alone, where a loader process has wrapped it into its traceback."""
     text = str(error)
     marker = f"{UserError.__module__}.{UserError.__name__}: "

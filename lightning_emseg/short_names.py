@@ -16,6 +16,7 @@ from lightning_emseg.metrics.boundary.skeleton_recall import SkeletonRecall
 from lightning_emseg.metrics.boundary.tolerant_f1 import TolerantF1
 from lightning_emseg.metrics.boundary.urisc_score import UriscF1
 from lightning_emseg.metrics.segmentation.information import VariationOfInformation, VInfo
+from lightning_emseg.metrics.segmentation.labelled_iou import LabelledObjectsIoU
 from lightning_emseg.metrics.segmentation.rand import AdaptedRand, VRand
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.linknet import LinkNet
@@ -30,5 +31,6 @@ SHORT_NAMES = (
     *(CASENet, LinkNet, MoCo, SmpModel, TileClassifier, UNet, UNetTransfer, VanillaUNet),
     *(ISBI2012, LabelledTiles, Mosaic, SyntheticMosaics, Tiles, TwoViews, URISC),
     *(AttributionFields, ErrorMaps, IntegratedGradients, KNNProbe, LinearProbe),
-    *(AdaptedRand, SkeletonRecall, SurfaceDistances, TolerantF1, UriscF1, VariationOfInformation, VInfo, VRand),
+    *(AdaptedRand, LabelledObjectsIoU, SkeletonRecall, SurfaceDistances, TolerantF1, UriscF1),
+    *(VariationOfInformation, VInfo, VRand),
 )

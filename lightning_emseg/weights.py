@@ -97,7 +97,8 @@ def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = 
 
     These are smp's ResNet encoders (``smp.Unet(...).encoder``) and timm's (``CASENet(...).encoder``). One-channel
     weights of the first convolution are repeated over the channels of a three-channel encoder and divided by 3, so that
-    a grey image given three times yields what it yields in one channel; no other difference in shape is bridged.
+    a grey image given three times yields what it yields in one channel; three-channel weights (ImageNet's) are added up
+    for an encoder of one channel, for the same reason. No other difference in shape is bridged.
 
     Args:
         encoder: Changed in place, or left as it is if an error is raised.
@@ -170,6 +171,8 @@ def _number(value: object) -> float | None:
 def _spread_over_channels(given: Tensor, wanted: Tensor) -> Tensor:
     if given.ndim == 4 and given.shape[1] == 1 and wanted.shape[1] == 3:
         return given.repeat(1, 3, 1, 1) / 3
+    if given.ndim == 4 and given.shape[1] == 3 and wanted.shape[1] == 1:
+        return given.sum(dim=1, keepdim=True)
     return given
 
 

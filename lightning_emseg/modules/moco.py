@@ -17,6 +17,7 @@ from data_modules.errors import UserError
 from lightning_emseg import checkpoints
 from lightning_emseg.distributed import copy_from_first_rank, dealt_out, dealt_together, shared_permutation
 from lightning_emseg.losses.info_nce import contrast_logits, info_nce_loss, share_told_apart
+from lightning_emseg.modules.monitors import refuse_tile_monitors
 from lightning_emseg.networks.embedding import Embedding
 from lightning_emseg.networks.key_queue import KeyQueue, check_divides
 
@@ -100,8 +101,9 @@ class MoCo(pl.LightningModule):
         """Ask the data for its grey values, unless they were given or a checkpoint has brought them.
 
         Raises:
-            UserError: if they are not known.
+            UserError: if they are not known, or a checkpoint waits for scores of a segmentation.
         """
+        refuse_tile_monitors(self.trainer)
         if bool(torch.isfinite(self.grey_mean + self.grey_std)):
             return
         measure = getattr(getattr(self.trainer, "datamodule", None), "norms", None)

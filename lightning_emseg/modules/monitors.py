@@ -1,6 +1,7 @@
 """Callbacks that watch scores of whole mosaics need these whenever they look."""
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from data_modules.errors import UserError
 
@@ -29,3 +30,18 @@ def check_monitors(trainer: pl.Trainer) -> None:
             if every
             else f"{name} monitors {monitor}, but data.full_validation_every is 0, so that it is never made: {remedy}"
         )
+
+
+def refuse_tile_monitors(trainer: pl.Trainer) -> None:
+    """Refuse callbacks that wait for scores of a segmentation, where nothing is segmented.
+
+    Raises:
+        UserError: if a callback monitors ``val_tiles/…``, as the command line's checkpoints do by default.
+    """
+    callbacks: list[pl.Callback] = vars(trainer)["callbacks"]
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None) or ""
+        if monitor.startswith("val_tiles/"):
+            kind = type(callback).__name__
+            setting = "--checkpoint.monitor" if isinstance(callback, ModelCheckpoint) else f"the monitor of {kind}"
+            raise UserError(f"nothing here makes {monitor}, which {kind} monitors: set {setting} to null")

@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import binary_auroc
 from data_modules.errors import UserError
 from lightning_emseg import checkpoints
 from lightning_emseg.distributed import from_all_ranks
+from lightning_emseg.modules.monitors import refuse_tile_monitors
 
 _GREY_MEAN, _GREY_STD = 0.449 * 255, 0.226 * 255
 """ImageNet's, the means of its three channels."""
@@ -104,8 +105,10 @@ class TileClassifier(pl.LightningModule):
         """Fetch the weights that training begins with; a resumed checkpoint brings its own.
 
         Raises:
-            UserError: if they cannot be fetched, or the data holds no labels out.
+            UserError: if they cannot be fetched, the data holds no labels out, or a checkpoint waits for scores of a
+                segmentation.
         """
+        refuse_tile_monitors(self.trainer)
         if not isinstance(getattr(self.trainer, "datamodule", None), HeldOutData):
             raise UserError("TileClassifier needs labelled tiles: take the data module LabelledTiles")
         # Lightning keeps the modes that it finds.

@@ -11,8 +11,10 @@ import yaml
 from lightning_emseg import cli
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-BASES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in ("with", "leaderboard", "sweeps"))
+_NOT_RUN = ("with", "leaderboard", "sweeps", "start")
+BASES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in _NOT_RUN and path.name != "table.yaml")
 SECOND = sorted((FOLDER / "with").glob("*.yaml"))
+STARTS = sorted((FOLDER / "cem500k" / "start").glob("*.yaml"))
 
 
 def _name(path: Path) -> str:
@@ -37,6 +39,59 @@ PAPER: dict[str, tuple[str, str, float, int, int, int, int]] = {
     "linknet": ("LinkNet", "resnet18", 5e-4, 1, 4, 300, 8),
     "unet_transfer": ("UNetTransfer", "resnet50", 2e-5, 4, 8, 50, 32),
 }
+
+
+# Conrad and Narayan 2021: iterations, side of a crop in px, label, classes.
+TRANSFER = {
+    "all_mitochondria": (10_000, 224, "mitochondrion", None),
+    "cremi": (5_000, 512, "cleft", None),
+    "guay": (1_000, 512, "organelle", 7),
+    "kasthuri": (10_000, 512, "mitochondrion", None),
+    "lucchi": (10_000, 512, "mitochondrion", None),
+    "perez": (2_500, 480, "mitochondrion", None),
+    "urocell": (2_500, 224, "organelle", 3),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFER)
+def test_transfer_settings_are_those_of_the_paper(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    iterations, crop, label, classes = TRANSFER[name]
+    config = _resolved(capsys, FOLDER / "cem500k" / f"{name}.yaml")
+    model, data, trainer = config["model"]["init_args"], config["data"]["init_args"], config["trainer"]
+    assert (model["encoder"], model["freeze_encoder"], config["seed_everything"]) == ("resnet50", True, 42)
+    assert model["optimizer"]["class_path"] == "torch.optim.AdamW"
+    assert model["optimizer"]["init_args"]["weight_decay"] == 0.1
+    assert model["lr_scheduler"]["class_path"].endswith("OneCycleLR")
+    cycle = model["lr_scheduler"]["init_args"]
+    assert (cycle["max_lr"], cycle["total_steps"], trainer["max_steps"]) == (0.003, iterations, iterations)
+    assert (model["lr_interval"], model["threshold_criterion"]) == ("step", "fixed")
+    assert (data["batch_size"], data["label"]) == (16, label)
+    augment = data["augment"]["init_args"]
+    assert (augment["size"], augment["crop"], augment["aspect"]) == (crop, [0.08, 1.0], [0.5, 1.5])
+    assert (augment["contrast"], augment["brightness"], augment["rotation_deg"]) == (0.3, 0.3, 180)
+    noisy = name in ("guay", "all_mitochondria")
+    assert (augment["noise_variance"], augment["blur_px"]) == (([400, 1200], 7) if noisy else ([0, 0], 0))
+    assert data["classes"] == model["classes"]
+    assert (len(data["classes"]) if data["classes"] else None) == classes
+    if classes:
+        assert data["classes"][0] == "background"
+        assert model["loss"]["init_args"]["weights"][0] == 0.1
+        assert len(model["loss"]["init_args"]["weights"]) == classes
+    # Isotropic volumes in three directions, the others as stacks.
+    isotropic = name in ("urocell", "all_mitochondria")
+    assert model["orthoplane"] is isotropic
+    assert data["planes"] == ("orthogonal" if isotropic else None if name == "perez" else "xy")
+
+
+@pytest.mark.parametrize("start", STARTS, ids=_name)
+@pytest.mark.parametrize("name", ["lucchi", "guay"])
+def test_a_start_changes_nothing_else(capsys: pytest.CaptureFixture[str], name: str, start: Path) -> None:
+    base = FOLDER / "cem500k" / f"{name}.yaml"
+    before, after = _resolved(capsys, base), _resolved(capsys, base, start)
+    written = yaml.safe_load(start.read_text())["model"]["init_args"]
+    assert {"encoder_weights", "freeze_encoder"} <= set(written)
+    before["model"]["init_args"].update(written)
+    assert after == before
 
 
 @pytest.mark.parametrize("track", ["urisc", "urisc/track2"])

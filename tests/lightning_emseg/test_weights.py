@@ -91,6 +91,18 @@ def test_three_channels_see_a_grey_image_as_one_does(weights: MocoWeights, resne
         torch.testing.assert_close(network(x.repeat(1, 3, 1, 1))[-1], features(resnet, x), rtol=1e-3, atol=1e-4)
 
 
+def test_one_channel_sees_a_grey_image_as_three_do(tmp_path: Path) -> None:
+    three = encoder(in_channels=3).eval()
+    state = {f"module.encoder_q.{key}": value for key, value in three.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "imagenet.pth.tar")
+    one = encoder().eval()
+    report = initialise_encoder(one, load_moco_weights(tmp_path / "imagenet.pth.tar"))
+    assert not report.mismatched
+    x = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(one(x)[-1], three(x.repeat(1, 3, 1, 1))[-1], rtol=1e-3, atol=1e-4)
+
+
 def test_other_channel_counts_are_refused(weights: MocoWeights) -> None:
     with pytest.raises(UserError, match=r"conv1\.weight: \(64, 1, 7, 7\) in the file, \(64, 2, 7, 7\) in the encoder"):
         initialise_encoder(encoder(in_channels=2), weights)

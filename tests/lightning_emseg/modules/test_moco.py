@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import tiny
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.callbacks import ModelCheckpoint
 from tile_sets import make_tile_set
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 from data_modules.errors import UserError
 from data_modules.tiles import Tiles
 from data_modules.views import TwoViews
+from lightning_emseg import cli
 from lightning_emseg.callbacks.keyed_randomness import KeyedRandomness
 from lightning_emseg.modules import moco
 from lightning_emseg.modules.moco import MoCo
@@ -245,3 +247,22 @@ def test_defaults_are_those_of_the_paper() -> None:
     assert (module.momentum, module.temperature) == (0.999, 0.2)
     trained = {id(weight) for weight in group["params"]}
     assert trained == {id(weight) for weight in module.encoder_q.parameters()}
+
+
+def test_checkpoints_that_wait_for_a_segmentation_are_refused(tmp_path: Path) -> None:
+    checkpoint = ModelCheckpoint(tmp_path, monitor="val_tiles/f1")
+    trainer = tiny.quiet_trainer(tmp_path, callbacks=[checkpoint], enable_checkpointing=True)
+    with pytest.raises(UserError, match=r"nothing here makes val_tiles/f1.*set --checkpoint.monitor to null"):
+        trainer.fit(module_of(), loader(views(1)))
+
+
+def test_verbs_without_meaning_end_with_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = tiny.quiet_trainer(tmp_path)
+    trainer.fit(module_of(), loader(views(1)))
+    trainer.save_checkpoint(tmp_path / "m.ckpt")
+    make_tile_set(tmp_path / "tiles", {"a": 12})
+    words = ["--model", "MoCo", "--model.encoder", "test_resnet", "--model.dim", "8", "--model.queue_size", "24"]
+    data = ["--data", "Tiles", "--data.tiles", str(tmp_path / "tiles"), "--trainer.default_root_dir", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["validate", *words, *data, "--ckpt_path", str(tmp_path / "m.ckpt")])
+    assert "error: No `validation_step()`" in str(caught.value.code)
