@@ -20,7 +20,9 @@ class UNet(SegmentationMixin):
         encoder: Name in smp; timm's encoders as ``tu-<name>``.
         encoder_weights: Pretrained weights that smp downloads, e.g. ``imagenet``, or a file of MoCoV2 in CEM500K's
             format (``.pth``, ``.pth.tar``), whose grey-value norms are taken over too; none by default.
-        freeze_encoder: Whether the encoder keeps the weights that it starts with, and its batch-norm statistics.
+        freeze_encoder: Whether the encoder keeps the weights that it starts with.
+        freeze_norms: Whether the batch norms of a frozen encoder keep their statistics too; in the published code of
+            CEM500K's transfer benchmarks they follow the images.
         in_channels: Channels of the images.
         classes: Names of all classes to tell apart, the background first; none for a single foreground.
         decoder_attention: ``scse`` for concurrent spatial and channel squeeze and excitation (Roy et al. 2018).
@@ -34,6 +36,7 @@ class UNet(SegmentationMixin):
         encoder: str = "resnet50",
         encoder_weights: str | None = None,
         freeze_encoder: bool = False,
+        freeze_norms: bool = True,
         in_channels: int = 1,
         classes: list[str] | None = None,
         decoder_attention: Literal["scse"] | None = None,
@@ -55,7 +58,10 @@ class UNet(SegmentationMixin):
         super().__init__(wrapped, in_channels=in_channels, stride=stride, classes=classes, **kwargs)
         # In tuples, as torch would register it a second time otherwise.
         self._moco = (network.encoder, file) if file else None
-        self._frozen = (network.encoder.requires_grad_(False).eval(),) if freeze_encoder else ()
+        if freeze_encoder:
+            network.encoder.requires_grad_(False)
+        # Lightning keeps the modes that it finds, it does not call `train()` first.
+        self._still = (network.encoder.eval(),) if freeze_encoder and freeze_norms else ()
 
     def initialise_weights(self) -> None:
         """Load a file of MoCoV2 into the encoder, or everything from ``start_from`` in a second stage.
@@ -68,8 +74,8 @@ class UNet(SegmentationMixin):
         super().initialise_weights()
 
     def train(self, mode: bool = True) -> "UNet":
-        """As always, but a frozen encoder stays in evaluation mode, so that its batch norms do not drift."""
+        """As always, but an encoder whose batch norms are frozen stays in evaluation mode."""
         super().train(mode)
-        for encoder in self._frozen:
+        for encoder in self._still:
             encoder.eval()
         return self

@@ -157,13 +157,15 @@ def test_unet_of_smp_takes_any_side() -> None:
     assert UNet("resnet18").eval()(torch.zeros(1, 1, 64, 100)).shape == (1, 1, 64, 100)
 
 
-@pytest.mark.parametrize("freeze", [True, False])
-def test_unet_freezes_its_encoder_on_request(tiny_store: Path, tmp_path: Path, freeze: bool) -> None:
-    module = UNet("resnet18", freeze_encoder=freeze, hypercolumns=True, optimizer=partial(torch.optim.Adam, lr=0.01))
-    assert not any("_frozen" in key for key in module.state_dict())
+@pytest.mark.parametrize(("freeze", "norms"), [(True, True), (True, False), (False, True)])
+def test_unet_freezes_its_encoder_on_request(tiny_store: Path, tmp_path: Path, freeze: bool, norms: bool) -> None:
+    adam = partial(torch.optim.Adam, lr=0.01)
+    module = UNet("resnet18", freeze_encoder=freeze, freeze_norms=norms, hypercolumns=True, optimizer=adam)
+    assert not any("_still" in key for key in module.state_dict())
     before = {key: value.clone() for key, value in module.state_dict().items()}
     tiny.quiet_trainer(tmp_path).fit(module, tiny.data_of(tiny_store))
     same = {key: torch.equal(value, before[key]) for key, value in module.state_dict().items()}
-    # Statistics of batch norms included.
-    assert all(same[key] for key in same if ".encoder." in key) is freeze
+    statistics = {key for key in same if "running_" in key or key.endswith("tracked")}
+    assert all(same[key] for key in set(same) - statistics if ".encoder." in key) is freeze
+    assert all(same[key] for key in statistics if ".encoder." in key) is (freeze and norms)
     assert not all(same[key] for key in same if ".encoder." not in key)
