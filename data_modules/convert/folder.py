@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from data_modules.convert.labels import LabelRule
+from data_modules.convert.options import check_label_name, label_rule
 from data_modules.convert.pairs import pair
 from data_modules.convert.samples import LabelSource, SampleSource, check_pixel_size, write_samples
 from data_modules.convert.sources import find_images
-from data_modules.errors import UserError
 
 
 def convert_folder(
@@ -51,17 +50,12 @@ def convert_folder(
         UserError: if files cannot be read or matched, or their values do not fit; the message names them.
     """
     check_pixel_size(pixel_size_nm)
-    if not label_name or "/" in label_name or label_name.startswith("."):
-        raise UserError(f"--label-name {label_name!r} cannot name a label: no slashes and no leading dot, please")
+    check_label_name(label_name)
     pages = find_images(images)
     found: list[tuple[LabelSource, ...]] = [() for _ in pages]
-    if labels is not None:
-        rule = LabelRule(kind, foreground, classes or {}, threshold, ignore_value)
+    rule = label_rule(labels, kind, foreground, classes, threshold, ignore_value)
+    if labels is not None and rule is not None:
         found = [(LabelSource(label_name, page, rule),) for page in pair(pages, find_images(labels))]
-    else:
-        given = {"foreground": foreground, "classes": classes, "threshold": threshold, "ignore-value": ignore_value}
-        if useless := [f"--{flag}" for flag, value in given.items() if value is not None]:
-            raise UserError(f"{', '.join(useless)} says how to read labels, but there is no --labels")
     size = (pixel_size_nm, pixel_size_nm)
     sources = [SampleSource(split, page, size, label) for page, label in zip(pages, found, strict=True)]
     return write_samples(out, sources, "folder", grey, overwrite)

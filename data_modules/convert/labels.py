@@ -102,7 +102,7 @@ class LabelRule:
             values, counts = values[values != self.ignore_value], counts[values != self.ignore_value]
         threshold = self.threshold
         if threshold is None:
-            threshold = _half_range(values, counts, what)
+            threshold = half_range(values, counts, what)
         bright = pixels > threshold
         mask = (bright if self.foreground == "bright" else ~bright).astype(np.uint8)
         mask[self._ignored(pixels)] = IGNORE
@@ -155,10 +155,18 @@ def value_counts(pixels: Pixels) -> tuple[Pixels, Pixels]:
     return values, counts
 
 
-def _half_range(values: Pixels, counts: Pixels, what: str) -> float:
+def half_range(values: Pixels, counts: Pixels, what: str) -> float:
     """Threshold of a mask that has two extremes; anything else is refused.
 
     The extremes are 0 and 1 where no value is above 1, else 0 and 255, else 0 and 65535.
+
+    Args:
+        values: That occur, ascending, less those to be ignored.
+        counts: How often each does.
+        what: The file, for messages.
+
+    Raises:
+        UserError: if there are no two extremes, or two readings of them.
     """
     if not len(values):
         return 0.5

@@ -92,16 +92,29 @@ def write_samples(
         UserError: before anything is written if samples exist or names repeat; later if a file cannot be used.
     """
     check_rule(grey)
-    times = Counter(source.key for source in sources)
-    if repeated := [key for key, count in times.items() if count > 1]:
-        raise UserError(f"several images would become one sample: {shorten(repeated)}; rename the files")
-    existing = [source.key for source in sources if (out / source.key).exists()]
-    if existing and not overwrite:
-        raise UserError(f"{out} already has {shorten(existing)}: choose another --out, or pass --overwrite")
+    check_new(out, [source.key for source in sources], overwrite)
     # Without a terminal (disable=None) the bar would fill log files.
     for source in tqdm(sources, desc=f"convert to {out.name}", unit="image", disable=None):
         _write_sample(out, source, converter, grey, overwrite)
     return [source.key for source in sources]
+
+
+def check_new(out: Path, keys: Sequence[str], overwrite: bool) -> None:
+    """Refuse samples that would replace another, before anything is written.
+
+    Args:
+        out: The store.
+        keys: ``<split>/<sample>`` of what is to be written.
+        overwrite: Whether samples of the store may be replaced.
+
+    Raises:
+        UserError: if keys repeat, or the store has one of them and must not lose it.
+    """
+    if repeated := [key for key, count in Counter(keys).items() if count > 1]:
+        raise UserError(f"several images would become one sample: {shorten(repeated)}; rename the files")
+    existing = [key for key in keys if (out / key).exists()]
+    if existing and not overwrite:
+        raise UserError(f"{out} already has {shorten(existing)}: choose another --out, or pass --overwrite")
 
 
 def _write_sample(out: Path, source: SampleSource, converter: str, grey: str, overwrite: bool) -> None:

@@ -12,7 +12,8 @@ import h5py
 from data_modules.convert.decode import HDF5_SUFFIXES, SUFFIXES, Raw, page_shape, pages_in, read_page, readable
 from data_modules.errors import UserError
 
-_HDF5_SPEC = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf))(?::(?P<dataset>.+))?", re.IGNORECASE)
+HDF5_SPEC = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf))(?::(?P<dataset>.+))?", re.IGNORECASE)
+"""``FILE.h5:dataset``, the dataset optional."""
 _FORMATS = "PNG, JPEG, TIFF or HDF5 (FILE.h5:dataset)"
 
 
@@ -159,7 +160,7 @@ def _visible(file: Path) -> bool:
 
 
 def _pages_of_spec(spec: str) -> list[Page]:
-    match = _HDF5_SPEC.fullmatch(spec)
+    match = HDF5_SPEC.fullmatch(spec)
     path = Path(match["file"] if match else spec)
     if not path.is_file():
         raise UserError(f"{path} does not exist: give a folder, an image file, or FILE.h5:dataset")

@@ -67,3 +67,10 @@ def test_what_cannot_be_mapped_is_an_error(value: float, rule: str, message: str
 def test_complex_values_are_refused() -> None:
     with pytest.raises(UserError, match="complex"):
         to_8_bit(np.zeros((2, 2), np.complex64), "range", "a")
+
+
+def test_percentiles_of_signed_values_do_not_wrap() -> None:
+    pixels = np.array([[-128, -128], [127, 127]], np.int8)
+    grey = to_8_bit(pixels, "percentile", "a.tif")
+    assert (grey.record["lo"], grey.record["hi"]) == (-128, 127)
+    assert grey.pixels.tolist() == [[0, 0], [255, 255]]

@@ -1,0 +1,71 @@
+"""Lucchi++ and Kasthuri++ (Casser et al. 2020, https://arxiv.org/abs/1812.06024): four folders of PNG sections."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data_modules.convert.benchmarks.layout import by_number, check_count, find_root, match_numbers
+from data_modules.convert.decode import Pixels, readable
+from data_modules.convert.labels import LabelRule
+from data_modules.convert.sources import Page, shorten
+from data_modules.convert.volume_samples import VolumeLabel, VolumeSample
+from data_modules.convert.volume_stacks import Stack, in_bytes, of_pages
+from data_modules.errors import UserError
+
+SPLITS = {"train": ("Train_In", "Train_Out"), "test": ("Test_In", "Test_Out")}
+"""Folders of images and labels."""
+WHITE = 254
+"""Threshold of the masks: only 255 is mitochondrion, as in CEM500K's own preparation."""
+
+
+def volumes(
+    root: Path, title: str, published: Mapping[str, int], size: tuple[float, float, float], rule: LabelRule
+) -> list[VolumeSample]:
+    """Both volumes of a data set, with the binary label mitochondrion.
+
+    Args:
+        root: Folder with ``Train_In``, ``Train_Out``, ``Test_In`` and ``Test_Out``, or with the folder ``title`` that
+            holds them.
+        title: Of the data set, such as ``Lucchi++``; the sample's name is the first word in lower case.
+        published: Number of sections by split; another is said and used nevertheless.
+        size: Sides of a pixel, ``(Z, Y, X)`` in nm.
+        rule: Of the masks.
+
+    Raises:
+        UserError: if folders or sections are missing, or labels do not match images.
+    """
+    folders = [name for pair in SPLITS.values() for name in pair]
+    root = find_root(root, folders, (title,), f"the folders {', '.join(folders)} of {title}, with PNG sections")
+    samples = []
+    for split, (image_folder, label_folder) in SPLITS.items():
+        pairs = match_numbers(by_number(root / image_folder), by_number(root / label_folder))
+        numbers = [number for number, _, _ in pairs]
+        if lacking := [str(n) for n in range(numbers[0], numbers[-1]) if n not in numbers]:
+            raise UserError(f"{root / image_folder} lacks the sections {shorten(lacking)}: is the download complete?")
+        check_count(str(root / image_folder), len(pairs), published[split])
+        image = partial(_opened, root / image_folder, [image for _, image, _ in pairs], False)
+        label = partial(_opened, root / label_folder, [label for _, _, label in pairs], True)
+        name = title.rstrip("+").lower()
+        samples.append(VolumeSample(split, name, image, size, (VolumeLabel("mitochondrion", label, rule),)))
+    return samples
+
+
+@contextmanager
+def _opened(folder: Path, pages: list[Page], is_mask: bool) -> Iterator[Stack]:
+    yield of_pages(pages, str(folder), folder.name, _read_mask if is_mask else lambda page: page.read().pixels)
+
+
+def _read_mask(page: Page) -> Pixels:
+    """A mask that may be drawn on a transparent layer: what is fully transparent is 0."""
+    with readable(page.path), Image.open(page.path) as image:
+        if image.mode != "RGBA":
+            return in_bytes(page.read().pixels, 255)
+        image.load()
+        layers = np.asarray(image)
+    if not (layers[..., :1] == layers[..., 1:3]).all():
+        raise UserError(f"{page.what} has real colour: masks are grey, with 255 for mitochondria")
+    return np.where(layers[..., 3] == 0, np.uint8(0), layers[..., 0])

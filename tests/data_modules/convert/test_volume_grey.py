@@ -1,0 +1,80 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from convert_checks import Pixels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from data_modules.convert.volume_grey import volume_rule
+from data_modules.convert.volume_stacks import Stack, without_rows
+from data_modules.errors import UserError
+
+
+def stack_of(volume: Pixels) -> Stack:
+    z, y, x = volume.shape
+    return Stack("v", {"source": "v"}, (z, y, x), volume.dtype, lambda start, stop: volume[start:stop])
+
+
+def limits(volume: Pixels, rule: str) -> list[float]:
+    return [float(value) for value in volume_rule(stack_of(volume), rule).split(",")]
+
+
+@given(
+    arrays.arrays(
+        st.sampled_from([np.dtype(kind) for kind in ("int16", "uint16", "int8")]),
+        st.tuples(st.integers(1, 40), st.integers(1, 4), st.integers(1, 4)),
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_integer_limits_are_numpys_of_the_whole_volume(volume: Pixels) -> None:
+    least, greatest = int(volume.min()), int(volume.max())
+    if least == greatest:
+        return
+    assert limits(volume, "range") == [least, greatest]
+    # In 64 bits: numpy wraps round between neighbours that are far apart in 8 bits.
+    low, high = np.percentile(volume.astype(np.int64), (0.1, 99.9))
+    expected = [low, high] if low < high else [least, greatest]
+    np.testing.assert_allclose(limits(volume, "percentile"), expected, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_float_limits_are_off_by_a_bin_at_most(seed: int) -> None:
+    volume = np.random.default_rng(seed).normal(size=(40, 30, 30)).astype(np.float32)
+    width = (float(volume.max()) - float(volume.min())) / 2**16
+    np.testing.assert_allclose(limits(volume, "percentile"), np.percentile(volume, (0.1, 99.9)), atol=1.01 * width)
+
+
+def test_many_pixels_at_the_extremes_are_not_clipped() -> None:
+    volume = np.zeros((3, 50, 50), np.float32)
+    volume[1] = 1
+    volume[2] = 0.5
+    assert limits(volume, "percentile") == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("rule", ["dtype", "0,4095", "range"])
+def test_rules_without_a_need_for_limits_stay(rule: str) -> None:
+    volume: Any = np.zeros((2, 3, 3), np.uint8 if rule == "range" else np.uint16)
+    assert volume_rule(stack_of(volume), rule) == rule
+
+
+def test_a_constant_volume_is_reported_and_becomes_0() -> None:
+    with pytest.warns(UserWarning, match="7 everywhere"):
+        assert volume_rule(stack_of(np.full((2, 3, 3), 7, np.int16)), "range") == "7.0,8.0"
+
+
+def test_values_that_are_no_numbers_are_refused() -> None:
+    volume = np.zeros((40, 3, 3), np.float32)
+    volume[35, 1, 1] = np.nan
+    with pytest.raises(UserError, match=r"v \(section 35\) has 1 pixels that are NaN or infinite"):
+        volume_rule(stack_of(volume), "percentile")
+
+
+def test_rows_are_cut_off_along_y() -> None:
+    volume = np.arange(4 * 5 * 6, dtype=np.int32).reshape(4, 5, 6)
+    cut = without_rows(stack_of(volume), 2)
+    assert cut.shape == (4, 3, 6)
+    np.testing.assert_array_equal(cut.read(1, 3), volume[1:3, 2:, :])
+    with pytest.raises(UserError, match="has 5 rows"):
+        without_rows(stack_of(volume), 5)
