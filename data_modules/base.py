@@ -122,10 +122,10 @@ class Mosaic(pl.LightningDataModule):
         """
         if stage in ("fit", "validate"):
             size = self.patch_shape(self._views_ndim())
+            if self.planes is not None and self.split.chooses_patches:
+                raise UserError("data.planes: choose another data.split, as this one knows no planes of volumes")
             division = self.split.divide(self._labelled, size, self.seed, training=stage == "fit")
             if self.planes is not None:
-                if division.train_patches is not None:
-                    raise UserError("data.planes: choose another data.split, as this one knows no planes of volumes")
                 division = replace(division, train=plane_views(division.train, self.planes))
             if stage == "fit":
                 if self.augment is not None and len(size) != 2 and self.planes is None:
@@ -143,7 +143,9 @@ class Mosaic(pl.LightningDataModule):
 
     def patch_shape(self, ndim: int) -> Shape:
         """Shape of a training patch for mosaics of ``ndim`` axes; one plane of a volume where planes are trained on."""
-        return sides(self._patch_size, ndim, "patch_size") if self.planes is None else only_planes(self._patch_size)
+        if self.planes is not None:
+            return only_planes(self._patch_size, "patch_size")
+        return sides(self._patch_size, ndim, "patch_size")
 
     def tile_shape(self, mosaic: MosaicView) -> Shape:
         """Shape of an evaluation tile of ``mosaic``."""
@@ -174,7 +176,7 @@ class Mosaic(pl.LightningDataModule):
         if not self._fitting():
             return [self._sweep_loader(division.val)]
         mosaics = division.val if self.planes is None else plane_views(division.val, self.planes)
-        size = self.tile_shape(mosaics[0]) if self.planes is None else only_planes(self._tile_size)
+        size = self.tile_shape(mosaics[0]) if self.planes is None else only_planes(self._tile_size, "tile_size")
         tiles = spread_tiles(mosaics, size, self.val_tiles, self.seed)
         loaders = [self._tile_loader(mosaics, size, tiles)]
         if self.full_validation_every:

@@ -62,12 +62,13 @@ def tile_of(mosaic: MosaicView, size: int | list[int], planes: Planes | None) ->
     ndim = len(mosaic.shape)
     if planes is None or ndim == 2:
         return sides(size, ndim, "tile_size")
-    plane = sides(size, 2, "tile_size")
+    plane = only_planes(size, "tile_size")
     if planes == "xy" or not is_isotropic(mosaic.pixel_size_nm):
-        return (1, *plane)
-    if plane[0] != plane[1]:
+        return plane
+    _, height, width = plane
+    if height != width:
         raise UserError(f"data.tile_size {size}: planes in three directions need one side for all")
-    return (plane[0], *plane)
+    return (width, height, width)
 
 
 def sides(size: int | list[int], ndim: int, name: str) -> Shape:
@@ -88,6 +89,12 @@ def sides(size: int | list[int], ndim: int, name: str) -> Shape:
     return tuple(size)
 
 
-def only_planes(size: int | list[int]) -> Shape:
-    """Shape of a training patch that is one plane of a volume."""
-    return (1, *sides(size, 2, "patch_size"))
+def only_planes(size: int | list[int], name: str) -> Shape:
+    """Shape of a patch or tile that is one plane of a volume.
+
+    Raises:
+        UserError: if there are neither one nor two values.
+    """
+    if not isinstance(size, int) and len(size) != 2:
+        raise UserError(f"data.{name} {size}: planes have two sides, so give one value for both, or two")
+    return (1, *sides(size, 2, name))

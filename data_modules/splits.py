@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from data_modules.errors import UserError
 from data_modules.grid import Grid, Shape
@@ -32,7 +33,13 @@ class Division:
 
 
 class Split(ABC):
-    """How annotated mosaics are divided."""
+    """How annotated mosaics are divided.
+
+    Attributes:
+        chooses_patches: Whether single patches are divided, and not mosaics.
+    """
+
+    chooses_patches: ClassVar[bool] = False
 
     @abstractmethod
     def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
@@ -111,6 +118,8 @@ class PatchSplit(Split):
         val: Number of validation patches.
         overlap: Of the grid that gives the first patches (the published code's 512 px step); the others lie at random.
     """
+
+    chooses_patches = True
 
     def __init__(self, source: str = "train", train: int = 50_000, val: int = 20_000, overlap: float = 0.5) -> None:
         self.source, self.train, self.val, self.overlap = source, train, val, overlap

@@ -96,7 +96,7 @@ class MosaicView:
             pixel_size_nm=tuple(self.pixel_size_nm[axis] for axis in axes),
             start=tuple(self.start[axis] for axis in axes),
             shape=tuple(self.shape[axis] for axis in axes),
-            axes=axes,
+            axes=tuple(self.axes[axis] for axis in axes) if self.axes else axes,
         )
 
     def as_plane(self) -> "MosaicView":
@@ -163,8 +163,8 @@ class MosaicView:
             return read(array, region)
         of_sample = [axis for axis in self.axes if axis is not None]
         pixels = read(array, [region[self.axes.index(axis)] for axis in range(len(of_sample))])
-        turned = np.ascontiguousarray(pixels.transpose(of_sample))
-        return turned if len(of_sample) == len(self.axes) else turned[None]
+        added = [place for place, axis in enumerate(self.axes) if axis is None]
+        return np.expand_dims(np.ascontiguousarray(pixels.transpose(of_sample)), added)
 
     def _ignore_outside(self, mask: NDArray[np.uint8], origin: Sequence[int]) -> None:
         for axis, (first, side) in enumerate(zip(origin, self.shape, strict=True)):

@@ -100,6 +100,9 @@ def attribute(
             there is nothing to attribute, or the folder holds a study with other settings.
     """
     module = restore(checkpoint)
+    # Before labels are looked at: theirs may be of classes too.
+    if module.outputs.classes:
+        raise UserError(f"the network tells {len(module.outputs.classes)} classes apart: fields are of one foreground")
     views = _views(store, split, label, samples)
     size, resized = _sides("window", window, views), None if resize is None else _sides("resize", resize, views)
     _check(module, resized, overlap, points, step, windows)
@@ -178,8 +181,6 @@ def _check(
     step: int,
     windows: int | None,
 ) -> None:
-    if module.outputs.classes:
-        raise UserError(f"the network tells {len(module.outputs.classes)} classes apart: fields are of one foreground")
     if module.in_channels != 1:
         raise UserError(f"the network takes {module.in_channels} channels, and mosaics have one: it cannot be studied")
     uneven = [side for side in resized or () if side % module.stride]

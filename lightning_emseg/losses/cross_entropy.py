@@ -25,12 +25,15 @@ def cross_entropy_loss(logits: Tensor, target: Tensor, weights: Tensor | None = 
         Scalar ≥ 0, float32 (float64 for float64 logits); a sample without valid pixels counts as 0.
 
     Raises:
+        UserError: There is one map only.
         ValueError: The shapes do not belong together.
 
     >>> round(cross_entropy_loss(torch.zeros(1, 4, 2), torch.tensor([[0, 3]])).item(), 4)  # ln 4
     1.3863
     """
-    if logits.ndim < 2 or logits.shape[1] < 2 or logits.shape[:1] + logits.shape[2:] != target.shape:
+    if logits.ndim > 1 and logits.shape[1] == 1:
+        raise UserError("CrossEntropyLoss is of several classes, but the network has one map: pass model.classes")
+    if logits.ndim < 2 or logits.shape[:1] + logits.shape[2:] != target.shape:
         raise ValueError(
             f"CrossEntropyLoss takes logits (B, C, *S) of several classes and a target (B, *S), but got logits "
             f"{tuple(logits.shape)} and target {tuple(target.shape)}"

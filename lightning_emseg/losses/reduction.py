@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from data_modules.batch import IGNORE
+from data_modules.errors import UserError
 
 
 class ValidPixels(NamedTuple):
@@ -39,8 +40,14 @@ def valid_pixels(logits: Tensor, target: Tensor) -> ValidPixels:
         The rows, in float32, or in float64 where the logits are.
 
     Raises:
+        UserError: There are maps of several classes.
         ValueError: The shapes do not belong together or the logits are not floating.
     """
+    if logits.ndim > 1 and logits.shape[1] > 1 and logits.shape[:1] + logits.shape[2:] == target.shape:
+        raise UserError(
+            f"model.loss is of one foreground, but the network has maps of {logits.shape[1]} classes: choose "
+            "CrossEntropyLoss, or leave model.classes out"
+        )
     if logits.ndim < 2 or logits.shape[1] != 1 or logits.shape[:1] + logits.shape[2:] != target.shape:
         raise ValueError(
             f"a loss takes logits (B, 1, *S) and a target (B, *S), but got logits {tuple(logits.shape)} "

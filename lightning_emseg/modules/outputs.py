@@ -113,12 +113,17 @@ class ClassOutputs(Outputs):
         classes: Names, the background first.
 
     Raises:
-        UserError: if there are fewer than two, or two of one name.
+        UserError: if there are fewer than two, two of one name, or one whose name a column of scores has.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
         if not 2 <= len(classes) < 255 or len(set(classes)) < len(classes):
             raise UserError(f"model.classes must name the background and at least one more class, got {list(classes)}")
+        if taken := {"mean", "background"} & set(classes[1:]):
+            raise UserError(
+                f"model.classes: {' and '.join(sorted(taken))} has columns of its own in tables of scores: rename that "
+                "class, or put the background first"
+            )
         self.classes = tuple(classes)
         self.logged = tuple(f"{name}_iou" for name in classes[1:])
 
@@ -128,8 +133,9 @@ class ClassOutputs(Outputs):
 
     def probability(self, logits: Tensor) -> Tensor:
         """``(B, C, *S)``, of which each pixel's sum to 1."""
-        # Softmax makes NaN of infinity and of NaN by itself.
-        return torch.softmax(logits.float(), dim=1)
+        maps = logits.float()
+        # Softmax makes NaN of infinity and of NaN by itself, but a certain 0 of −∞; 0 · ∞ is NaN.
+        return torch.add(torch.softmax(maps, dim=1), maps.sum(dim=1, keepdim=True), alpha=0)
 
     def counted(self, probability: Tensor) -> Tensor:
         """Positions of the most probable classes; the first of equals."""

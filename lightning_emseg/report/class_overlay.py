@@ -1,9 +1,11 @@
 """Pictures of predicted classes beside image and truth."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from data_modules.batch import IGNORE
 from lightning_emseg.report.overlay import IGNORED, Picture, rgb, side_by_side
@@ -16,6 +18,11 @@ _COLOURS = (
 )
 _WRONG = (213, 0, 0)
 _STRENGTH = 0.6
+_JOINED = "\N{NO-BREAK SPACE}"
+_LINE = 14
+"""Height in px of a line of the legend …"""
+_CHARACTER = 7
+"""… and width of its widest characters, about."""
 
 
 def class_colours(image: Picture, classes: Picture) -> Picture:
@@ -55,14 +62,26 @@ def class_comparison(image: Picture, truth: Picture, predicted: Picture, names: 
         names: Of the classes, the background first.
 
     Returns:
-        RGB ``uint8``, panels with a caption above each.
+        RGB ``uint8``, panels with a caption above each, below a legend in as many lines as it needs.
     """
-    legend = "  ".join(f"{_NAMES[number % len(_NAMES)]}: {name}" for number, name in enumerate(names[1:]))
-    return side_by_side(
+    panels = side_by_side(
         {
             "image": rgb(image),
-            f"truth  {legend}": class_colours(image, truth),
-            "predicted classes": class_colours(image, predicted),
-            "red: wrong class": wrong_pixels(image, truth, predicted),
+            "truth": class_colours(image, truth),
+            "predicted": class_colours(image, predicted),
+            "red: wrong": wrong_pixels(image, truth, predicted),
         }
     )
+    return np.concatenate([_legend(names, panels.shape[1]), panels])
+
+
+def _legend(names: Sequence[str], width: int) -> Picture:
+    parts = [f"{_NAMES[number % len(_NAMES)]}: {name}" for number, name in enumerate(names[1:])]
+    # Lines end between classes and not within.
+    text = ", ".join(part.replace(" ", _JOINED) for part in parts)
+    lines = [line.replace(_JOINED, " ") for line in textwrap.wrap(text, max(1, width // _CHARACTER))]
+    strip = Image.new("RGB", (width, _LINE * len(lines)), "white")
+    draw = ImageDraw.Draw(strip)
+    for number, line in enumerate(lines):
+        draw.text((2, number * _LINE + 1), line, fill=(0, 0, 0))
+    return np.asarray(strip)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import class_runs
 import tiny
 import yaml
 from ranks import words
@@ -17,6 +18,17 @@ SHAPES = {
     "tall": ((7000, 70),),
     "tiny": ((64, 64),),
 }
+EVEN, THICK = (4.0, 4.0, 4.0), (40.0, 4.0, 4.0)
+CLASSES: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
+    "train/cube": ((34, 36, 33), EVEN),
+    "train/image": ((70, 66), EVEN[1:]),
+    "val/cube": ((40, 34, 30), EVEN),
+    "val/image": ((50, 66), EVEN[1:]),
+    # Images and volumes of two and three rows of shards, which ranks share.
+    "test/cube": ((70, 40, 36), EVEN),
+    "test/image": ((2100, 70), EVEN[1:]),
+    "test/stack": ((5, 40, 36), THICK),
+}
 ONE_MOSAIC = {"train": ((64, 64),), "val": ((64, 64),)}
 TRAINER = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "deterministic": True}
 # Each mosaic is measured by one of the ranks.
@@ -30,7 +42,7 @@ def fields(**settings: int) -> dict[str, Any]:
 
 
 def write_experiments(path: Path) -> None:
-    """``e.yaml`` scores and predicts, ``t.yaml`` trains and ``c.yaml`` validates a tile or two."""
+    """``e.yaml`` scores and predicts, ``t.yaml`` trains, ``c.yaml`` validates a tile or two, ``k.yaml`` has classes."""
     tiny.make_store(path / "s.zarr", SHAPES)
     tiny.make_store(path / "one.zarr", ONE_MOSAIC)
     unet = {"base_channels": 4, "depth": 2, "blend": "gaussian", "metrics": METRICS}
@@ -47,6 +59,20 @@ def write_experiments(path: Path) -> None:
     still = {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.0}}}
     cheap = {"patch_size": 32, "patches_per_epoch": 6, "full_validation_every": 0, "eval_batch_size": 1}
     write(path / "c.yaml", path / "one.zarr", "tiny.ConvolutionModule", still, cheap, [], 2)
+    class_runs.make_store(path / "k.zarr", CLASSES)
+    names = list(class_runs.NAMES)
+    loss = {"class_path": "lightning_emseg.losses.CrossEntropyLoss", "init_args": {"weights": [0.3, 1.0, 3.0]}}
+    several = {"optimizer": sgd, "classes": names, "orthoplane": True, "loss": loss, "blend": "gaussian"}
+    planes: dict[str, Any] = {
+        "label": "organelles",
+        "classes": names,
+        "planes": "orthogonal",
+        "augment": augment,
+        "seed": 3,
+    }
+    sizes: dict[str, Any] = {"patch_size": 24, "patches_per_epoch": 18, "full_validation_every": 2, "val_tiles": 7}
+    sizes |= {"tile_size": 40, "overlap": 0.25}
+    write(path / "k.yaml", path / "k.zarr", "class_runs.ClassConvolutions", several, {**planes, **sizes}, [], 2)
 
 
 def write(
@@ -70,6 +96,7 @@ def of_all(path: Path, ranks: int) -> list[list[str]]:
     last = ["--ckpt_path", str(path / "fit1" / "checkpoints" / "last.ckpt"), "--data.batch_size", "2"]
     # The last step of an epoch has five patches, so that ranks have unequal shares, or one, so that others have none.
     rest = [*batch, "--data.full_validation_every", "0", "--trainer.callbacks", "[]"]
+    of_classes = ["--ckpt_path", str(path / "classes-fit1" / "checkpoints" / "last.ckpt"), "--data.batch_size", "2"]
     of_tiny = ["--data.predict_split", "tiny", "--writer.out", str(path / f"tiny{ranks}.zarr")]
     return [
         words(path, "fit", f"fit{ranks}", *batch, experiment="t.yaml"),
@@ -81,9 +108,16 @@ def of_all(path: Path, ranks: int) -> list[list[str]]:
         words(path, "predict", f"same{ranks}", *best(path), "--writer.out", str(path / f"p{ranks}.zarr")),
         words(path, "predict", f"tiny{ranks}", *best(path), *of_tiny),
         words(path, "test", f"tiny{ranks}", *best(path), "--data.test_split", "tiny"),
+        words(path, "fit", f"classes-fit{ranks}", *batch, experiment="k.yaml"),
+        words(path, "test", f"classes{ranks}", *of_classes, experiment="k.yaml"),
+        words(path, "predict", f"classes{ranks}", *of_classes, *classes_out(path, ranks), experiment="k.yaml"),
         words(path, "fit", f"one-tile{ranks}", *batch, "--data.tile_size", "64", experiment="c.yaml"),
         words(path, "fit", f"two-tiles{ranks}", *batch, "--data.tile_size", "[32, 64]", experiment="c.yaml"),
     ]
+
+
+def classes_out(path: Path, ranks: int) -> list[str]:
+    return ["--writer.out", str(path / f"classes-p{ranks}.zarr")]
 
 
 def accumulated(path: Path, ranks: int, batch: int) -> list[str]:

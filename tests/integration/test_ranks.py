@@ -114,7 +114,25 @@ def test_scores_of_the_last_validation_of_a_fit_agree(folder: Path, ranks: int) 
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("name", ["last", "same", "tiny"])
+def test_classes_on_planes_of_volumes_are_learnt_and_scored_alike(folder: Path, ranks: int) -> None:
+    one, several = (folder / f"classes-fit{n}" for n in (1, ranks))
+    mine, theirs = (weights(run / "checkpoints" / "last.ckpt") for run in (one, several))
+    for name, weight in mine.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=2e-4, atol=2e-5)
+    for column in ("val_tiles/f1", "val_tiles/loss", "val/iou"):
+        values = [[float(row[column]) for row in metrics_of(run) if row[column]] for run in (one, several)]
+        # In every epoch, and on whole mosaics in the last of two.
+        assert len(values[0]) == (1 if column == "val/iou" else 2)
+        assert values[1] == pytest.approx(values[0], abs=0.01)
+    assert set(read_json(folder / f"classes{ranks}" / "scores-test.json")["mosaics"]) == {
+        "test/cube",
+        "test/image",
+        "test/stack",
+    }
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("name", ["last", "same", "tiny", "classes"])
 def test_all_files_of_the_same_weights_agree_to_the_bit(folder: Path, name: str, ranks: int) -> None:
     found = differences(folder / f"{name}1", folder / f"{name}{ranks}")
     assert {file: value for file, value in found.items() if value} == {}
@@ -131,8 +149,9 @@ def test_scores_and_error_maps_are_of_all_mosaics(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_predictions_agree_byte_by_byte(folder: Path, ranks: int) -> None:
-    one, several = (bytes_of(folder / f"p{n}.zarr") for n in (1, ranks))
+@pytest.mark.parametrize("name", ["p", "classes-p"])
+def test_predictions_agree_byte_by_byte(folder: Path, name: str, ranks: int) -> None:
+    one, several = (bytes_of(folder / f"{name}{n}.zarr") for n in (1, ranks))
     assert set(one) == set(several)
     assert [path for path in one if one[path] != several[path]] == []
 

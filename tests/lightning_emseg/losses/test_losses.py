@@ -196,7 +196,7 @@ def test_perfect_is_near_zero_and_better_than_wrong(loss: nn.Module) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(
     ("logits", "target"),
-    [((2, 4, 4), (2, 4, 4)), ((2, 2, 4, 4), (2, 4, 4)), ((2, 1, 4, 4), (2, 1, 4, 4)), ((2,), (2,))],
+    [((2, 4, 4), (2, 4, 4)), ((2, 2, 4, 4), (2, 4, 3)), ((2, 1, 4, 4), (2, 1, 4, 4)), ((2,), (2,))],
 )
 def test_wrong_shapes_are_named(loss: nn.Module, logits: tuple[int, ...], target: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"logits \(B, 1, \*S\) and a target \(B, \*S\), but got logits \(2,"):

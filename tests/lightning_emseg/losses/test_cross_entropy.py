@@ -1,0 +1,177 @@
+"""Cross-entropy of classes against PyTorch's own, and its promises."""
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from data_modules.batch import IGNORE
+from data_modules.errors import UserError
+from lightning_emseg.losses import (
+    BCELoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalDiceLoss,
+    FocalLoss,
+    TverskyLoss,
+    cross_entropy_loss,
+)
+
+SPACES = [(5, 7), (2, 3, 4), (6,)]
+
+
+def case(seed: int, batch: int, classes: int, space: tuple[int, ...], ignored: float = 0.3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(batch, classes, *space, generator=generator, dtype=torch.float64)
+    target = torch.randint(0, classes, (batch, *space), generator=generator)
+    target[torch.rand(target.shape, generator=generator) < ignored] = IGNORE
+    return logits, target.to(torch.uint8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    classes=st.integers(2, 6),
+    space=st.sampled_from(SPACES),
+    weights=st.none() | st.lists(st.sampled_from([0.1, 1.0, 3.0, 2.5]), min_size=6, max_size=6),
+)
+def test_one_sample_is_what_pytorch_says(
+    seed: int, classes: int, space: tuple[int, ...], weights: list[float] | None
+) -> None:
+    logits, target = case(seed, 1, classes, space)
+    if (target == IGNORE).all():
+        return
+    of_class = None if weights is None else torch.tensor(weights[:classes], dtype=torch.float64)
+    expected = F.cross_entropy(logits, target.long(), of_class, ignore_index=IGNORE)
+    found = cross_entropy_loss(logits, target, of_class)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [None, [0.1, 3.0, 1.0]])
+@pytest.mark.parametrize("space", SPACES)
+def test_a_batch_is_the_mean_over_its_samples(space: tuple[int, ...], weights: list[float] | None) -> None:
+    logits, target = case(1, 4, 3, space)
+    # Samples with unequal numbers of valid pixels, which the mean over the batch's pixels would tell apart.
+    target[0, 1:] = IGNORE
+    target[0, 0] = 1
+    loss = CrossEntropyLoss(weights)
+    of_class = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    each = [
+        F.cross_entropy(x[None], y[None].long(), of_class, ignore_index=IGNORE)
+        for x, y in zip(logits, target, strict=True)
+    ]
+    torch.testing.assert_close(loss(logits, target), torch.stack(each).mean(), rtol=1e-6, atol=1e-6)
+    pooled = F.cross_entropy(logits, target.long(), of_class, ignore_index=IGNORE)
+    assert abs(float(loss(logits, target)) - float(pooled)) > 1e-4
+
+
+def test_of_two_classes_it_is_the_logistic_loss_of_their_difference() -> None:
+    logits, target = case(2, 3, 2, (5, 7), ignored=0)
+    expected = F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], target.double())
+    torch.testing.assert_close(cross_entropy_loss(logits, target), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_closed_forms() -> None:
+    target = torch.tensor([[0, 1, 2, 3]], dtype=torch.uint8)
+    assert float(cross_entropy_loss(torch.zeros(1, 4, 4), target)) == pytest.approx(math.log(4))
+    certain = 1000 * F.one_hot(target.long(), 4).movedim(-1, 1).float()
+    assert float(cross_entropy_loss(certain, target)) == 0
+    assert float(cross_entropy_loss(-certain, target)) == pytest.approx(1000 + math.log(3))
+
+
+def test_a_sample_without_valid_pixels_counts_as_nothing() -> None:
+    logits, target = case(3, 2, 3, (5, 7), ignored=0)
+    alone = cross_entropy_loss(logits[:1], target[:1])
+    target[1] = IGNORE
+    torch.testing.assert_close(cross_entropy_loss(logits, target), alone / 2)
+    assert float(cross_entropy_loss(logits, torch.full_like(target, IGNORE))) == 0
+    # Nor does one whose classes all weigh nothing.
+    target[1] = 2
+    weights = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+    first = F.cross_entropy(logits[:1], target[:1].long(), weights)
+    torch.testing.assert_close(cross_entropy_loss(logits, target, weights), first / 2)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.1, 3.0, 1.0], dtype=torch.float64)])
+def test_gradient(weights: Tensor | None) -> None:
+    logits, target = case(4, 2, 3, (3, 4))
+    assert torch.autograd.gradcheck(lambda x: cross_entropy_loss(x, target, weights), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_the_network_says_at_ignored_pixels_does_not_matter(value: float) -> None:
+    logits, target = case(5, 2, 3, (5, 7))
+    clean = logits.clone().requires_grad_()
+    broken = torch.where((target == IGNORE)[:, None], value, logits).requires_grad_()
+    losses = [cross_entropy_loss(each, target) for each in (clean, broken)]
+    assert torch.equal(*losses)
+    for loss in losses:
+        loss.backward()  # type: ignore[no-untyped-call]
+    assert clean.grad is not None
+    assert broken.grad is not None
+    assert torch.equal(clean.grad, broken.grad)
+    assert (clean.grad.movedim(1, -1)[target == IGNORE] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_low_precision_is_summed_in_single_precision(dtype: torch.dtype) -> None:
+    logits, target = (part for part in case(6, 2, 3, (40, 40)))
+    found = CrossEntropyLoss([0.1, 3, 1])(logits.to(dtype), target)
+    assert found.dtype == torch.float32
+    expected = cross_entropy_loss(logits.to(dtype).double(), target, torch.tensor([0.1, 3, 1], dtype=torch.float64))
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("logits", "target"),
+    [
+        ((2, 3, 5, 7), (2, 5, 6)),
+        ((2, 3, 5, 7), (2, 1, 5, 7)),
+        ((2, 3, 5, 7), (1, 5, 7)),
+        ((6,), (6,)),
+    ],
+)
+def test_shapes_that_do_not_belong_together_are_refused(logits: tuple[int, ...], target: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"CrossEntropyLoss takes logits \(B, C, \*S\) of several classes"):
+        cross_entropy_loss(torch.zeros(logits), torch.zeros(target, dtype=torch.uint8))
+
+
+def test_losses_of_one_foreground_and_of_classes_are_told_apart() -> None:
+    target = torch.zeros(2, 5, 7, dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"CrossEntropyLoss is of several classes.*pass model\.classes"):
+        cross_entropy_loss(torch.zeros(2, 1, 5, 7), target)
+    for loss in (FocalDiceLoss(), DiceLoss(), BCELoss(), FocalLoss(), TverskyLoss()):
+        with pytest.raises(
+            UserError, match=r"model\.loss is of one foreground.*maps of 3 classes: choose CrossEntropy"
+        ):
+            loss(torch.zeros(2, 3, 5, 7), target)
+
+
+def test_as_many_weights_as_classes() -> None:
+    for count in (2, 4):
+        with pytest.raises(UserError, match=f"CrossEntropyLoss has {count} weights for 3 classes"):
+            CrossEntropyLoss([1.0] * count)(torch.zeros(1, 3, 5), torch.zeros(1, 5, dtype=torch.uint8))
+    for weights in ([1, -0.1], [0, 0], []):
+        with pytest.raises(UserError, match="weights must be at least 0, and one above"):
+            CrossEntropyLoss(weights)
+
+
+def test_weights_go_to_the_device_but_not_into_checkpoints() -> None:
+    loss = CrossEntropyLoss([0.1, 3])
+    assert loss.state_dict() == {}
+    assert [weights.is_meta for weights in loss.to("meta").buffers()] == [True]
+
+
+def test_the_order_of_samples_and_pixels_is_no_matter() -> None:
+    logits, target = case(7, 3, 4, (6,))
+    losses = [
+        cross_entropy_loss(logits[list(order)].flip(2), target[list(order)].flip(1))
+        for order in itertools.permutations(range(3))
+    ]
+    torch.testing.assert_close(torch.stack(losses), cross_entropy_loss(logits, target).expand(6))
