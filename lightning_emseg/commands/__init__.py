@@ -10,22 +10,23 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from data_modules.convert import convert_folder, convert_isbi2012, convert_urisc
 from data_modules.errors import UserError
 from data_modules.synthesize import synthesize
 from lightning_emseg.commands.areas import areas
 from lightning_emseg.commands.attribute import attribute
 from lightning_emseg.commands.baselines import baselines
 from lightning_emseg.commands.curate import dedup, filter_set, label, pack_set, tile
-from lightning_emseg.commands.data import consolidate, inspect, verify
+from lightning_emseg.commands.data import CONVERTERS, consolidate, inspect, verify
 from lightning_emseg.commands.demo import demo
 from lightning_emseg.commands.errors import errors
 from lightning_emseg.commands.export import encoder
+from lightning_emseg.commands.features import firing_rate, occlusion, selectivity
 from lightning_emseg.commands.leaderboard import leaderboard
 from lightning_emseg.commands.quality import quality
 from lightning_emseg.commands.report import report
 from lightning_emseg.commands.score import score
 from lightning_emseg.commands.sweep import sweep_smoke
+from lightning_emseg.commands.transfer_table import transfer_table
 from lightning_emseg.failures import explanation
 
 
@@ -37,22 +38,24 @@ class Command:
         function: Whose arguments and docstring make the options.
         positional: Whether required arguments are given by position.
         many: Name of the one argument that takes all words by position, each a path.
+        several: Name of the one option that takes several words, each a text, and what a word is.
     """
 
     function: Callable[..., Any]
     positional: bool = False
     many: str | None = None
+    several: tuple[str, str] | None = None
 
 
 Tree = Mapping[str, "Command | Tree"]
+_ENCODERS = (
+    "encoders",
+    "To be compared, as NAME=FILE (of `emseg export encoder`), NAME=random:resnet18:SEED or NAME=imagenet:resnet50.",
+)
 
 COMMANDS: Tree = {
     "data": {
-        "convert": {
-            "folder": Command(convert_folder),
-            "urisc": Command(convert_urisc),
-            "isbi2012": Command(convert_isbi2012),
-        },
+        "convert": {name: Command(function) for name, function in CONVERTERS.items()},
         "synthesize": Command(synthesize),
         "inspect": Command(inspect, positional=True),
         "verify": Command(verify, positional=True),
@@ -72,8 +75,14 @@ COMMANDS: Tree = {
     "score": Command(score, positional=True),
     "errors": Command(errors, positional=True),
     "export": {"encoder": Command(encoder, positional=True)},
+    "features": {
+        "firing-rate": Command(firing_rate, several=_ENCODERS),
+        "selectivity": Command(selectivity, several=_ENCODERS),
+        "occlusion": Command(occlusion, several=_ENCODERS),
+    },
     "report": Command(report, many="runs"),
     "leaderboard": Command(leaderboard),
+    "transfer-table": Command(transfer_table, many="runs"),
     "sweep-smoke": Command(sweep_smoke, many="sweeps"),
     "demo": Command(demo),
 }
@@ -143,7 +152,9 @@ def _fill(parser: ArgumentParser, tree: Tree) -> None:
             child.description = summary
             if entry.many is not None:
                 child.add_argument(entry.many, nargs="+", type=Path, help="Folders.")
-            skip: set[str | int] = {entry.many} if entry.many else set()
+            if entry.several is not None:
+                child.add_argument(f"--{entry.several[0]}", nargs="+", required=True, help=entry.several[1])
+            skip: set[str | int] = {name for name in (entry.many, entry.several and entry.several[0]) if name}
             child.add_function_arguments(entry.function, as_group=False, as_positional=entry.positional, skip=skip)
         children.add_subcommand(key, child, help=summary)
         if not isinstance(entry, Command):

@@ -1,0 +1,215 @@
+"""Encoders that are compared: from a file, with random weights, or trained on ImageNet."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import timm
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from data_modules.errors import UserError
+from lightning_emseg.weights import MocoWeights, initialise_encoder, load_moco_weights
+
+Norms = tuple[float, float]
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_BLOCKS: Mapping[tuple[bool, tuple[int, ...]], str] = {
+    (False, (2, 2, 2, 2)): "resnet18",
+    (False, (3, 4, 6, 3)): "resnet34",
+    (True, (3, 4, 6, 3)): "resnet50",
+    (True, (3, 4, 23, 3)): "resnet101",
+    (True, (3, 8, 36, 3)): "resnet152",
+}
+"""ResNets by whether their blocks have three convolutions, and by the number of blocks of each stage."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network whose features are looked at, and how it wants its images.
+
+    Attributes:
+        name: For tables and legends.
+        source: What it was made from.
+        architecture: Of timm.
+        network: Maps normalised images ``float (B, C, Y, X)`` to the maps of its last layer ``(B, F, y, x)``; in
+            evaluation mode.
+        mean: Grey level 0–255 that is subtracted, one a channel.
+        std: Divides grey levels, one a channel.
+        normalised_by: Where both are from.
+    """
+
+    name: str
+    source: str
+    architecture: str
+    network: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    normalised_by: str
+
+    @property
+    def channels(self) -> int:
+        """Channels of its images; grey is repeated over them."""
+        return len(self.mean)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next((value.device for value in self.network.parameters()), torch.device("cpu"))
+
+    def normalised(self, grey: Tensor) -> Tensor:
+        """Images as the network wants them.
+
+        Args:
+            grey: ``(B, 1, Y, X)`` of any type, grey levels 0–255.
+
+        Returns:
+            ``float32 (B, C, Y, X)`` on the network's device.
+        """
+        mean, std = (torch.tensor(values, device=self.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return (grey.to(self.device).float() - mean) / std
+
+    def maps(self, normalised: Tensor) -> Tensor:
+        """Maps of the last layer ``float32 (B, F, y, x)`` of normalised images."""
+        with torch.inference_mode():
+            maps: Tensor = self.network(normalised.to(memory_format=torch.channels_last))
+        return maps.float()
+
+    def features(self, normalised: Tensor) -> Tensor:
+        """Output of global average pooling ``float32 (B, F)``: the neurons (2,048 of a ResNet-50)."""
+        return self.maps(normalised).mean(dim=(2, 3))
+
+    def to(self, device: torch.device) -> "Encoder":
+        """The same on another device; the network itself is moved."""
+        return replace(self, network=self.network.to(device))
+
+    def record(self) -> dict[str, object]:
+        """JSON-ready facts."""
+        names = ("source", "architecture", "normalised_by")
+        return {**{name: getattr(self, name) for name in names}, "mean": list(self.mean), "std": list(self.std)}
+
+
+def open_encoder(name: str, spec: str, image_norms: Norms) -> Encoder:
+    """Make an encoder.
+
+    Files are normalised by their own ``norms``, ImageNet's by those of ImageNet (also files of three channels without
+    norms, as MoCo's released ones), random ones and grey files without norms by those of the images.
+
+    Args:
+        name: For tables and legends.
+        spec: A file in CEM500K's format (see :func:`~lightning_emseg.weights.load_moco_weights`) of a ResNet-18, 34,
+            50, 101 or 152; ``random:ARCHITECTURE:SEED`` (one channel, timm's initial weights); or
+            ``imagenet:ARCHITECTURE``, which timm downloads.
+        image_norms: Mean and standard deviation of the images in grey levels.
+
+    Raises:
+        UserError: if there is no such file or architecture, its keys do not fit, or it cannot be downloaded.
+    """
+    kind, _, rest = spec.partition(":")
+    make = _MAKERS.get(kind, _from_file)
+    return make(name, spec if make is _from_file else rest, image_norms)
+
+
+def keep_resolution(encoder: Encoder, stages: int) -> Encoder:
+    """A copy without the last downsamplings, so that maps are 2 ** stages times as large along each side.
+
+    Strides become 1 and weights stay as they are; nothing is dilated, as in the notebook that Conrad and Narayan (2021)
+    published ("we eliminated the last four downsampling operations"). The operations of a ResNet are, from the
+    last one: stages 4, 3 and 2, the max pooling, and the first convolution, which always stays.
+
+    Args:
+        encoder: Stays as it is.
+        stages: Number of operations, 0–4: the paper takes 1 for nuclei, 2 for mitochondria, 4 for ER.
+
+    Raises:
+        UserError: if the number is another, or the network is no ResNet.
+    """
+    if not 0 <= stages <= 4:
+        raise UserError(f"--drop-stages {stages}: a ResNet has 0 to 4 downsamplings that can be dropped")
+    if not isinstance(encoder.network, ResNet):
+        raise UserError(f"{encoder.name} is no ResNet: its downsamplings cannot be dropped")
+    network = deepcopy(encoder.network)
+    for part in [network.layer4, network.layer3, network.layer2, network.maxpool][:stages]:
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+            elif isinstance(module, nn.MaxPool2d):
+                module.stride = 1
+    return replace(encoder, network=network)
+
+
+def _from_file(name: str, path: str, image_norms: Norms) -> Encoder:
+    weights = load_moco_weights(Path(path))
+    architecture = _architecture(weights)
+    first = weights.state_dict.get("conv1.weight")
+    channels = 1 if first is None or first.ndim < 2 else first.shape[1]
+    if channels not in (1, 3):
+        raise UserError(f"{path} takes images of {channels} channels: only grey (1) and colour (3) can be analysed")
+    network = _network(architecture, channels)
+    initialise_encoder(network, weights)
+    norms, by = _norms_of_file(weights, channels, image_norms)
+    return Encoder(name, path, architecture, network, *norms, by)
+
+
+def _norms_of_file(
+    weights: MocoWeights, channels: int, image_norms: Norms
+) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], str]:
+    if weights.norms is None and channels == 3:
+        return _in_grey_levels(*_IMAGENET), "ImageNet"
+    mean, std = weights.norms or image_norms
+    return ((mean,) * channels, (std,) * channels), "the file" if weights.norms else "the images"
+
+
+def _architecture(weights: MocoWeights) -> str:
+    keys = [key.split(".") for key in weights.state_dict if key.startswith("layer")]
+    blocks = tuple(len({key[1] for key in keys if key[0] == f"layer{stage}"}) for stage in (1, 2, 3, 4))
+    bottleneck = any(key[2:3] == ["conv3"] for key in keys)
+    if (bottleneck, blocks) not in _BLOCKS:
+        raise UserError(
+            f"{weights.path}: its stages have {blocks} blocks, which is none of {', '.join(_BLOCKS.values())}: give a "
+            "file of one of these"
+        )
+    return _BLOCKS[bottleneck, blocks]
+
+
+def _random(name: str, spec: str, image_norms: Norms) -> Encoder:
+    architecture, _, seed = spec.partition(":")
+    if not seed.isdecimal():
+        raise UserError(f"{name}=random:{spec}: give an architecture and a seed, as random:resnet18:0")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        network = _network(architecture, 1)
+    mean, std = image_norms
+    return Encoder(name, f"random weights, seed {int(seed)}", architecture, network, (mean,), (std,), "the images")
+
+
+def _imagenet(name: str, architecture: str, image_norms: Norms) -> Encoder:
+    network = _network(architecture, 3, pretrained=True)
+    config = network.pretrained_cfg
+    return Encoder(
+        name, "ImageNet, of timm", architecture, network, *_in_grey_levels(config["mean"], config["std"]), "ImageNet"
+    )
+
+
+def _in_grey_levels(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(255 * value for value in mean), tuple(255 * value for value in std)
+
+
+def _network(architecture: str, channels: int, pretrained: bool = False) -> ResNet:
+    try:
+        network = timm.create_model(
+            architecture, pretrained=pretrained, in_chans=channels, num_classes=0, global_pool=""
+        )
+    except OSError as error:
+        raise UserError(
+            f"imagenet:{architecture} cannot be downloaded ({type(error).__name__}): try again with a connection"
+        ) from error
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"encoder {architecture!r}: {error}; give a ResNet of timm, as resnet18 or resnet50") from error
+    if not isinstance(network, ResNet):
+        raise UserError(f"encoder {architecture!r} is no ResNet: give one, as resnet18 or resnet50")
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+_MAKERS: Mapping[str, Callable[[str, str, Norms], Encoder]] = {"random": _random, "imagenet": _imagenet}

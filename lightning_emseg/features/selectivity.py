@@ -1,0 +1,117 @@
+"""Whether the maps of an encoder light up where an organelle is."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_emseg.features.encoder import Encoder
+
+FILTERS, THRESHOLD = 32, 0.3
+_VALUES_AT_A_TIME = 2**24
+"""Upsampled values held at once; 128 MiB in double precision."""
+
+
+@dataclass(frozen=True)
+class Selectivity:
+    """How well an encoder's maps find an organelle in one image.
+
+    Attributes:
+        correlations: Point-biserial correlation of each map with the mask, ``float64 (F,)``; NaN of constant maps.
+        chosen: Indices of the most correlated maps, the best first, ``int64``; none that is not positive.
+        response: Their mean rescaled to 0–1, ``float32 (Y, X)``; 0 everywhere if there is none or it is constant.
+        binary: Where it is above 0.3, ``bool (Y, X)``.
+        response_correlation: Of ``response`` with the mask; NaN if it is constant.
+        iou: Of ``binary`` and the mask, 0–1.
+    """
+
+    correlations: NDArray[np.float64]
+    chosen: NDArray[np.int64]
+    response: NDArray[np.float32]
+    binary: NDArray[np.bool_]
+    response_correlation: float
+    iou: float
+
+
+def measure_selectivity(
+    encoder: Encoder,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    filters: int = FILTERS,
+    threshold: float = THRESHOLD,
+) -> Selectivity:
+    """Correlate all maps with a mask, average the best and binarise the mean (Conrad and Narayan 2021, Figure 3b).
+
+    The best maps are found with the mask that they are judged by, as in the paper: the numbers compare encoders on one
+    image, they do not say how well it could be segmented. Maps are enlarged bilinearly, corners on corners.
+
+    Args:
+        encoder: With few downsamplings, see :func:`~lightning_emseg.features.encoder.keep_resolution`.
+        image: ``(Y, X)``, grey levels.
+        mask: Of the organelle, neither empty nor full.
+        filters: Most maps to average.
+        threshold: Of the mean map.
+    """
+    maps = encoder.maps(encoder.normalised(torch.tensor(image)[None, None]))[0]
+    truth = torch.tensor(mask).to(maps.device)
+    correlations = _correlations(maps, truth).cpu().numpy()
+    # NaN is no positive number and sorts to the end.
+    ranked = np.argsort(-correlations, kind="stable")[:filters]
+    chosen = ranked[correlations[ranked] > 0]
+    response = _mean_response(maps[torch.from_numpy(chosen).to(maps.device)], truth)
+    binary = response > threshold
+    return Selectivity(
+        correlations,
+        chosen,
+        response.float().cpu().numpy(),
+        binary.cpu().numpy(),
+        float(point_biserial(response[None], truth)),
+        float((binary & truth).sum() / (binary | truth).sum()),
+    )
+
+
+def point_biserial(maps: Tensor, mask: Tensor) -> Tensor:
+    """Correlation of each map with a mask: ``(M₁ − M₀) / s · √(p (1 − p))``.
+
+    M₁ and M₀ are a map's means inside and outside, s its standard deviation (of the population), p the mask's share.
+
+    Args:
+        maps: ``(F, *S)``.
+        mask: ``bool (*S)``.
+
+    Returns:
+        ``float64 (F,)``, −1 to 1; NaN where the map or the mask is constant.
+    """
+    values, inside = maps.flatten(1).double(), mask.flatten().double()
+    share = inside.mean()
+    deviations = values - values.mean(dim=1, keepdim=True)
+    spread = deviations.square().mean(dim=1).sqrt()
+    # Σ over the inside alone says all: deviations sum up to 0.
+    difference = deviations @ inside / len(inside) / (share * (1 - share))
+    correlation = difference * math.sqrt(float(share * (1 - share))) / spread
+    return torch.where(spread > 0, correlation, torch.nan)
+
+
+def _mean_response(maps: Tensor, mask: Tensor) -> Tensor:
+    if not len(maps):
+        return torch.zeros_like(mask, dtype=torch.double)
+    mean = _enlarged(maps.double().mean(dim=0, keepdim=True), mask)[0]
+    low, high = mean.min(), mean.max()
+    return (mean - low) / (high - low) if high > low else torch.zeros_like(mean)
+
+
+def _correlations(maps: Tensor, mask: Tensor) -> Tensor:
+    step = max(1, _VALUES_AT_A_TIME // mask.numel())
+    parts = [point_biserial(_enlarged(part, mask), mask) for part in torch.split(maps, step)]
+    # Enlarging leaves rounding errors on a constant map, which would correlate with anything.
+    constant = maps.amax(dim=(1, 2)) == maps.amin(dim=(1, 2))
+    return torch.where(constant, torch.nan, torch.cat(parts))
+
+
+def _enlarged(maps: Tensor, mask: Tensor) -> Tensor:
+    """``(F, y, x)`` to the size of the mask, in double precision."""
+    return F.interpolate(maps[None].double(), size=tuple(mask.shape), mode="bilinear", align_corners=True)[0]

@@ -1,0 +1,113 @@
+"""Selectivity against scipy, and against explicit arithmetic on encoders whose maps are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from known_encoders import encoder_of
+from numpy.typing import NDArray
+from scipy.stats import pointbiserialr
+from torch import Tensor
+
+from lightning_emseg.features import selectivity
+from lightning_emseg.features.selectivity import measure_selectivity, point_biserial
+
+Values = NDArray[np.float64]
+
+
+def half_mask(shape: tuple[int, int], seed: int = 0) -> NDArray[np.bool_]:
+    mask = np.random.default_rng(seed).random(shape) < 0.3
+    mask.flat[:2] = True, False
+    return mask
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-3, 1e3), offset=st.floats(-1e3, 1e3))
+def test_correlation_is_scipys(seed: int, scale: float, offset: float) -> None:
+    maps = offset + scale * np.random.default_rng(seed).normal(size=(4, 9, 7))
+    mask = half_mask((9, 7), seed)
+    maps[3] += 2 * scale * mask
+    found = point_biserial(torch.tensor(maps), torch.tensor(mask)).numpy()
+    wanted = [pointbiserialr(mask.ravel(), values.ravel()).statistic for values in maps]
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_correlation_of_a_mask_with_itself_is_1_and_of_a_constant_unknown() -> None:
+    mask = torch.tensor(half_mask((8, 8)))
+    maps = torch.stack([mask.double(), 5 - 2 * mask.double(), torch.ones(8, 8, dtype=torch.double)])
+    found = point_biserial(maps, mask)
+    assert found[:2].tolist() == pytest.approx([1, -1])
+    assert math.isnan(found[2])
+    assert torch.isnan(point_biserial(maps, torch.ones(8, 8, dtype=torch.bool))).all()
+
+
+def enlarged(values: Values, shape: tuple[int, int]) -> Values:
+    """Linear interpolation along one axis after the other, corners on corners, in numpy."""
+    y, x = values.shape
+    rows = np.array([np.interp(np.linspace(0, y - 1, shape[0]), np.arange(y), column) for column in values.T]).T
+    return np.array([np.interp(np.linspace(0, x - 1, shape[1]), np.arange(x), row) for row in rows])
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3 * 1200, 2**24])
+def test_everything_is_as_explicit_arithmetic_says(monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+    monkeypatch.setattr(selectivity, "_VALUES_AT_A_TIME", at_a_time)
+    shape = (40, 30)
+    mask = np.zeros(shape, bool)
+    mask[10:25, 5:20] = True
+    random = np.random.default_rng(4)
+    coarse = mask[::4, ::4][:, :8].astype(float)
+    maps = random.normal(size=(20, 10, 8)) + np.linspace(-1, 2, 20)[:, None, None] * coarse
+    maps = maps.astype(np.float32).astype(np.float64)
+    encoder = encoder_of(lambda image: torch.tensor(maps, dtype=torch.float32)[None])
+    found = measure_selectivity(encoder, np.zeros(shape, np.uint8), mask, filters=5)
+
+    large = [enlarged(values, shape) for values in maps]
+    correlations = np.array([pointbiserialr(mask.ravel(), values.ravel()).statistic for values in large])
+    best = sorted(range(20), key=lambda index: -correlations[index])[:5]
+    mean = np.mean([large[index] for index in best], axis=0)
+    response = (mean - mean.min()) / (mean.max() - mean.min())
+    binary = response > 0.3
+    np.testing.assert_allclose(found.correlations, correlations, atol=1e-6)
+    assert found.chosen.tolist() == best
+    np.testing.assert_allclose(found.response, response, atol=1e-5)
+    assert (found.binary != binary).sum() <= 1
+    assert found.response_correlation == pytest.approx(pointbiserialr(mask.ravel(), response.ravel()).statistic)
+    assert found.iou == pytest.approx((binary & mask).sum() / (binary | mask).sum(), abs=0.01)
+
+
+def test_a_map_that_is_the_mask_finds_it_exactly() -> None:
+    mask = half_mask((32, 32))
+
+    def maps(image: Tensor) -> Tensor:
+        return torch.cat([torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)), image], dim=1)
+
+    found = measure_selectivity(encoder_of(maps), 200 * mask.astype(np.uint8), mask, filters=1)
+    assert found.chosen.tolist() == [3]
+    assert found.response_correlation == pytest.approx(1)
+    assert found.iou == 1
+    assert (found.binary == mask).all()
+
+
+def test_no_map_is_taken_that_is_constant_or_negative() -> None:
+    mask = half_mask((32, 32))
+    truth = torch.tensor(mask).float()
+    # A third is not exact in floating point, and enlarging it would leave something to correlate with.
+    maps = torch.stack([torch.full_like(truth, 1 / 3), -truth, truth])[None]
+    found = measure_selectivity(encoder_of(lambda image: maps), np.zeros((32, 32), np.uint8), mask)
+    assert found.chosen.tolist() == [2]
+    assert math.isnan(found.correlations[0])
+    assert found.correlations[1] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("side", [8, 5])
+def test_constant_maps_of_any_size_are_unknown(side: int) -> None:
+    maps = torch.full((1, 2, side, side), 1 / 3)
+    found = measure_selectivity(encoder_of(lambda image: maps), np.zeros((33, 47), np.uint8), half_mask((33, 47)))
+    assert np.isnan(found.correlations).all()
+    assert len(found.chosen) == 0
+    assert (found.response == 0).all()
+    assert math.isnan(found.response_correlation)
+    assert found.iou == 0
