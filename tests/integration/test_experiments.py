@@ -11,8 +11,8 @@ import yaml
 from lightning_emseg import cli
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-_NOT_RUN = ("with", "leaderboard", "sweeps", "start")
-BASES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in _NOT_RUN and path.name != "table.yaml")
+_NOT_RUN = {"with", "leaderboard", "sweeps", "start", "table.yaml"}
+BASES = sorted(path for path in FOLDER.rglob("*.yaml") if not {path.parent.name, path.name} & _NOT_RUN)
 SECOND = sorted((FOLDER / "with").glob("*.yaml"))
 STARTS = sorted((FOLDER / "cem500k" / "start").glob("*.yaml"))
 

@@ -262,7 +262,8 @@ def test_verbs_without_meaning_end_with_one_sentence(tmp_path: Path, capsys: pyt
     trainer.save_checkpoint(tmp_path / "m.ckpt")
     make_tile_set(tmp_path / "tiles", {"a": 12})
     words = ["--model", "MoCo", "--model.encoder", "test_resnet", "--model.dim", "8", "--model.queue_size", "24"]
-    data = ["--data", "Tiles", "--data.tiles", str(tmp_path / "tiles"), "--trainer.default_root_dir", str(tmp_path / "run")]
+    data = ["--data", "Tiles", "--data.tiles", str(tmp_path / "tiles")]
+    data += ["--trainer.default_root_dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as caught:
         cli.main(["validate", *words, *data, "--ckpt_path", str(tmp_path / "m.ckpt")])
     assert "error: No `validation_step()`" in str(caught.value.code)
