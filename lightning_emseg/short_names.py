@@ -11,6 +11,7 @@ from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.callbacks import AttributionFields, ErrorMaps
 from lightning_emseg.callbacks.knn_probe import KNNProbe
 from lightning_emseg.callbacks.linear_probe import LinearProbe
+from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
 from lightning_emseg.metrics.boundary.distances import SurfaceDistances
 from lightning_emseg.metrics.boundary.skeleton_recall import SkeletonRecall
 from lightning_emseg.metrics.boundary.tolerant_f1 import TolerantF1
@@ -18,19 +19,26 @@ from lightning_emseg.metrics.boundary.urisc_score import UriscF1
 from lightning_emseg.metrics.segmentation.information import VariationOfInformation, VInfo
 from lightning_emseg.metrics.segmentation.labelled_iou import LabelledObjectsIoU
 from lightning_emseg.metrics.segmentation.rand import AdaptedRand, VRand
+from lightning_emseg.modules.attnunet3d import AttnUNet3D
 from lightning_emseg.modules.casenet import CASENet
+from lightning_emseg.modules.cleftnet import CleftNet
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.moco import MoCo
+from lightning_emseg.modules.resunet3d import ResUNet3D
+from lightning_emseg.modules.segnet3d import SegNet3D
 from lightning_emseg.modules.smp_model import SmpModel
 from lightning_emseg.modules.tile_classifier import TileClassifier
 from lightning_emseg.modules.unet import UNet
+from lightning_emseg.modules.unet3d import UNet3D
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from lightning_emseg.modules.vnet import VNet
 
 SHORT_NAMES = (
     *(CASENet, LinkNet, MoCo, SmpModel, TileClassifier, UNet, UNetTransfer, VanillaUNet),
+    *(AttnUNet3D, CleftNet, ResUNet3D, SegNet3D, UNet3D, VNet),
     *(ISBI2012, LabelledTiles, Mosaic, SyntheticMosaics, Tiles, TwoViews, URISC),
     *(AttributionFields, ErrorMaps, IntegratedGradients, KNNProbe, LinearProbe),
-    *(AdaptedRand, LabelledObjectsIoU, SkeletonRecall, SurfaceDistances, TolerantF1, UriscF1),
+    *(AdaptedRand, CleftDistances, LabelledObjectsIoU, SkeletonRecall, SurfaceDistances, TolerantF1, UriscF1),
     *(VariationOfInformation, VInfo, VRand),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = ("networks", "losses", "metrics", "attribution", "inference", "curation", "features")
+LEAVES = ("networks", "losses", "metrics", "attribution", "inference", "curation", "features", "targets")
 """Parts of ``lightning_emseg`` that know nothing of Lightning's modules, callbacks and command lines."""
 COMPOSITION = tuple(f"lightning_emseg.{name}" for name in ("cli", "__main__", "commands", "short_names"))
 """The only modules that put data and training together."""

@@ -1,8 +1,9 @@
 """What validation, test and prediction do with the network's output; no Lightning in here."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Literal, Protocol
 
 import torch
@@ -236,12 +237,13 @@ def check_classes(classes: Sequence[str], datasets: Sequence[EvaluationData]) ->
 
     Args:
         classes: Of the network, in the order of its maps; empty for one foreground.
-        datasets: With labels, or without any.
+        datasets: With labels, or without any; those that know no mosaics are left alone.
 
     Raises:
         UserError: naming both.
     """
-    for mosaic in (mosaic for data in datasets for mosaic in data.mosaics if mosaic.mask is not None):
+    mosaics: Iterable[MosaicView] = chain.from_iterable(getattr(data, "mosaics", ()) for data in datasets)
+    for mosaic in (mosaic for mosaic in mosaics if mosaic.mask is not None):
         named = [name for _, name in mosaic.classes]
         if named != list(classes):
             raise UserError(

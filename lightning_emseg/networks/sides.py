@@ -5,20 +5,43 @@ from torch import Tensor
 from data_modules.errors import UserError
 
 
-def check_sides(x: Tensor, stride: int, network: str) -> None:
-    """Refuse an image whose sides the network cannot halve evenly.
+def check_sides(x: Tensor, stride: int | tuple[int, int, int], network: str) -> None:
+    """Refuse an image or a volume whose sides the network cannot halve evenly.
 
     Args:
-        x: ``(B, C, Y, X)``.
-        stride: What both sides must be multiples of, in px.
+        x: ``(B, C, Y, X)``, or ``(B, C, Z, Y, X)`` for a network with a stride an axis.
+        stride: What the sides must be multiples of, in px: one number for Y and X, or one an axis of a volume.
         network: Name for the message.
 
     Raises:
-        UserError: A side is no multiple of ``stride``.
+        UserError: A side is no multiple of its stride, or images go into a network of volumes.
     """
+    if isinstance(stride, tuple):
+        _check_volume(x, stride, network)
+        return
     height, width = x.shape[-2:]
     if height % stride or width % stride:
         raise UserError(
             f"{network} takes images whose sides are multiples of {stride} px, but got {height} × {width}; "
             f"choose such a patch size, or pad"
         )
+
+
+def _check_volume(x: Tensor, stride: tuple[int, int, int], network: str) -> None:
+    if x.ndim != 5:
+        raise UserError(
+            f"{network} takes volumes (batch, channels, Z, Y, X), but got a batch of {x.ndim} axes: choose a store of "
+            "volumes, and leave data.planes out"
+        )
+    sides = x.shape[2:]
+    if any(side == 0 or side % step for side, step in zip(sides, stride, strict=True)):
+        nearest = [max(1, round(side / step)) * step for side, step in zip(sides, stride, strict=True)]
+        raise UserError(
+            f"{network} takes volumes whose depth, height and width are multiples of {_times(stride)} voxels, but got "
+            f"{_times(sides)}; choose a patch and tile size of e.g. {nearest}, or build the network for another "
+            "model.patch"
+        )
+
+
+def _times(sides: tuple[int, ...]) -> str:
+    return " × ".join(str(side) for side in sides)

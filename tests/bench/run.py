@@ -24,7 +24,7 @@ from harness import Row, cores
 
 CASES = (
     *("reader", "shapes", "training", "stitching", "endtoend", "conversion", "memory", "scaling", "attribution"),
-    *("panel", "ranks", "near_pairs"),
+    *("panel", "ranks", "near_pairs", "cremi_score", "feature_augmentor"),
 )
 # The name that fits is that of a helper of the tests, and a name is a module once in the tree.
 MODULES = {"ranks": "rank_scaling"}

@@ -65,7 +65,7 @@ def test_the_tiles_drawn_are_the_first_of_the_global_order(
         callback, trainer = Overlays(tiles=5), trainer_of(tmp_path, [loader])
         callback.on_validation_epoch_start(trainer, module)
         for number, batch in enumerate(loader):
-            callback.on_validation_batch_end(trainer, module, batch["image"][:, 0] / 255, batch, number)
+            callback.on_validation_batch_end(trainer, module, batch["image"][:, 0], batch, number)
         callback.on_validation_end(trainer, module)
     picture = np.asarray(Image.open(tmp_path / "figures" / "validation.png"))
     alone = tiny.data_of(tiny_store, split=PatchSplit(train=4, val=9))
