@@ -24,6 +24,7 @@ from data_modules.sampling import FixedPatches, PatchSampling, RandomPatches
 from data_modules.splits import Division, MosaicSplit, Split
 from data_modules.store import MosaicStore, MosaicView, Rows, shard_rows
 from data_modules.transforms import Augment
+from data_modules.volume_augment import VolumeAugment
 
 
 class Mosaic(pl.LightningDataModule):
@@ -42,7 +43,7 @@ class Mosaic(pl.LightningDataModule):
         patches_per_epoch: Over all processes; a grid sampling and the patch split know their own number.
         sampling: Where training patches lie.
         split: How annotated mosaics are divided into training and validation.
-        augment: Augmentation on the device, or none.
+        augment: Augmentation on the device, of images or planes or of volumes, or none.
         test_split: Split of the store for ``test``.
         predict_split: Split for ``predict``; labels are not needed.
         tile_size: Side of an evaluation tile; the patch size by default.
@@ -71,7 +72,7 @@ class Mosaic(pl.LightningDataModule):
         patches_per_epoch: int = 2000,
         sampling: PatchSampling | None = None,
         split: Split | None = None,
-        augment: Augment | None = None,
+        augment: Augment | VolumeAugment | None = None,
         test_split: str = "test",
         predict_split: str = "test",
         tile_size: int | list[int] | None = None,
@@ -128,11 +129,7 @@ class Mosaic(pl.LightningDataModule):
             if self.planes is not None:
                 division = replace(division, train=plane_views(division.train, self.planes))
             if stage == "fit":
-                if self.augment is not None and len(size) != 2 and self.planes is None:
-                    raise UserError(
-                        f"data.augment works on 2D patches, not on volumes {size}: leave it out, or pass "
-                        "--data.planes xy"
-                    )
+                checks.suits_patches(self.augment, len(size) if self.planes is None else 2)
                 checks.large_enough(division.train, size, self.allow_small)
                 checks.has_foreground(division.train, self.allow_empty)
             self._division = division

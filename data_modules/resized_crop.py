@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.batch import Batch
+from data_modules.crop_box import Range, crop_box
 from data_modules.errors import UserError
 from data_modules.randomness import Purpose, stream
-from data_modules.transforms import Augment, Range, patch_noise, warp_image, warp_mask
-
-_TRIES = 10
-"""Crops that are drawn before the largest central one is taken, as torchvision does."""
+from data_modules.transforms import Augment, patch_noise, warp_image, warp_mask
 
 
 class ResizedCropAugment(Augment):
@@ -125,32 +123,6 @@ class ResizedCropAugment(Augment):
             noise = patch_noise([draw.noise_seed for draw in draws], [draw.noise for draw in draws], grey)
             grey = (grey + noise).clamp(0, 255)
         return _blurred(grey, [draw.blur for draw in draws], self.blur_px) if self.blur_px else grey
-
-
-def crop_box(
-    random: np.random.Generator, sides: tuple[int, int], share: Range, aspect: Range
-) -> tuple[int, int, int, int]:
-    """A crop, drawn as torchvision's and albumentations' ``RandomResizedCrop`` do.
-
-    Args:
-        random: That it is drawn from.
-        sides: Height and width of the whole in px.
-        share: Range of the crop's share of the area, drawn uniformly.
-        aspect: Range of its width over its height, drawn on a logarithmic scale.
-
-    Returns:
-        Top, left, height and width in px; of ten that do not fit, the largest central one instead.
-    """
-    height, width = sides
-    for _ in range(_TRIES):
-        area = height * width * random.uniform(*share)
-        ratio = math.exp(random.uniform(math.log(aspect[0]), math.log(aspect[1])))
-        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < across <= width and 0 < down <= height:
-            return int(random.integers(height - down + 1)), int(random.integers(width - across + 1)), down, across
-    ratio = min(max(width / height, aspect[0]), aspect[1])
-    down, across = min(height, round(width / ratio)), min(width, round(height * ratio))
-    return (height - down) // 2, (width - across) // 2, down, across
 
 
 @dataclass(frozen=True)

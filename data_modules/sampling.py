@@ -5,16 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data_modules.batch import IGNORE
 from data_modules.errors import UserError
+from data_modules.foreground_index import ForegroundIndex
 from data_modules.grid import Grid, Shape
 from data_modules.store import MosaicView
-
-BLOCK = 32
-"""Side in px of the blocks whose foreground is counted once, to reject patches without reading them."""
 
 Position = tuple[int, Shape]
 
@@ -79,20 +75,31 @@ class GridPatches(PatchSampling):
 class ForegroundPatches(PatchSampling):
     """Random positions, patches with little foreground mostly rejected.
 
-    The foreground of a patch is counted on blocks of 32 px that the labels are reduced to once, so that nothing is
-    read to be thrown away; what counts is the fraction in the blocks that the patch touches.
+    The foreground of a patch is counted exactly, without reading the patch: the labels of all training mosaics are read
+    once, into an index of 0.133 byte a pixel. What lies outside of a mosaic has no foreground.
 
     Args:
-        min_fraction: Patches with a smaller fraction of foreground are rejected …
-        reject: … with this probability (CleftNet: 0.95).
+        min_fraction: Patches with a smaller fraction of foreground are rejected; 0.01 unless ``min_pixels`` is given.
+        reject: Probability of the rejection.
+        min_pixels: Patches with fewer foreground pixels are rejected (CleftNet: 200 voxels, with probability 0.95).
+
+    Raises:
+        UserError: for a value out of its range, or for both a fraction and a number.
     """
 
-    def __init__(self, min_fraction: float = 0.01, reject: float = 0.95) -> None:
-        if not 0 <= reject <= 1 or not 0 <= min_fraction <= 1:
-            raise UserError(f"ForegroundPatches: min_fraction {min_fraction} and reject {reject} must be in 0–1")
-        self.min_fraction = min_fraction
-        self.reject = reject
-        self._sums: dict[str, NDArray[np.int64]] = {}
+    def __init__(self, min_fraction: float | None = None, reject: float = 0.95, min_pixels: int | None = None) -> None:
+        if min_pixels is not None and min_fraction is not None:
+            raise UserError(
+                f"ForegroundPatches: min_fraction {min_fraction} and min_pixels {min_pixels} are two measures of the "
+                "same: pass one of them"
+            )
+        fraction = 0.01 if min_fraction is None else min_fraction
+        if not 0 <= reject <= 1 or not 0 <= fraction <= 1:
+            raise UserError(f"ForegroundPatches: min_fraction {fraction} and reject {reject} must be in 0–1")
+        if min_pixels is not None and min_pixels < 1:
+            raise UserError(f"ForegroundPatches: min_pixels must be at least 1, got {min_pixels}")
+        self.min_fraction, self.min_pixels, self.reject = fraction, min_pixels, reject
+        self._indices: dict[str, ForegroundIndex] = {}
 
     def positions(
         self, mosaics: Sequence[MosaicView], size: Shape, count: int, random: np.random.Generator
@@ -100,62 +107,42 @@ class ForegroundPatches(PatchSampling):
         """See :meth:`PatchSampling.positions`.
 
         Raises:
-            UserError: if hardly any patch is accepted.
+            UserError: if hardly any patch is accepted, or ``min_pixels`` exceeds a patch.
         """
-        self.count(mosaics)
+        wanted = self.min_fraction * math.prod(size) if self.min_pixels is None else self.min_pixels
+        if wanted > math.prod(size):
+            raise UserError(f"data.sampling.min_pixels {self.min_pixels} is more than a patch of {size} px has")
+        self.index(mosaics)
         accepted: list[Position] = []
         for _ in range(1000):
             candidates = RandomPatches().positions(mosaics, size, count, random)
             luck = random.random(count)
             accepted += [
-                candidate
-                for candidate, chance in zip(candidates, luck, strict=True)
-                if chance >= self.reject
-                or self.fraction(mosaics[candidate[0]], candidate[1], size) >= self.min_fraction
+                (mosaic, origin)
+                for (mosaic, origin), chance in zip(candidates, luck, strict=True)
+                if chance >= self.reject or self.foreground(mosaics[mosaic], origin, size) >= wanted
             ]
             if len(accepted) >= count:
                 return accepted[:count]
+        least, name = (
+            (f"{self.min_fraction:.2%}", "min_fraction")
+            if self.min_pixels is None
+            else (f"{self.min_pixels} px of", "min_pixels")
+        )
         raise UserError(
-            f"ForegroundPatches found {len(accepted)} of {count} patches with at least {self.min_fraction:.2%} "
-            "foreground: lower data.sampling.min_fraction or data.sampling.reject"
+            f"ForegroundPatches found {len(accepted)} of {count} patches with at least {least} foreground: lower "
+            f"data.sampling.{name} or data.sampling.reject"
         )
 
-    def count(self, mosaics: Sequence[MosaicView]) -> None:
-        """Reduce the labels of mosaics that were not seen before to blocks; each is read once."""
-        uncounted = [mosaic for mosaic in mosaics if mosaic.key not in self._sums]
-        for mosaic in tqdm(uncounted, desc="count foreground", unit="mosaic", leave=False, disable=None):
-            self._sums[mosaic.key] = foreground_sums(mosaic)
+    def index(self, mosaics: Sequence[MosaicView]) -> None:
+        """Index the labels of mosaics that were not seen before; each is read once."""
+        new = [mosaic for mosaic in mosaics if mosaic.key not in self._indices]
+        for mosaic in tqdm(new, desc="count foreground", unit="mosaic", leave=False, disable=None):
+            self._indices[mosaic.key] = ForegroundIndex.of(mosaic)
 
-    def fraction(self, mosaic: MosaicView, origin: Shape, size: Shape) -> float:
-        """Foreground share of the blocks that a patch touches, 0–1, for a mosaic that was counted."""
-        sums = self._sums[mosaic.key]
-        first = [min(start // BLOCK, side - 2) for start, side in zip(origin, sums.shape, strict=True)]
-        last = [
-            min(max(a + 1, -(-(start + extent) // BLOCK)), side - 1)
-            for a, start, extent, side in zip(first, origin, size, sums.shape, strict=True)
-        ]
-        box: NDArray[np.int64] = sums[np.ix_(*([a, b] for a, b in zip(first, last, strict=True)))]
-        for _ in size:
-            box = np.diff(box, axis=0)[0]
-        # Of the pixels that were counted: a patch between blocks must not look richer than it is.
-        counted = (min(b * BLOCK, side) - a * BLOCK for a, b, side in zip(first, last, mosaic.shape, strict=True))
-        return float(box / math.prod(counted))
-
-
-def foreground_sums(mosaic: MosaicView) -> NDArray[np.int64]:
-    """Cumulative foreground counts over blocks of 32 px, with a leading zero along every axis."""
-    ndim = len(mosaic.shape)
-    counts = np.zeros([-(-side // BLOCK) for side in mosaic.shape], np.int64)
-    for start in range(0, mosaic.shape[0], 32 * BLOCK):
-        rows = min(32 * BLOCK, mosaic.shape[0] - start)
-        mask = mosaic.read_mask((start, *(0,) * (ndim - 1)), (rows, *mosaic.shape[1:]))
-        summed = ((mask != 0) & (mask != IGNORE)).astype(np.int64)
-        for axis in range(ndim):
-            summed = np.add.reduceat(summed, np.arange(0, summed.shape[axis], BLOCK), axis=axis)
-        counts[start // BLOCK : start // BLOCK + len(summed)] = summed
-    for axis in range(ndim):
-        counts = np.cumsum(counts, axis=axis)
-    return np.pad(counts, [(1, 0)] * ndim)
+    def foreground(self, mosaic: MosaicView, origin: Shape, size: Shape) -> int:
+        """Number of foreground pixels of a patch of a mosaic that was indexed."""
+        return self._indices[mosaic.key].count(origin, size)
 
 
 class FixedPatches(PatchSampling):

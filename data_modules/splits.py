@@ -1,5 +1,6 @@
 """Dividing annotated mosaics into training and validation; picked by ``class_path`` under ``data.split``."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,73 @@ class RegionSplit(Split):
             train.append(mosaic.window((*zeros, 0), (*leading, cut - gap)))
             val.append(mosaic.window((*zeros, cut), (*leading, width)))
         return Division(train, val)
+
+
+class SectionSplit(Split):
+    """The first sections of every volume train, the next ones validate; CleftNet's 100 and 25 of CREMI's 125.
+
+    Nothing lies between the two, as in the paper (Liu and Ji 2021, sec. IV-B): the last section that trains is the
+    neighbour of the first one that validates.
+
+    Args:
+        source: Split of the store.
+        train: Number of sections that train or, below 1, their share of a volume's depth, rounded down; ``null`` for
+            all but those that validate.
+        val: Likewise of those that validate, which follow; ``null`` for all that are left.
+
+    Raises:
+        UserError: for a value out of its range, or if both are ``null``.
+    """
+
+    def __init__(self, source: str = "train", train: int | float | None = 100, val: int | float | None = 25) -> None:
+        for name, part in (("train", train), ("val", val)):
+            if part is not None and not 0 < part < 1 and not (part >= 1 and part == int(part)):
+                raise UserError(
+                    f"SectionSplit: {name} must be a whole number of sections or a share between 0 and 1, got {part}"
+                )
+        if train is None and val is None:
+            raise UserError("SectionSplit: train and val are both null: give one of them")
+        self.source, self.train, self.val = source, train, val
+
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+        """See :meth:`Split.divide`.
+
+        Raises:
+            UserError: if there are images, or volumes with too few sections.
+        """
+        volumes = views(self.source)
+        if images := [image.key for image in volumes if len(image.shape) != 3]:
+            raise UserError(f"SectionSplit divides volumes, but {_first(images)} are images: choose another data.split")
+        counts = [self._counts(volume.shape[0]) for volume in volumes]
+        shallow = [
+            f"{volume.key} ({volume.shape[0]})"
+            for volume, (train, val) in zip(volumes, counts, strict=True)
+            if min(train, val) < 1 or train + val > volume.shape[0]
+        ]
+        if shallow:
+            raise UserError(
+                f"SectionSplit: {_first(shallow)} have too few sections for train {self.train} and val {self.val}: "
+                "pass other numbers, or shares of the depth, e.g. --data.split SectionSplit --data.split.train 0.8 "
+                "--data.split.val 0.2"
+            )
+        pairs = [(volume, *count) for volume, count in zip(volumes, counts, strict=True)]
+        return Division(
+            [volume.window((0, 0, 0), (train, *volume.shape[1:])) for volume, train, _ in pairs],
+            [volume.window((train, 0, 0), (train + val, *volume.shape[1:])) for volume, train, val in pairs],
+        )
+
+    def _counts(self, depth: int) -> tuple[int, int]:
+        train, val = (
+            None if part is None else math.floor(part * depth + 1e-9) if part < 1 else int(part)
+            for part in (self.train, self.val)
+        )
+        if train is None:
+            train = depth - (val or 0)
+        return train, depth - train if val is None else val
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 class PatchSplit(Split):

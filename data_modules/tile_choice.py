@@ -1,21 +1,27 @@
 """Which tiles of a set are trained on, and which are held out to judge the features by."""
 
-import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
-from data_modules.tile_set import SourceTiles
+from data_modules.store.stamps import is_url
+from data_modules.tile_set import SourceTiles, read_kept, read_rows
 
 TileNumbers = NDArray[np.int64]
 """``(N, 2)``: number of the source in the set, and of the tile in the source."""
 Labels = tuple[NDArray[np.int64], ...]
 """Number of the label of every tile, an array a source; −1 where a tile has none."""
+
+
+FOLDER = "folder"
+"""Says that tiles are labelled by folder, where the path of a table of labels might stand."""
+_DATASET = re.compile(r"(\.h5|\.hdf5|\.hdf):.+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,27 +49,55 @@ def kept_tiles(sources: Sequence[SourceTiles], tables: Sequence[str | os.PathLik
     Raises:
         UserError: if a table cannot be read, is of other tiles, or nothing is left.
     """
-    kept = [np.ones(len(source), np.bool_) for source in sources]
-    for table in map(Path, tables):
-        rows = 0
-        for source, tile, row in _rows(table, sources, "kept"):
-            kept[source][tile] &= row["kept"] == "1"
-            rows += 1
-        if rows != sum(map(len, sources)):
-            raise UserError(
-                f"{table} has {rows} tiles, but the set has {sum(map(len, sources))}: it has changed since, make the "
-                "table again"
-            )
+    kept = read_kept(sources, tables)
     chosen = [(number, tile) for number, marks in enumerate(kept) for tile in np.flatnonzero(marks)]
     if not chosen:
         raise UserError(f"no tile is left by {', '.join(map(str, tables)) or 'the set'}: choose other tables")
     return np.array(chosen, np.int64)
 
 
+def label_tiles(labels: str | os.PathLike[str] | None, sources: Sequence[SourceTiles]) -> tuple[list[str], Labels]:
+    """Names of the labels and the labels: by source for ``None``, by folder for ``folder``, or of a table at a path.
+
+    Raises:
+        UserError: if the table cannot be read or is of other tiles, or there is one folder only.
+    """
+    if not labels:
+        return source_labels(sources)
+    return folder_labels(sources) if labels == FOLDER else read_labels(labels, sources)
+
+
 def source_labels(sources: Sequence[SourceTiles]) -> tuple[list[str], Labels]:
     """Names of the labels, and the name of its source as the label of every tile."""
     names = [source.source.name for source in sources]
     return names, tuple(np.full(len(source), number, np.int64) for number, source in enumerate(sources))
+
+
+def folder_labels(sources: Sequence[SourceTiles]) -> tuple[list[str], Labels]:
+    """Names of the labels in the order of the alphabet, and as the label of every tile the folder of its source.
+
+    That is the first folder below the one that was tiled, as ``heart`` of ``raw/heart/2019/a.tif``, and the latter for
+    files directly in it. A file or URL that was tiled alone has a label of its own.
+
+    Raises:
+        UserError: if all are of one folder.
+    """
+    folders = [_folder(source.source.file) for source in sources]
+    names = sorted(set(folders))
+    if len(names) < 2:
+        raise UserError(
+            f"all sources are of the folder {names[0] if names else ''!r}, which leaves nothing to tell apart: sort "
+            "the files into folders and tile them again, or give a table of labels"
+        )
+    numbers = [names.index(folder) for folder in folders]
+    return names, tuple(np.full(len(source), at, np.int64) for source, at in zip(sources, numbers, strict=True))
+
+
+def _folder(file: str) -> str:
+    if is_url(file):
+        return file
+    parts = PurePosixPath(_DATASET.sub(r"\1", file)).parts
+    return parts[1] if len(parts) > 2 else parts[0]
 
 
 def read_labels(path: str | os.PathLike[str], sources: Sequence[SourceTiles]) -> tuple[list[str], Labels]:
@@ -76,7 +110,7 @@ def read_labels(path: str | os.PathLike[str], sources: Sequence[SourceTiles]) ->
     Raises:
         UserError: if the table cannot be read, or is of other tiles.
     """
-    found = [(source, tile, row["label"]) for source, tile, row in _rows(Path(path), sources, "label")]
+    found = [(source, tile, row["label"]) for source, tile, row in read_rows(Path(path), sources, "label")]
     names = sorted({label for _, _, label in found})
     labels = tuple(np.full(len(source), -1, np.int64) for source in sources)
     for source, tile, label in found:
@@ -106,23 +140,3 @@ def divide(tiles: TileNumbers, labels: Labels, share: float, random: np.random.G
             part += chosen.tolist()
     fit, score = (tiles[sorted(part)] for part in parts)
     return Division(tiles[train], fit, score)
-
-
-def _rows(path: Path, sources: Sequence[SourceTiles], column: str) -> Iterator[tuple[int, int, Mapping[str, str]]]:
-    numbers = {source.source.name: number for number, source in enumerate(sources)}
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            lacking = {"source", "tile", column} - set(reader.fieldnames or ())
-            if lacking:
-                raise UserError(f"{path} has no column {', '.join(sorted(lacking))}: give a table of `emseg curate`")
-            for row in reader:
-                number = numbers.get(row["source"], -1)
-                if number < 0 or not row["tile"].isdecimal() or int(row["tile"]) >= len(sources[number]):
-                    raise UserError(
-                        f"{path}: line {reader.line_num} is of tile {row['tile']} of {row['source']!r}, which the set "
-                        "has not: give a table of this set"
-                    )
-                yield number, int(row["tile"]), row
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a table of tiles: {error}") from error

@@ -17,7 +17,7 @@ from data_modules.loaders import make_loader
 from data_modules.randomness import Purpose, stream
 from data_modules.resumable import ResumableLoader
 from data_modules.samplers import EpochSampler, Patch
-from data_modules.tile_choice import Division, TileNumbers, divide, kept_tiles, read_labels, source_labels
+from data_modules.tile_choice import Division, TileNumbers, divide, kept_tiles, label_tiles
 from data_modules.tile_images import EveryTile, TileBatch, TileImages
 from data_modules.tile_set import SIDE, SourceTiles, TileSet
 from data_modules.views import TwoViews
@@ -45,7 +45,9 @@ class Tiles(pl.LightningDataModule):
         views: How the two views are made.
         batch_size: Tiles per step and process.
         held_out: Share of the tiles of every label that is not trained on, for probes of the features; 0 for none.
-        labels: Table (``source``, ``tile``, ``label``) that probes go by; by default a tile's label is its source.
+        labels: What probes go by: ``folder`` for the first folder below the one that was tiled, as data sets of images
+            in folders have it, or a table (``source``, ``tile``, ``label``). By default a tile's label is its source,
+            so that sources of few tiles are not judged by. Other labels hold other tiles out.
         num_workers: Loader processes; they are started with ``forkserver``.
         seed: Of order, views and of what is held out; the run's ``seed_everything`` by default.
 
@@ -85,7 +87,7 @@ class Tiles(pl.LightningDataModule):
         """
         sources = TileSet(self.tiles_path).sources()
         tiles = kept_tiles(sources, self.tables)
-        names, labels = read_labels(self.labels_path, sources) if self.labels_path else source_labels(sources)
+        names, labels = label_tiles(self.labels_path, sources)
         division = divide(tiles, labels, self.held_out, stream(self.seed, Purpose.SPLIT))
         batch = self.batch_size * self._rank_and_world()[1]
         if len(division.train) < batch:

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import kornia.geometry.transform
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.batch import IGNORE, Batch
@@ -22,6 +24,9 @@ class Augment:
     All geometry is one affine warp, so pixels are interpolated once: bilinear for the image, nearest neighbour for the
     mask. Pixels that come from outside the patch are mirrored in the image and ignored in the mask.
 
+    Attributes:
+        axes: Of the patches that it works on.
+
     Args:
         flip: Whether to mirror along X and along Y, each with probability 0.5.
         rotation_deg: Largest angle; 180 gives every direction.
@@ -36,6 +41,8 @@ class Augment:
     Raises:
         UserError: for a value out of its range.
     """
+
+    axes: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -81,7 +88,7 @@ class Augment:
         warped = warp_mask(mask, matrices, (height, width))
         contrast = torch.tensor([draw.contrast for draw in draws], dtype=torch.float32, device=image.device)
         brightness = torch.tensor([draw.brightness for draw in draws], dtype=torch.float32, device=image.device)
-        grey = _jitter(grey, contrast, brightness)
+        grey = jitter(grey, contrast, brightness)
         if self.noise:
             grey = grey + patch_noise([draw.noise_seed for draw in draws], [255 * draw.noise for draw in draws], grey)
         grey = grey.clamp(0, 255)
@@ -121,13 +128,34 @@ class _Draw:
     noise: float = 0.0
     noise_seed: int = 0
 
-    def matrix(self, height: int, width: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    def matrix(self, height: int, width: int) -> NDArray[np.float64]:
         """Affine map from source to target pixels (x, y), ``float64 (2, 3)``."""
-        centre = np.array([(width - 1) / 2, (height - 1) / 2])
-        source = centre + np.array([self.shift[1] * width, self.shift[0] * height])
-        cos, sin = math.cos(self.angle), math.sin(self.angle)
-        turn = np.array([[cos, -sin], [sin, cos]]) * self.scale * np.array([self.flip[1], self.flip[0]])
-        return np.concatenate([turn, (centre - turn @ source)[:, None]], axis=1)
+        shift = (self.shift[0] * height, self.shift[1] * width)
+        return affine((height, width), self.flip, self.angle, self.scale, shift)
+
+
+def affine(
+    sides: tuple[int, int],
+    flip: tuple[int, int] = (1, 1),
+    angle: float = 0.0,
+    scale: float = 1.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> NDArray[np.float64]:
+    """Map from source to target pixels (x, y) about the centre of a patch, ``float64 (2, 3)``.
+
+    Args:
+        sides: Height and width of the patch in px.
+        flip: Signs along (y, x), −1 to mirror; before the rotation.
+        angle: Of the rotation in radians; positive is clockwise, as Y points down.
+        scale: Above 1 enlarges.
+        shift: Where the source of the central pixel lies from the centre, (y, x) in px.
+    """
+    height, width = sides
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    source = centre + np.array([shift[1], shift[0]])
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]]) * scale * np.array([flip[1], flip[0]])
+    return np.concatenate([turn, (centre - turn @ source)[:, None]], axis=1)
 
 
 def _between(share: float, ends: Range) -> float:
@@ -177,7 +205,13 @@ def patch_noise(seeds: Sequence[int], strengths: Sequence[float], grey: Tensor) 
     return torch.stack(parts)
 
 
-def _jitter(grey: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
-    """Change contrast about each patch's own mean, then brightness; not clipped in between."""
-    mean = grey.mean(dim=(1, 2, 3), keepdim=True)
-    return mean + (grey - mean) * contrast.view(-1, 1, 1, 1) + 255 * brightness.view(-1, 1, 1, 1)
+def jitter(grey: Tensor, contrast: Tensor, brightness: Tensor) -> Tensor:
+    """Change contrast about each patch's own mean, then brightness; not clipped in between.
+
+    Args:
+        grey: Grey levels ``float32 (B, …)``.
+        contrast: Factors of the distance from the mean, ``float32 (B,)``.
+        brightness: Shifts as shares of the grey range, ``float32 (B,)``.
+    """
+    mean = grey.mean(dim=tuple(range(1, grey.ndim)), keepdim=True)
+    return mean + (grey - mean) * contrast.view(mean.shape) + 255 * brightness.view(mean.shape)

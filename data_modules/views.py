@@ -11,17 +11,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_modules.crop_box import Range, crop_box
 from data_modules.errors import UserError
 from data_modules.randomness import Purpose, stream
 from data_modules.tile_images import TileBatch
 from data_modules.tile_set import SIDE
 
-Range = tuple[float, float]
-
 _BLUR_PX = 13
 """Side of the kernel; 3 standard deviations at MoCo v2's widest."""
-_TRIES = 10
-"""Crops that are drawn before the largest central one is taken, as torchvision does."""
 
 
 class TwoViews:
@@ -100,7 +97,7 @@ class TwoViews:
 
     def _draw(self, seed: int, epoch: int, index: int, view: int, extent: list[int]) -> "_Draw":
         random = stream(seed, Purpose.AUGMENTATION, epoch, index, view)
-        top, left, height, width = self._box(random, *extent)
+        top, left, height, width = crop_box(random, (extent[0], extent[1]), self.crop, self.aspect)
         values = random.random(7)
         jitters = values[2] < self.jitter_probability
         brightness, contrast = 1 + self.jitter * (2 * random.random(2) - 1) * jitters
@@ -116,18 +113,6 @@ class TwoViews:
             noise=_between_logs(values[6], self.noise) if self.noise[1] else 0.0,
             noise_seed=int(random.integers(2**62)),
         )
-
-    def _box(self, random: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
-        """Top, left, height and width of a crop in px, drawn as torchvision's ``RandomResizedCrop`` does."""
-        for _ in range(_TRIES):
-            area = height * width * random.uniform(*self.crop)
-            aspect = _between_logs(random.random(), self.aspect)
-            across, down = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-            if 0 < across <= width and 0 < down <= height:
-                return int(random.integers(height - down + 1)), int(random.integers(width - across + 1)), down, across
-        aspect = min(max(width / height, self.aspect[0]), self.aspect[1])
-        down, across = min(height, round(width / aspect)), min(width, round(height * aspect))
-        return (height - down) // 2, (width - across) // 2, down, across
 
     def _view(self, grey: Tensor, draws: "list[_Draw]") -> Tensor:
         view = _jittered(self._cropped(grey, draws), draws)

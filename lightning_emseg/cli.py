@@ -39,6 +39,7 @@ from lightning_emseg.callbacks.run_folder import make_room
 from lightning_emseg.callbacks.wandb_run import keep_wandb_run
 from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
 from lightning_emseg.failures import explanation
+from lightning_emseg.frozen_modules import expect_frozen
 from lightning_emseg.messages import ReadableParser, refusal
 
 
@@ -105,7 +106,11 @@ class EmsegCLI(LightningCLI):
             raise UserError(refusal(str(error))) from error
 
     def before_fit(self) -> None:
-        """Put an earlier run in the same folder aside, or continue it in W&B too, before any logger writes."""
+        """Put an earlier run in the same folder aside, or continue it in W&B too, before any logger writes.
+
+        Encoders that are frozen on purpose are no reason for a warning.
+        """
+        expect_frozen(self.model)
         resumed = bool(self._get(self.config, "ckpt_path"))
         make_room(self.trainer, resumed)
         keep_wandb_run(self.trainer, resumed)

@@ -1,6 +1,7 @@
 """Classes that a configuration can name without their module, ``class_path: UNet``, because they are imported here."""
 
 from data_modules.base import Mosaic
+from data_modules.cremi import CREMI
 from data_modules.isbi2012 import ISBI2012
 from data_modules.labelled_tiles import LabelledTiles
 from data_modules.synthesize import SyntheticMosaics
@@ -37,7 +38,7 @@ from lightning_emseg.modules.vnet import VNet
 SHORT_NAMES = (
     *(CASENet, LinkNet, MoCo, SmpModel, TileClassifier, UNet, UNetTransfer, VanillaUNet),
     *(AttnUNet3D, CleftNet, ResUNet3D, SegNet3D, UNet3D, VNet),
-    *(ISBI2012, LabelledTiles, Mosaic, SyntheticMosaics, Tiles, TwoViews, URISC),
+    *(CREMI, ISBI2012, LabelledTiles, Mosaic, SyntheticMosaics, Tiles, TwoViews, URISC),
     *(AttributionFields, ErrorMaps, IntegratedGradients, KNNProbe, LinearProbe),
     *(AdaptedRand, CleftDistances, LabelledObjectsIoU, SkeletonRecall, SurfaceDistances, TolerantF1, UriscF1),
     *(VariationOfInformation, VInfo, VRand),

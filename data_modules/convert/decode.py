@@ -120,9 +120,29 @@ def read_page(path: Path, index: int = 0, dataset: str | None = None, as_values:
                 stored = file[dataset]
                 return Raw(np.asarray(stored[index] if stored.ndim == 3 else stored[()]))
         if path.suffix.lower() in TIFF_SUFFIXES:
-            return _read_tiff(path, index, as_values)
+            with tifffile.TiffFile(path) as tif:
+                return _read_tiff(tif, path, index, as_values)
         with large_images():
             return _read_pillow(path, as_values)
+
+
+def read_open_page(tif: tifffile.TiffFile, path: Path, index: int) -> Raw:
+    """Read one page as :func:`read_page` does, of a TIFF that is open already.
+
+    To open a file for page k costs k steps along its chain of pages, so that a stack is read faster this way. Nobody
+    may have asked ``tif`` for its series: tifffile then takes pages for copies of the first one in all but their
+    pixels.
+
+    Args:
+        tif: The open file.
+        path: Of it, for messages.
+        index: Of the page.
+
+    Raises:
+        UserError: as :func:`read_page`.
+    """
+    with readable(path):
+        return _read_tiff(tif, path, index, as_values=False)
 
 
 def _read_pillow(path: Path, as_values: bool) -> Raw:
@@ -158,19 +178,18 @@ def _refuse_transparency(image: Image.Image, path: Path) -> None:
         raise UserError(f"{path} has transparent pixels, whose grey value is unknown: flatten it first")
 
 
-def _read_tiff(path: Path, index: int, as_values: bool) -> Raw:
-    with tifffile.TiffFile(path) as tif:
-        page = tif.pages[index]
-        _check_segments(page, tif.filehandle.size, path)
-        pixels = np.asarray(page.asarray())
-        if page.photometric == _CMYK:
-            raise UserError(f"{path} (page {index}) has CMYK colour: convert it to grey first")
-        if page.photometric == _PALETTE:
-            return _look_up(pixels, np.asarray(page.colormap).T >> 8, path, as_values)
-        if "S" in page.axes:
-            pixels = np.moveaxis(pixels, page.axes.index("S"), -1)
-        raw = _one_channel(pixels, path)
-        return raw if as_values else _as_shown(raw, page, path)
+def _read_tiff(tif: tifffile.TiffFile, path: Path, index: int, as_values: bool) -> Raw:
+    page = tif.pages[index]
+    _check_segments(page, tif.filehandle.size, path)
+    pixels = np.asarray(page.asarray())
+    if page.photometric == _CMYK:
+        raise UserError(f"{path} (page {index}) has CMYK colour: convert it to grey first")
+    if page.photometric == _PALETTE:
+        return _look_up(pixels, np.asarray(page.colormap).T >> 8, path, as_values)
+    if "S" in page.axes:
+        pixels = np.moveaxis(pixels, page.axes.index("S"), -1)
+    raw = _one_channel(pixels, path)
+    return raw if as_values else _as_shown(raw, page, path)
 
 
 def _check_segments(page: Any, file_size: int, path: Path) -> None:

@@ -28,11 +28,11 @@ def convert_isbi2012(
     """Convert the ISBI 2012 membrane stack (4 nm pixels; membranes are dark in the files).
 
     Two layouts are known: train/images/NN.png with train/membranes/NN.png and test/images/NN.png; or
-    train-volume.tif with train-labels.tif and test-volume.tif. The unlabelled volume of the challenge, where present,
-    becomes the split challenge.
+    train-volume.tif with train-labels.tif and test-volume.tif.
 
     Args:
-        root: Folder of the data set.
+        root: Folder of the data set. Its unlabelled test images, where present, become the split challenge, beside
+            train, val and test.
         out: The store to write into, made where it does not exist.
         train: Sections for training such as 0-11 or 0,2,5-9; an empty text for none. By default all that neither val
             nor test have: 0-16 of 30 sections (as in the challenge protocol), 0-11 of 20.

@@ -1,5 +1,9 @@
 """One volume, with or without a label, into a store as one sample."""
 
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -7,8 +11,9 @@ from typing import Literal
 from data_modules.convert.options import check_label_name, label_rule
 from data_modules.convert.pairs import pair
 from data_modules.convert.sources import find_images
+from data_modules.convert.volume_axes import doubtful_axes
 from data_modules.convert.volume_samples import VolumeLabel, VolumeSample, write_volumes
-from data_modules.convert.volume_stacks import Source, open_pages, open_stack
+from data_modules.convert.volume_stacks import Source, Stack, only_sections, open_pages, open_stack
 from data_modules.errors import UserError
 from data_modules.tiling.units import parse_pixel_size
 
@@ -28,6 +33,7 @@ def convert_volume(
     ignore_value: int | None = None,
     grey: str = "percentile",
     overwrite: bool = False,
+    sections: str | None = None,
 ) -> list[str]:
     """Convert one volume, and its label where there is one, into one sample (Z, Y, X).
 
@@ -50,6 +56,7 @@ def convert_volume(
         grey: How images of more than 8 bits become 8 bit: percentile (0.1 to 99.9 of the whole volume), range, dtype
             (full range of the integer type), or two values lo,hi that become 0 and 255.
         overwrite: Replace a sample of the same name.
+        sections: Those to convert, numbered from 0, such as 0-12; all by default.
 
     Returns:
         ``<split>/<sample>`` of what was written.
@@ -58,15 +65,20 @@ def convert_volume(
         UserError: if files cannot be read or differ in shape, or their values do not fit; the message names them.
     """
     check_label_name(label_name)
-    size = parse_volume_pixel_size(pixel_size_nm)
+    size, part = parse_volume_pixel_size(pixel_size_nm), _parse_sections(sections)
     rule = label_rule(labels, kind, foreground, classes, threshold, ignore_value)
-    with open_stack(image) as stack:
+    pixels = _only(part, partial(open_stack, image))
+    with pixels() as stack:
         if stack.shape[0] == 1:
             raise UserError(f"{image} holds one section: convert it as a 2D image with `emseg data convert folder`")
+        stated = size or stack.pixel_size_nm
+        if stated is not None and (doubt := doubtful_axes(stack.shape, stated)):
+            # A warning: a crop may have any shape.
+            warnings.warn(f"{image}: {doubt}; it is written as it is", stacklevel=2)
     found: tuple[VolumeLabel, ...] = ()
     if labels is not None and rule is not None:
-        found = (VolumeLabel(label_name, _label_source(image, labels, rule.kind != "binary"), rule),)
-    sample = VolumeSample(split, name, partial(open_stack, image), size, found)
+        found = (VolumeLabel(label_name, _only(part, _label_source(image, labels, rule.kind != "binary")), rule),)
+    sample = VolumeSample(split, name, pixels, size, found)
     return write_volumes(out, [sample], "volume", grey, overwrite)
 
 
@@ -75,6 +87,24 @@ def _label_source(image: str, labels: str, as_values: bool) -> Source:
     if not (Path(image).is_dir() and Path(labels).is_dir()):
         return partial(open_stack, labels, as_values)
     return partial(open_pages, pair(find_images(image), find_images(labels)), Path(labels), as_values)
+
+
+def _parse_sections(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    if (match := re.fullmatch(r"(\d+)-(\d+)", text.strip())) is None:
+        raise UserError(f"--sections {text}: give the first and the last one, such as 0-12")
+    return int(match[1]), int(match[2])
+
+
+def _only(part: tuple[int, int] | None, source: Source) -> Source:
+    return source if part is None else partial(_opened_part, source, *part)
+
+
+@contextmanager
+def _opened_part(source: Source, first: int, last: int) -> Iterator[Stack]:
+    with source() as stack:
+        yield only_sections(stack, first, last)
 
 
 def parse_volume_pixel_size(text: str | None) -> tuple[float, float, float] | None:

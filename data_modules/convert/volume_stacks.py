@@ -147,6 +147,25 @@ def without_rows(stack: Stack, rows: int) -> Stack:
     )
 
 
+def only_sections(stack: Stack, first: int, last: int) -> Stack:
+    """The stack's sections from ``first`` to ``last``, both included.
+
+    Raises:
+        UserError: if it does not have them.
+    """
+    depth, y, x = stack.shape
+    if not 0 <= first <= last < depth:
+        raise UserError(f"{stack.what} has the sections 0-{depth - 1}, and not {first}-{last}: give others")
+    return Stack(
+        stack.what,
+        {**stack.record, "only_sections": [first, last]},
+        (last - first + 1, y, x),
+        stack.dtype,
+        lambda start, stop: stack.read(first + start, first + stop),
+        stack.pixel_size_nm,
+    )
+
+
 def in_bytes(pixels: Pixels, white: int) -> Pixels:
     """1-bit pixels as ``uint8`` of 0 and ``white``, others as they are: masks may mix both, section by section."""
     return pixels.astype(np.uint8) * np.uint8(white) if pixels.dtype == bool else pixels

@@ -117,7 +117,7 @@ def _kvstore(url: str) -> Any:
     context = _context()
     import tensorstore as ts
 
-    return ts.KvStore.open(_spec(url), context=context).result(timeout=ANSWER_S)
+    return ts.KvStore.open(kvstore_spec(url), context=context).result(timeout=ANSWER_S)
 
 
 @functools.lru_cache(maxsize=512)
@@ -133,14 +133,15 @@ def _open(path: str, complete: bool, stamp: str) -> Any:
             raise ReadError("replaced", path)
     spec = {
         "driver": "zarr3",
-        "kvstore": _spec(path),
+        "kvstore": kvstore_spec(path),
         "fill_missing_data_reads": not complete,
         "recheck_cached_data": "open" if is_url(path) else True,
     }
     return ts.open(spec, open=True, read=True, context=context).result(timeout=ANSWER_S)
 
 
-def _spec(path: str) -> Any:
+def kvstore_spec(path: str) -> Any:
+    """Where TensorStore finds a folder or URL, with the endpoint, region and credentials that ``AWS_*`` name for s3."""
     if not is_url(path):
         return {"driver": "file", "path": f"{path}/"}
     if not path.startswith("s3://"):

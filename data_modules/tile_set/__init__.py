@@ -5,6 +5,7 @@ Layout: ``<set>/sources/<source>/{tiles,positions}``, and one table a curation s
 
 from data_modules.tile_set.layout import COLUMNS, PLANES, SIDE, Source
 from data_modules.tile_set.reader import SourceTiles, TileSet
+from data_modules.tile_set.tables import read_kept, read_rows
 from data_modules.tile_set.writer import SourceWriter
 
-__all__ = ["COLUMNS", "PLANES", "SIDE", "Source", "SourceTiles", "SourceWriter", "TileSet"]
+__all__ = ["COLUMNS", "PLANES", "SIDE", "Source", "SourceTiles", "SourceWriter", "TileSet", "read_kept", "read_rows"]

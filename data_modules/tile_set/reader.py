@@ -86,6 +86,10 @@ class TileSet:
         folders = sorted(each for each in (self.path / "sources").iterdir() if not each.name.startswith("."))
         return [_open_source(locate(each)) for each in folders]
 
+    def tables(self, *steps: str) -> list[Path]:
+        """Tables of those of these steps of the curation (``dedup``, ``filter``) that were taken."""
+        return [path for step in steps if (path := self.path / f"{step}.csv").is_file()]
+
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources())
 

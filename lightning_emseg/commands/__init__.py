@@ -19,7 +19,7 @@ from lightning_emseg.commands.curate import dedup, filter_set, label, pack_set, 
 from lightning_emseg.commands.data import CONVERTERS, consolidate, inspect, verify
 from lightning_emseg.commands.demo import demo
 from lightning_emseg.commands.errors import errors
-from lightning_emseg.commands.export import encoder
+from lightning_emseg.commands.export import cremi, encoder
 from lightning_emseg.commands.features import firing_rate, occlusion, selectivity
 from lightning_emseg.commands.leaderboard import leaderboard
 from lightning_emseg.commands.quality import quality
@@ -74,7 +74,7 @@ COMMANDS: Tree = {
     "areas": Command(areas, many="studies"),
     "score": Command(score, positional=True),
     "errors": Command(errors, positional=True),
-    "export": {"encoder": Command(encoder, positional=True)},
+    "export": {"cremi": Command(cremi, positional=True), "encoder": Command(encoder, positional=True)},
     "features": {
         "firing-rate": Command(firing_rate, several=_ENCODERS),
         "selectivity": Command(selectivity, several=_ENCODERS),

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from data_modules.errors import UserError
 from lightning_emseg.leaderboard.collect import collect as collect_run
-from lightning_emseg.leaderboard.rows import read_results, read_rows, write_results
+from lightning_emseg.leaderboard.rows import read_definition, read_results, write_results
 from lightning_emseg.leaderboard.table import markdown, replaced
 
 
 def leaderboard(
-    rows: Path = Path("experiments/leaderboard/rows.yaml"),
-    collect: dict[str, Path] | None = None,
+    rows: Path = Path("experiments/leaderboard/membranes.yaml"),
+    collect: dict[str, Path | list[Path]] | None = None,
     rerun: list[str] | None = None,
     extra_configs: list[Path] | None = None,
     out: Path = Path("runs/leaderboard"),
@@ -21,11 +21,14 @@ def leaderboard(
 ) -> str:
     """Collect scores of tested runs, or make them anew, and write the table of results.
 
-    Results are kept in results.json beside the rows, so that the table can be made again where the runs are not.
+    Results are kept as JSON beside the rows, under the same name, so that the table can be made again where the runs
+    are not.
 
     Args:
-        rows: YAML with a row an experiment: file below experiments/, data, what the paper prints, how it was run here.
-        collect: Run folders by experiment, as '{isbi2012/linknet.yaml: runs/isbi2012-linknet}'.
+        rows: YAML with columns and a row an experiment: file below experiments/, data, what the paper prints, how it
+            was run here.
+        collect: Run folders by experiment, as '{isbi2012/linknet.yaml: runs/isbi2012-linknet}'; of several runs, as
+            with other seeds, give a list. Scores are those of test, or of validate where nothing was tested.
         rerun: Experiments to fit and test before they are collected, as '[demo.yaml]'.
         extra_configs: Variations for reruns, as '[experiments/with/cpu_20min.yaml]'.
         out: Folder for the runs of reruns.
@@ -34,18 +37,19 @@ def leaderboard(
     Raises:
         UserError: if a run has no scores, an experiment has no row, or a rerun fails.
     """
-    table_rows = read_rows(rows)
-    known = [row.experiment for row in table_rows]
+    definition = read_definition(rows)
+    known = [row.experiment for row in definition.rows]
     wanted = [*(collect or {}), *(rerun or [])]
     if unknown := sorted(set(wanted) - set(known)):
         raise UserError(f"{rows} has no row for {', '.join(unknown)}; it has {', '.join(known)}")
-    runs = dict(collect or {})
+    runs = {name: each if isinstance(each, list) else [each] for name, each in (collect or {}).items()}
     for experiment in rerun or ():
-        runs[experiment] = out / experiment.removesuffix(".yaml").replace("/", "-")
-        _run(rows.parent.parent / experiment, extra_configs or (), runs[experiment])
-    file = rows.with_name("results.json")
+        folder = out / experiment.removesuffix(".yaml").replace("/", "-")
+        _run(rows.parent.parent / experiment, extra_configs or (), folder)
+        runs[experiment] = [folder]
+    file = rows.with_suffix(".json")
     results = {**read_results(file), **{name: collect_run(run) for name, run in runs.items()}}
-    table = markdown(table_rows, results)
+    table = markdown(definition, results)
     if readme is not None:
         readme.write_text(replaced(readme.read_text(), table, str(readme)))
     if runs:

@@ -2,12 +2,16 @@
 
 import json as json_format
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from data_modules.convert.sources import Page, find_images
 from data_modules.errors import UserError
 from data_modules.store.stamps import is_url
 from lightning_emseg.callbacks.score_files import write_csv
+from lightning_emseg.scoring.class_sources import checked_names, class_predictions, class_truths, names_of_truth
+from lightning_emseg.scoring.classes import compare_classes
 from lightning_emseg.scoring.compare import Options, Scores, compare
 from lightning_emseg.scoring.official import OfficialName
 from lightning_emseg.scoring.pairs import pair_up
@@ -25,6 +29,7 @@ def score(
     label: str = "membrane",
     prediction_label: str | None = None,
     foreground: list[str | int] | None = None,
+    classes: list[str] | Literal["all"] | None = None,
     prediction_polarity: GivenPolarity = "auto",
     truth_polarity: GivenPolarity = "auto",
     threshold: str | None = None,
@@ -40,13 +45,18 @@ def score(
     their own; volumes come from stores.
 
     Args:
-        prediction: Probabilities (0–1 in floating point, else the share of 8 or 16 bits) or masks.
-        truth: Masks. In image files the values 0, 1 and 255 together are background, foreground and ignored.
+        prediction: Probabilities (0–1 in floating point, else the share of 8 or 16 bits) or masks; with --classes the
+            number of each pixel's class, 255 for unknown.
+        truth: Masks. In image files the values 0, 1 and 255 together are background, foreground and ignored; with
+            --classes the number of each pixel's class, 255 for ignored.
         split: Of stores; all splits by default.
         samples: Names of those to score, e.g. '["15"]'; all with a partner by default.
         label: Of a truth store; also names the foreground in columns.
         prediction_label: Of a prediction store, to score a label instead of its probabilities, e.g. membrane_round1.
         foreground: Classes that are foreground, for a label of kind classes.
+        classes: Score each of several classes, and their mean: names of all of them, the background first, e.g.
+            '[background, mitochondrion, nucleus]', or all for those of a truth store. Labels of stores match by
+            these names; values in image files are those of the truth store's label, or else places in this list.
         prediction_polarity: Whether predicted membranes are bright or dark in image files; auto takes the majority
             for background, and says so.
         truth_polarity: Whether true membranes are bright or dark in image files.
@@ -63,15 +73,18 @@ def score(
     """
     if pixel_size_nm is not None and not pixel_size_nm > 0:
         raise UserError(f"--pixel-size-nm {pixel_size_nm}: give the side of a pixel in nanometers, above 0")
-    predictions = prediction_store(prediction, split, prediction_label) if _is_store(prediction) else _files(prediction)
-    truths = truth_store(truth, split, label, foreground or ()) if _is_store(truth) else _files(truth)
     if prediction_label is not None and not _is_store(prediction):
         raise UserError(f"--prediction-label {prediction_label} is for stores, and {prediction} is none: leave it out")
-    pairing = pair_up(predictions, truths, samples)
+    options = Options(label, threshold, panel, official, pixel_size_nm, prediction_polarity, truth_polarity)
+    names = () if classes is None else _names(classes, truth, split, options, foreground)
+    if names:
+        sides = _of_classes(prediction, truth, split, label, prediction_label, names)
+    else:
+        sides = _of_foreground(prediction, truth, split, label, prediction_label, foreground or ())
+    pairing = pair_up(*sides, samples)
     if out is not None:
         _make_folder(out)
-    options = Options(label, threshold, panel, official, pixel_size_nm, prediction_polarity, truth_polarity)
-    scores = compare(pairing, options)
+    scores = compare_classes(pairing, names, options) if names else compare(pairing, options)
     content = {"prediction": prediction, "truth": truth, **scores.to_json()}
     if out is not None:
         _write(out, content, scores)
@@ -81,16 +94,66 @@ def score(
     return json_format.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
+def _of_foreground(
+    prediction: str,
+    truth: str,
+    split: str | None,
+    label: str,
+    prediction_label: str | None,
+    foreground: Sequence[str | int],
+) -> tuple[Side, Side]:
+    predictions = prediction_store(prediction, split, prediction_label) if _is_store(prediction) else _files(prediction)
+    truths = truth_store(truth, split, label, foreground) if _is_store(truth) else _files(truth)
+    return predictions, truths
+
+
+def _of_classes(
+    prediction: str, truth: str, split: str | None, label: str, prediction_label: str | None, names: Sequence[str]
+) -> tuple[Side, Side]:
+    truths = class_truths(truth, split, label, names) if _is_store(truth) else _files(truth, as_values=True)
+    if not _is_store(prediction):
+        return _files(prediction, as_values=True), truths
+    return class_predictions(prediction, split, prediction_label, label, names), truths
+
+
+def _names(
+    classes: list[str] | Literal["all"],
+    truth: str,
+    split: str | None,
+    options: Options,
+    foreground: Sequence[str | int] | None,
+) -> tuple[str, ...]:
+    """Names of all classes; options of one foreground are refused."""
+    of_one = {
+        "--foreground": foreground is not None,
+        "--threshold": options.threshold is not None,
+        "--official": options.official is not None,
+        "--prediction-polarity": options.prediction_polarity != "auto",
+        "--truth-polarity": options.truth_polarity != "auto",
+    }
+    if given := [option for option, is_given in of_one.items() if is_given]:
+        raise UserError(f"{', '.join(given)}: for scores of one foreground, so leave it out or leave out --classes")
+    if classes != "all":
+        return checked_names(classes)
+    if not _is_store(truth):
+        raise UserError(
+            f"--classes all takes the names from a truth store, and {truth} is none: name them in the order of their "
+            "values, e.g. --classes '[background, mitochondrion, nucleus]'"
+        )
+    return names_of_truth(truth, split, options.label)
+
+
 def _is_store(spec: str) -> bool:
     return is_url(spec) or spec.rstrip("/").endswith(".zarr") or (Path(spec) / "zarr.json").is_file()
 
 
-def _files(spec: str) -> Side:
-    return Side(spec, tuple(map(_source, find_images(spec))), single_file=not Path(spec).is_dir())
+def _files(spec: str, as_values: bool = False) -> Side:
+    sources = tuple(_source(page, as_values) for page in find_images(spec))
+    return Side(spec, sources, single_file=not Path(spec).is_dir())
 
 
-def _source(page: Page) -> Source:
-    return Source(page.name, page.name, page.what, page.shape(), "file", lambda: page.read().pixels)
+def _source(page: Page, as_values: bool) -> Source:
+    return Source(page.name, page.name, page.what, page.shape(), "file", lambda: page.read(as_values).pixels)
 
 
 def _make_folder(out: Path) -> None:

@@ -6,11 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from data_modules.errors import UserError
-from data_modules.tile_set import SourceTiles, TileSet
+from data_modules.tile_set import TileSet
 
 FIRST = ("source", "tile", "kept", "reason")
 
@@ -41,33 +37,3 @@ def write_decisions(
     part.write_text(json.dumps(record, indent=2) + "\n")
     part.replace(written)
     return table
-
-
-def read_kept(folder: TileSet, sources: Sequence[SourceTiles], step: str) -> list[NDArray[np.bool_]]:
-    """Which tiles of each source a step kept; all of them where it was not run.
-
-    Raises:
-        UserError: if the table is of other sources or tiles than the set has now.
-    """
-    kept = [np.ones(len(source), np.bool_) for source in sources]
-    table = folder.path / f"{step}.csv"
-    if not table.is_file():
-        return kept
-    number = {source.source.name: index for index, source in enumerate(sources)}
-    rows = 0
-    with table.open(newline="") as file:
-        for row in csv.DictReader(file):
-            index, tile = number.get(row["source"], -1), int(row["tile"])
-            if index < 0 or tile >= len(kept[index]):
-                raise UserError(
-                    f"{table} knows tile {tile} of {row['source']}, which {folder.path} has not: {_again(step)}"
-                )
-            kept[index][tile] = row["kept"] == "1"
-            rows += 1
-    if rows != sum(map(len, sources)):
-        raise UserError(f"{table} has {rows} tiles, but {folder.path} has {sum(map(len, sources))}: {_again(step)}")
-    return kept
-
-
-def _again(step: str) -> str:
-    return f"the set has changed since, run `emseg curate {step}` again"

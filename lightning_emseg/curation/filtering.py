@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
-from data_modules.tile_set import SourceTiles, TileSet
-from lightning_emseg.curation.decisions import read_kept, write_decisions
+from data_modules.tile_set import SourceTiles, TileSet, read_kept
+from lightning_emseg.curation.decisions import write_decisions
 
 COLUMNS = ("probability", "uniform_share")
+LITTLE = 0.1
+"""Share of a source's tiles below which what is left of it is too little to go unsaid."""
 Judge = Callable[[SourceTiles, NDArray[np.bool_]], NDArray[np.float32]]
 """A number ``float32 (N,)`` of each of a source's tiles; those that are not asked for do not matter."""
 
@@ -39,6 +41,21 @@ class Rule:
                 f"--threshold {self.threshold} --uniform-std {self.uniform_std} --uniform-share {self.uniform_share}: "
                 "0 to 1, at least 0, and above 0 up to 1"
             )
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What a filter left of a set.
+
+    Attributes:
+        counts: ``tiles``, ``duplicates``, ``uniform``, ``uninformative`` and ``kept``.
+        nothing_left: Names of the sources that lost every tile to it.
+        little_left: Of those that lost more than nine of ten. What deduplication removed counts for neither.
+    """
+
+    counts: Mapping[str, int]
+    nothing_left: Sequence[str]
+    little_left: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -72,9 +89,7 @@ class _Judged:
             yield name, tile, int(kept[tile]), reason, f"{self.probability[tile]:.6f}", f"{self.uniform[tile]:.6f}"
 
 
-def filter_tiles(
-    folder: TileSet, probability: Judge, uniform: Judge, rule: Rule, about: Mapping[str, Any]
-) -> Mapping[str, int]:
+def filter_tiles(folder: TileSet, probability: Judge, uniform: Judge, rule: Rule, about: Mapping[str, Any]) -> Filtered:
     """Judge all tiles that deduplication kept, and write ``filter.csv`` and ``filter.json`` into the set.
 
     Args:
@@ -84,9 +99,6 @@ def filter_tiles(
         rule: What follows from them.
         about: JSON-ready record of who judges.
 
-    Returns:
-        Counts: ``tiles``, ``duplicates``, ``uniform``, ``uninformative`` and ``kept``.
-
     Raises:
         UserError: if a tile is damaged or missing, or the set has changed since deduplication.
     """
@@ -94,18 +106,23 @@ def filter_tiles(
     before = deduplicated(folder)
     judged = [
         _Judged(source, wanted, probability(source, wanted), uniform(source, wanted))
-        for source, wanted in zip(sources, read_kept(folder, sources, "dedup"), strict=True)
+        for source, wanted in zip(sources, read_kept(sources, folder.tables("dedup")), strict=True)
     ]
-    counts = _counts(judged, rule)
-    record = {
-        "rule": asdict(rule),
-        "judge": dict(about),
-        "dedup": before,
-        **counts,
-        "sources": {each.source.source.name: _counts([each], rule) for each in judged},
+    by_source = {each.source.source.name: _counts([each], rule) for each in judged}
+    shares = {
+        name: counts["kept"] / (counts["tiles"] - counts["duplicates"])
+        for name, counts in by_source.items()
+        if counts["tiles"] > counts["duplicates"]
     }
+    found = Filtered(
+        _counts(judged, rule),
+        [name for name, share in shares.items() if share == 0],
+        [name for name, share in shares.items() if 0 < share < LITTLE],
+    )
+    record: dict[str, Any] = {"rule": asdict(rule), "judge": dict(about), "dedup": before, **found.counts}
+    record |= {"nothing_left": found.nothing_left, "little_left": found.little_left, "sources": by_source}
     write_decisions(folder, "filter", COLUMNS, (row for each in judged for row in each.rows(rule)), record)
-    return counts
+    return found
 
 
 def deduplicated(folder: TileSet) -> str | None:

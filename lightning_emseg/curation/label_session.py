@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data_modules.errors import UserError
-from data_modules.tile_set import TileSet
-from lightning_emseg.curation.decisions import read_kept
+from data_modules.tile_set import TileSet, read_kept
 
 LABELS = ("informative", "uninformative")
 _COLUMNS = ["source", "tile", "label"]
@@ -37,7 +36,7 @@ class LabelSession:
             raise UserError(f"--number {number} --seed {seed}: at least 1, and at least 0")
         self.path = folder.path / "labels.csv"
         self._sources = {source.source.name: source for source in folder.sources()}
-        kept = read_kept(folder, list(self._sources.values()), "dedup")
+        kept = read_kept(list(self._sources.values()), folder.tables("dedup"))
         places = np.array([(at, tile) for at, each in enumerate(kept) for tile in np.flatnonzero(each)], np.int64)
         names = list(self._sources)
         order = np.random.default_rng(seed).permutation(len(places))[:number]

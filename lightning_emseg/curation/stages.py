@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
-from data_modules.tile_set import SourceTiles, TileSet
-from lightning_emseg.curation.decisions import read_kept
+from data_modules.tile_set import SourceTiles, TileSet, read_kept
 from lightning_emseg.curation.filtering import deduplicated
 
 
@@ -42,9 +41,9 @@ def stages_of(folder: TileSet, sources: Sequence[SourceTiles]) -> list[Stage]:
     """
     stages = [Stage("tiled", [np.ones(len(source), np.bool_) for source in sources], {})]
     for step, name in (("dedup", "deduplicated"), ("filter", "filtered")):
-        if not (folder.path / f"{step}.csv").is_file():
+        if not folder.tables(step):
             continue
-        kept = read_kept(folder, sources, step)
+        kept = read_kept(sources, folder.tables(step))
         settings = _settings(folder, step)
         if step == "filter" and settings.get("dedup") != deduplicated(folder):
             raise UserError(
@@ -62,4 +61,4 @@ def _settings(folder: TileSet, step: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): run `emseg curate {step}` again") from error
     # The card counts sources itself.
-    return {key: value for key, value in content.items() if key != "sources"}
+    return {key: value for key, value in content.items() if key not in ("sources", "nothing_left", "little_left")}

@@ -1,4 +1,4 @@
-"""Whole probability maps that several processes fill together, for what needs a mosaic at once."""
+"""Whole maps of predictions that several processes fill together, for what needs a mosaic at once."""
 
 import shutil
 from collections.abc import Sequence
@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data_modules.grid import Shape
-from lightning_emseg.inference.stitching import StitchedRows
 
 
 class MosaicMaps:
     """Maps in files that all ranks see, so that none of them holds a mosaic in memory.
+
+    A map holds one number a pixel: the quantised probability of a foreground, or the position of a class.
 
     Args:
         folder: For the files; removed and made anew by :meth:`create`.
@@ -31,12 +33,17 @@ class MosaicMaps:
         for mosaic, shape in enumerate(self._shapes):
             open_memmap(self._path(mosaic), mode="w+", dtype=np.uint8, shape=tuple(shape))
 
-    def write(self, rows: StitchedRows) -> None:
-        """Write finished rows, each of which is written by one process."""
-        if rows.mosaic not in self._open:
-            self._open[rows.mosaic] = open_memmap(self._path(rows.mosaic), mode="r+")
-        values = rows.probability.cpu().numpy()
-        self._open[rows.mosaic][rows.start : rows.start + len(values)] = values
+    def write(self, mosaic: int, start: int, rows: Tensor) -> None:
+        """Write finished rows, each of which is written by one process.
+
+        Args:
+            mosaic: Position of the mosaic.
+            start: First row.
+            rows: ``uint8 (rows, …)`` over the mosaic's full width.
+        """
+        if mosaic not in self._open:
+            self._open[mosaic] = open_memmap(self._path(mosaic), mode="r+")
+        self._open[mosaic][start : start + len(rows)] = rows.cpu().numpy()
 
     def flush(self) -> None:
         """Hand what was written to the file system; for all processes, before any of them reads."""
@@ -47,7 +54,7 @@ class MosaicMaps:
         self._open.clear()
 
     def read(self, mosaic: int) -> NDArray[np.uint8]:
-        """The map of one mosaic, ``uint8``, 255 for certain foreground; read from disk where it is looked at."""
+        """The map of one mosaic, ``uint8`` as it was written; read from disk where it is looked at."""
         return open_memmap(self._path(mosaic), mode="r")
 
     def remove(self) -> None:

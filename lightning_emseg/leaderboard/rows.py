@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,19 +20,32 @@ class Row:
     Attributes:
         experiment: Its file below ``experiments/``.
         data: What it is trained on.
-        paper: F1 as the paper prints it; empty where it prints none.
+        paper: By column of the score files, the score as a paper prints it.
         how: What was run here.
     """
 
     experiment: str
     data: str
-    paper: str = ""
+    paper: Mapping[str, str]
     how: str = ""
 
 
 @dataclass(frozen=True)
+class Definition:
+    """What a table has.
+
+    Attributes:
+        columns: Heading by column of the score files, in order.
+        rows: One a shipped experiment.
+    """
+
+    columns: Mapping[str, str]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
 class Score:
-    """Mean over mosaics, its standard error (``None`` for one mosaic), and their number."""
+    """Mean over mosaics, or over several runs, its standard error (``None`` of a single one), and their number."""
 
     mean: float
     se: float | None
@@ -46,6 +60,7 @@ class Result:
         scores: By column of the score files, e.g. ``membrane_f1``.
         threshold: Probability from which on a pixel counts as foreground.
         criterion: How the threshold was chosen.
+        verb: ``test``, or ``validate`` where nothing was tested.
         versions: Of the packages that it was measured with.
         commit: Of the working copy; empty outside of one.
     """
@@ -55,30 +70,44 @@ class Result:
     criterion: str
     versions: Mapping[str, str]
     commit: str
+    verb: str = "test"
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read the rows.
+def read_definition(path: Path) -> Definition:
+    """Read what a table has.
 
     Raises:
-        UserError: if the file is missing, no list of rows, or names an experiment twice.
+        UserError: if the file is missing, has no columns or rows, names an experiment twice, or has what a paper prints
+            of a column that it does not name.
     """
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as the rows of a table ({error})") from None
-    if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
-        raise UserError(f"{path} has to be a list of rows with the keys {', '.join(_KEYS)}")
-    for each in content:
-        if unknown := sorted(set(each) - set(_KEYS)):
-            raise UserError(f"{path}: unknown keys {unknown} of {each.get('experiment')}; there are {', '.join(_KEYS)}")
-        if not {"experiment", "data"} <= set(each):
-            raise UserError(f"{path}: a row needs experiment and data, this one has {each}")
-    rows = [Row(**{key: str(value) for key, value in each.items()}) for each in content]
-    names = [row.experiment for row in rows]
+    columns, rows = (content.get(key) for key in ("columns", "rows")) if isinstance(content, dict) else (None, None)
+    if not isinstance(columns, dict) or not columns:
+        raise UserError(f"{path} has to have `columns`, a heading for each column of the score files that is shown")
+    if not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
+        raise UserError(f"{path} has to have `rows`, a list with the keys {', '.join(_KEYS)}")
+    headings = {str(column): str(heading) for column, heading in columns.items()}
+    found = [_row(path, each, headings) for each in rows]
+    names = [row.experiment for row in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path} names {', '.join(twice)} twice")
-    return rows
+    return Definition(headings, found)
+
+
+def _row(path: Path, given: Mapping[str, Any], columns: Mapping[str, str]) -> Row:
+    if unknown := sorted(set(given) - set(_KEYS)):
+        raise UserError(f"{path}: unknown keys {unknown} of {given.get('experiment')}; there are {', '.join(_KEYS)}")
+    if not {"experiment", "data"} <= set(given):
+        raise UserError(f"{path}: a row needs experiment and data, this one has {dict(given)}")
+    paper = given.get("paper", {})
+    printed = paper if isinstance(paper, dict) else {next(iter(columns)): paper}
+    if unknown := sorted(set(printed) - set(columns)):
+        raise UserError(f"{path}: `paper` of {given['experiment']} has {unknown}, but columns are {', '.join(columns)}")
+    texts = {str(column): str(value) for column, value in printed.items()}
+    return Row(str(given["experiment"]), str(given["data"]), texts, str(given.get("how", "")))
 
 
 def read_results(path: Path) -> dict[str, Result]:

@@ -1,31 +1,34 @@
 """The table as Markdown, and its place in a file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from data_modules.errors import UserError
-from lightning_emseg.leaderboard.rows import Result, Row, Score
+from lightning_emseg.leaderboard.rows import Definition, Result, Score
 
 BEGIN, END = "<!-- emseg leaderboard: begin -->", "<!-- emseg leaderboard: end -->"
-_EXTRA = {"v_rand": "V-Rand", "v_info": "V-Info", "arand": "ARAND", "assd_nm": "ASSD in nm"}
-"""Columns of whole-mosaic metrics that are shown where any result has them."""
 
 
-def markdown(rows: Sequence[Row], results: Mapping[str, Result]) -> str:
+def markdown(definition: Definition, results: Mapping[str, Result]) -> str:
     """One row an experiment; cells stay empty where nothing was measured or printed.
+
+    Columns that a paper prints are shown, and those that any result has; ``here`` where there is a result of either.
 
     Raises:
         UserError: if there is a result of an experiment that no row names.
     """
+    rows, columns = definition.rows, definition.columns
     unknown = sorted(set(results) - {row.experiment for row in rows})
     if unknown:
         raise UserError(f"no row of the table is of {', '.join(unknown)}: add one, or collect under a name that it has")
-    extra = [name for name in _EXTRA if any(name in result.scores for result in results.values())]
-    header = ["experiment", "data", "paper: F1", "here: membrane F1", "here: background F1"]
-    lines = [[*header, *(f"here: {_EXTRA[name]}" for name in extra), "how, here"]]
+    printed = [name for name in columns if any(name in row.paper for row in rows)]
+    measured = [name for name in columns if name in printed or any(name in each.scores for each in results.values())]
+    header = [*(f"paper: {columns[name]}" for name in printed), *(f"here: {columns[name]}" for name in measured)]
+    lines = [["experiment", "data", *header, "how, here"]]
     for row in rows:
         scores = results[row.experiment].scores if row.experiment in results else {}
-        cells = [_text(scores.get(name)) for name in ("membrane_f1", "background_f1", *extra)]
-        lines.append([f"`{row.experiment}`", row.data, row.paper, *cells, row.how])
+        papers = (row.paper.get(name, "") for name in printed)
+        cells = (_text(scores.get(name)) for name in measured)
+        lines.append([f"`{row.experiment}`", row.data, *papers, *cells, row.how])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

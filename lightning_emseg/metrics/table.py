@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lightning_emseg.metrics.auc import roc_auc
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.pixel import average_precision, confusion_at, confusion_by_threshold, level_of
 
@@ -93,7 +94,7 @@ def score_rows(keys: Sequence[str], counts: Counts, label: str, level: int) -> d
         label: Name of the foreground class; columns are ``<label>_f1``, ``background_f1``, ``<label>_f1_at_0.5``, ….
         level: Chosen threshold as a quantised level.
     """
-    precision = average_precision(counts)
+    precision, auc = average_precision(counts), roc_auc(counts)
     rows = {}
     for index, key in enumerate(keys):
         row: Row = {}
@@ -102,6 +103,7 @@ def score_rows(keys: Sequence[str], counts: Counts, label: str, level: int) -> d
             for name, confusion in ((label, found), ("background", found.of_background())):
                 row |= {f"{name}_{score}{suffix}": float(getattr(confusion, score)) for score in SCORES}
         row[f"{label}_average_precision"] = float(precision[index])
+        row[f"{label}_roc_auc"] = float(auc[index])
         found = confusion_at(counts[index], level)
         row |= {name: int(getattr(found, name)) for name in ("tp", "fp", "fn", "tn")}
         rows[key] = row

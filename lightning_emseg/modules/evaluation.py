@@ -1,5 +1,6 @@
 """What validation, test and prediction do with the network's output; no Lightning in here."""
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,11 +19,10 @@ from lightning_emseg.distributed import shared_out, wait_for_all
 from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.mosaic_maps import MosaicMaps
 from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
-from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
-from lightning_emseg.metrics.table import ScoreTable
-from lightning_emseg.modules.outputs import Outputs
+from lightning_emseg.metrics.table import Row, ScoreTable
+from lightning_emseg.modules.base_outputs import Outputs
 
 NonFinite = Literal["stop", "mark"]
 
@@ -139,26 +139,25 @@ class MosaicScores:
                 self._stop_or_mark(rows)
             finished.append(rows)
             if self.maps is not None:
-                self.maps.write(rows)
+                self.maps.write(rows.mosaic, rows.start, self._outputs.counted_rows(rows))
         for rows in finished if self._score else ():
             mosaic = self._mosaics[rows.mosaic]
             truth = mosaic.read_mask((rows.start, *(0,) * (len(mosaic.shape) - 1)), rows.probability.shape)
             self._counts.update(rows.mosaic, self._outputs.counted_rows(rows), torch.from_numpy(truth))
         return finished
 
-    def _measure(self, metrics: Sequence[MosaicMetric], keys: Sequence[str], level: int) -> list[dict[str, float]]:
+    def _measure(self, metrics: Sequence[MosaicMetric], keys: Sequence[str], level: int) -> list[Row]:
         """The columns of metrics of whole mosaics; each mosaic is measured by one rank."""
         assert self.maps is not None
         self.maps.flush()
         wait_for_all()
         numbers = {mosaic.key: number for number, mosaic in enumerate(self._mosaics)}
 
-        def measure(key: str) -> dict[str, float]:
+        def measure(key: str) -> Row:
             assert self.maps is not None
-            mosaic = self._mosaics[numbers[key]]
+            mosaic, found = self._mosaics[numbers[key]], self.maps.read(numbers[key])
             truth = mosaic.read_mask((0,) * len(mosaic.shape), mosaic.shape)
-            comparison = Comparison(truth, self.maps.read(numbers[key]), level, mosaic.pixel_size_nm)
-            return {name: value for metric in metrics for name, value in metric.named(comparison).items()}
+            return self._outputs.measure(metrics, truth, found, level, mosaic.pixel_size_nm)
 
         return shared_out(measure, keys)
 
@@ -174,7 +173,7 @@ class MosaicScores:
     def counts(self) -> tuple[list[str], Counts, dict[str, tuple[int, int]]]:
         """Complete mosaics with their counts, and the pixels seen and wanted of those that are not complete."""
         counts, seen = self._counts.compute()
-        wanted = [_pixels(mosaic) for mosaic in self._mosaics]
+        wanted = [math.prod(mosaic.shape) for mosaic in self._mosaics]
         complete = [index for index, pixels in enumerate(wanted) if seen[index] == pixels]
         partial = {
             mosaic.key: (int(seen[index]), wanted[index])
@@ -218,13 +217,6 @@ def _not_finite(key: str, origins: Sequence[Shape], tile: Shape, scoring: bool) 
         f"that begin at {named}: look at the image there and check the checkpoint; in 16-bit precision try "
         f"--trainer.precision bf16-mixed or 32; {instead}"
     )
-
-
-def _pixels(mosaic: MosaicView) -> int:
-    total = 1
-    for side in mosaic.shape:
-        total *= side
-    return total
 
 
 def datasets_of(loaders: Any) -> list[EvaluationData]:

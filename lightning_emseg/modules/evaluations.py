@@ -8,8 +8,8 @@ import torch
 from lightning_emseg.distributed import from_first_rank, wait_for_all
 from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.mosaic_maps import MosaicMaps
-from lightning_emseg.modules.evaluation import EvaluationData, MosaicScores, TileScores
-from lightning_emseg.modules.outputs import Outputs
+from lightning_emseg.modules.base_outputs import Outputs
+from lightning_emseg.modules.evaluation import EvaluationData, MosaicScores, NonFinite, TileScores, check_classes
 
 
 class Evaluations:
@@ -43,7 +43,7 @@ class Evaluations:
 
     @property
     def maps(self) -> MosaicMaps | None:
-        """Whole probability maps, if they are kept."""
+        """Whole maps, if they are kept; of probabilities or of classes."""
         return None if self.whole is None else self.whole.maps
 
     def remove_maps(self, first_rank: bool) -> None:
@@ -69,15 +69,33 @@ def begun(
         outputs: What is counted.
         blend: Weights of overlapping tiles.
         device: Of the module.
-        maps: Folder for whole probability maps of mosaics, which the first rank creates; ``None`` where nothing asks
-            for them.
+        maps: Folder for whole maps of mosaics, which the first rank creates; ``None`` where nothing asks for them.
+
+    Raises:
+        UserError: if masks are of other classes than the outputs.
     """
+    check_classes(outputs.classes, datasets)
     return Evaluations(
         *(
             TileScores(data, outputs, device) if data.sweep is None else _whole(data, outputs, blend, device, maps)
             for data in datasets
         )
     )
+
+
+def predicted(
+    data: EvaluationData, outputs: Outputs, blend: Blend, device: torch.device, non_finite: NonFinite
+) -> Evaluations:
+    """The evaluation of a prediction, which is stitched and not scored.
+
+    Args:
+        data: The loader's dataset.
+        outputs: What is made of the network's output.
+        blend: Weights of overlapping tiles.
+        device: Of the module.
+        non_finite: Whether tiles with NaN or infinity end the run or are marked.
+    """
+    return Evaluations(MosaicScores(data, outputs, blend, device, score=False, non_finite=non_finite))
 
 
 def _whole(

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Sequence
 
+from lightning_emseg.metrics.auc import roc_auc
 from lightning_emseg.metrics.confusion import class_scores
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.pixel import Values, average_precision, confusion_at
 from lightning_emseg.metrics.table import ScoreTable
 
 # Of the foreground; the score files have every column.
-_LOGGED = ("f1", "precision", "recall", "iou", "average_precision", "background_f1")
+_LOGGED = ("f1", "precision", "recall", "iou", "average_precision", "roc_auc", "background_f1")
 
 
 def tile_scores(counts: Counts, level: int, loss: float) -> dict[str, float]:
@@ -28,6 +29,7 @@ def tile_scores(counts: Counts, level: int, loss: float) -> dict[str, float]:
         "iou": found.iou,
         "background_f1": found.of_background().f1,
         "average_precision": average_precision(counts),
+        "roc_auc": roc_auc(counts),
         "threshold": level / 255,
     }
     return {f"val_tiles/{name}": float(value) for name, value in values.items()}
@@ -54,7 +56,7 @@ def mosaic_scores(verb: str, table: ScoreTable, columns: Collection[str]) -> dic
     Args:
         verb: ``val`` or ``test``.
         table: Of whole mosaics.
-        columns: Those of metrics of whole mosaics, which are logged beside the pixel scores.
+        columns: Those that are logged beside the pixel scores of the foreground, without its name.
     """
     values = {}
     for name, summary in table.summary.items():

@@ -11,7 +11,6 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from data_modules.batch import Batch
-from data_modules.errors import UserError
 from lightning_emseg import checkpoints
 from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.mosaic_maps import MosaicMaps
@@ -23,10 +22,11 @@ from lightning_emseg.metrics.pixel import level_of
 from lightning_emseg.metrics.table import ScoreTable
 from lightning_emseg.metrics.threshold import Criterion
 from lightning_emseg.modules.evaluation import MosaicScores, NonFinite, check_classes, datasets_of
-from lightning_emseg.modules.evaluations import Evaluations, begun
+from lightning_emseg.modules.evaluations import Evaluations, begun, predicted
 from lightning_emseg.modules.grey_input import GreyInput
 from lightning_emseg.modules.logged_scores import mosaic_scores
 from lightning_emseg.modules.monitors import check_monitors
+from lightning_emseg.modules.optimisation import configured
 
 
 class SegmentationMixin(GreyInput, pl.LightningModule):
@@ -55,15 +55,15 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         compile: Whether torch compiles the network, which takes a minute or two and needs a compiler on the machine;
             checkpoints are the same with and without.
         metrics: Of whole mosaics, as ``VRand`` and ``SurfaceDistances``; logged as ``val/<column>`` wherever whole
-            mosaics are validated, and as ``test/<column>``.
+            mosaics are validated, and as ``test/<column>``. Of ``classes`` these are means; see also
+            ``val/<class>_<column>``, of each but the background against all else.
         classes: Names of all classes to tell apart, the background first, as in ``data.classes``; none for a single
             foreground. Scores are then the means over all classes but the background, and the IoU of each.
         orthoplane: Whether a network of images predicts volumes along xy, xz and yz planes (the mean of the three),
             where tiles have more than one plane, and not along xy alone.
 
     Attributes:
-        keeps_maps: Whether whole probability maps are kept on disk until the end of ``validate`` and ``test``; a
-            callback that wants them sets it in ``setup``.
+        keeps_maps: Whether whole maps stay on disk until ``validate`` or ``test`` ends; callbacks set it in ``setup``.
     """
 
     threshold: Tensor
@@ -90,12 +90,9 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         orthoplane: bool = False,
     ) -> None:
         super().__init__(network, in_channels, stride, grey_mean, grey_std, classes, orthoplane)
-        if metrics and classes:
-            raise UserError(
-                "model.metrics are of one foreground: leave them out, or choose one class by data.foreground"
-            )
-        parts = ["network", "stride", "loss", "optimizer", "lr_scheduler", "compile", "metrics"]
-        self.save_hyperparameters(ignore=parts)
+        self.save_hyperparameters(
+            ignore=["network", "stride", "loss", "optimizer", "lr_scheduler", "compile", "metrics"]
+        )
         self.compiled = compile
         if compile:
             self.network.compile()  # in place: `torch.compile(network)` would rename the keys of checkpoints
@@ -112,6 +109,7 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         """Of the last whole-mosaic validation or test."""
         self._evaluations = Evaluations()
         self.metrics = metrics or []
+        self.outputs.check_metrics(self.metrics)
         self.keeps_maps = bool(metrics)
 
     def on_fit_start(self) -> None:
@@ -138,17 +136,7 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser and scheduler as configured, over the parameters that are trained."""
-        optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])
-        if self.make_scheduler is None:
-            return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": self.make_scheduler(optimizer),
-                "interval": self.lr_interval,
-                "monitor": "val_tiles/f1",
-            },
-        }
+        return configured(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_interval)
 
     def on_validation_epoch_start(self) -> None:
         """Begin counting."""
@@ -161,20 +149,16 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
     def _begin(self, loaders: object) -> None:
         maps = Path(self.trainer.default_root_dir) / "maps"
         kept = maps if self.keeps_maps and not self.trainer.sanity_checking else None
-        datasets = datasets_of(loaders)
-        check_classes(self.outputs.classes, datasets)
-        self._evaluations = begun(datasets, self.outputs, self.blend, self.device, kept)
+        self._evaluations = begun(datasets_of(loaders), self.outputs, self.blend, self.device, kept)
 
     def on_predict_epoch_start(self) -> None:
         """Begin stitching."""
         (data,) = datasets_of(self.trainer.predict_dataloaders)
-        self._evaluations = Evaluations(
-            MosaicScores(data, self.outputs, self.blend, self.device, False, self.non_finite)
-        )
+        self._evaluations = predicted(data, self.outputs, self.blend, self.device, self.non_finite)
 
     def whole_maps(self) -> MosaicMaps | None:
-        """Whole probability maps of the evaluation that is ending, if they are kept."""
-        return self._evaluations.maps
+        """Whole probability maps of the evaluation that is ending, if they are kept; none of several classes."""
+        return None if self.outputs.classes else self._evaluations.maps
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Predict tiles; count them, or blend them into rows.
@@ -223,8 +207,7 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
     def _publish(self, verb: str, table: ScoreTable) -> None:
         """Keep the table for callbacks and log its means."""
         self.scores = table
-        columns = {*self.outputs.logged, *(column for metric in self.metrics for column in metric.columns)}
-        self.log_dict(mosaic_scores(verb, table, columns), add_dataloader_idx=False)
+        self.log_dict(mosaic_scores(verb, table, self.outputs.logged(self.metrics)), add_dataloader_idx=False)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Predict one run of tiles; returns the list of :class:`StitchedRows` that it finishes."""

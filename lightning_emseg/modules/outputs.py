@@ -1,68 +1,26 @@
 """What the outputs of a network stand for: one foreground, or several classes."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from data_modules.errors import UserError
 from lightning_emseg.inference.stitching import StitchedRows
 from lightning_emseg.losses import CrossEntropyLoss, FocalDiceLoss
+from lightning_emseg.metrics.by_class import check_columns, measured_by_class
+from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.confusion import MosaicConfusions, class_scores
 from lightning_emseg.metrics.histogram import Counts, MosaicHistograms
-from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows
+from lightning_emseg.metrics.mosaic_metric import MosaicMetric
+from lightning_emseg.metrics.segmentation.cell_score import CellScore
+from lightning_emseg.metrics.table import Row, ScoreTable, mean_curves, score_rows
 from lightning_emseg.metrics.threshold import Criterion, choose_level
+from lightning_emseg.modules.base_outputs import Outputs, Partial
 from lightning_emseg.modules.logged_scores import class_tile_scores, tile_scores
-
-Partial = Mapping[str, tuple[int, int]]
-
-
-class Outputs(ABC):
-    """How logits become probabilities and decisions, and how these are counted and scored.
-
-    Attributes:
-        classes: Names, the background first; empty for one foreground.
-        logged: Columns of score tables that are logged beside those of the foreground.
-    """
-
-    classes: tuple[str, ...] = ()
-    logged: tuple[str, ...] = ()
-
-    @abstractmethod
-    def default_loss(self) -> nn.Module:
-        """The loss where none is configured."""
-
-    @abstractmethod
-    def probability(self, logits: Tensor) -> Tensor:
-        """Probabilities, 0–1, of logits ``(B, K, *S)``; NaN where a logit is not finite."""
-
-    @abstractmethod
-    def counted(self, probability: Tensor) -> Tensor:
-        """What is counted of probabilities: ``uint8 (B, *S)``."""
-
-    @abstractmethod
-    def counted_rows(self, rows: StitchedRows) -> Tensor:
-        """What is counted of stitched rows: ``uint8``."""
-
-    @abstractmethod
-    def counts(self, mosaics: int) -> Metric:
-        """Counts of as many mosaics; ``update(mosaic, counted, truth)``, ``compute() -> (counts, pixels seen)``."""
-
-    @abstractmethod
-    def choose_level(self, counts: Counts, criterion: Criterion) -> int | None:
-        """Quantised threshold that the counts suggest, or ``None`` where outputs need none."""
-
-    @abstractmethod
-    def tile_scores(self, counts: Counts, level: int, loss: float) -> dict[str, float]:
-        """``val_tiles/*`` of the counts of one mosaic, or of several added up."""
-
-    @abstractmethod
-    def table(
-        self, keys: Sequence[str], counts: Counts, label: str, level: int, criterion: str, partial: Partial
-    ) -> ScoreTable:
-        """Scores of whole mosaics, whose counts are ``counts``."""
 
 
 class ForegroundOutput(Outputs):
@@ -105,6 +63,24 @@ class ForegroundOutput(Outputs):
         rows = score_rows(keys, counts, label, level)
         return ScoreTable(label, level / 255, criterion, rows, mean_curves(counts), partial)
 
+    def check_metrics(self, metrics: Sequence[MosaicMetric]) -> None:
+        """All of them are of one foreground."""
+
+    def logged(self, metrics: Sequence[MosaicMetric]) -> set[str]:
+        """The metrics' own."""
+        return set(_columns(metrics))
+
+    def measure(
+        self,
+        metrics: Sequence[MosaicMetric],
+        truth: NDArray[np.uint8],
+        found: NDArray[np.uint8],
+        level: int,
+        pixel_size_nm: Sequence[float],
+    ) -> Row:
+        """The metrics' own columns, at ``level``."""
+        return _measured(metrics, Comparison(truth, found, level, pixel_size_nm))
+
 
 class ClassOutputs(Outputs):
     """One map for each of several classes, of which the most probable one counts.
@@ -125,7 +101,6 @@ class ClassOutputs(Outputs):
                 "class, or put the background first"
             )
         self.classes = tuple(classes)
-        self.logged = tuple(f"{name}_iou" for name in classes[1:])
 
     def default_loss(self) -> nn.Module:
         """Cross-entropy without weights."""
@@ -164,6 +139,42 @@ class ClassOutputs(Outputs):
         """Scores of every class; the columns of the foreground are the means over all classes but the background."""
         rows = {key: class_scores(each, self.classes) for key, each in zip(keys, counts, strict=True)}
         return ScoreTable("mean", float("nan"), "the most probable class", rows, {}, partial)
+
+    def check_metrics(self, metrics: Sequence[MosaicMetric]) -> None:
+        """Refuse those that need the probability itself, and columns of one name."""
+        for metric in metrics:
+            if isinstance(metric, CellScore) and metric.max_over_thresholds:
+                raise UserError(
+                    f"model.metrics: {type(metric).__name__} with max_over_thresholds needs the probability of one "
+                    "foreground, and model.classes keeps the most probable class: leave that argument out"
+                )
+        check_columns(self.classes, _columns(metrics))
+
+    def logged(self, metrics: Sequence[MosaicMetric]) -> set[str]:
+        """The IoU of each class, and of the metrics the means and those of each class."""
+        columns = _columns(metrics)
+        return {*columns, *(f"{name}_{column}" for name in self.classes[1:] for column in ("iou", *columns))}
+
+    def measure(
+        self,
+        metrics: Sequence[MosaicMetric],
+        truth: NDArray[np.uint8],
+        found: NDArray[np.uint8],
+        level: int,
+        pixel_size_nm: Sequence[float],
+    ) -> Row:
+        """Of every class but the background, each against all else: ``<class>_<column>``, and ``mean_<column>``."""
+        return measured_by_class(
+            truth, found, self.classes, pixel_size_nm, lambda compared: _measured(metrics, compared())
+        )
+
+
+def _columns(metrics: Sequence[MosaicMetric]) -> list[str]:
+    return [column for metric in metrics for column in metric.columns]
+
+
+def _measured(metrics: Sequence[MosaicMetric], comparison: Comparison) -> Row:
+    return {name: value for metric in metrics for name, value in metric.named(comparison).items()}
 
 
 def outputs_of(classes: Sequence[str] | None) -> Outputs:

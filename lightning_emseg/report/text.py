@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from lightning_emseg.metrics.table import ScoreTable
 
 _SCORES = ("f1", "precision", "recall", "iou")
+_FURTHER = ("average_precision", "roc_auc")
 _COUNTS = ("tp", "fp", "fn", "tn")
 
 
@@ -13,8 +14,11 @@ def score_text(table: ScoreTable) -> str:
     """The most important columns, a row a mosaic and the mean ± SE; below them those of metrics of whole mosaics."""
     names = [f"{table.label}_{score}" for score in _SCORES] + ["background_f1"]
     columns = next(iter(table.rows.values()), {})
+    pixels = {f"{table.label}_{score}" for score in (*_SCORES, *_FURTHER)}
     others = [
-        name for name in columns if name not in _COUNTS and not name.startswith((f"{table.label}_", "background_"))
+        name
+        for name in columns
+        if name.removesuffix("_at_0.5") not in pixels and not name.startswith("background_") and name not in _COUNTS
     ]
     lines = _block(table, names)
     for first in range(0, len(others), len(names)):

@@ -71,7 +71,7 @@ def compare(pairing: Pairing, options: Options) -> Scores:
         UserError: if an image cannot be used, the threshold is none, or a pixel size is needed and unknown.
     """
     pairs, threshold = pairing.pairs, given_threshold(options.threshold)
-    sizes = [_pixel_size_nm(pair, options) for pair in pairs]
+    sizes = [known_pixel_size_nm(pair, options) for pair in pairs]
     sides = [
         SidePolarity("prediction", options.prediction_polarity),
         SidePolarity("truth", options.truth_polarity),
@@ -95,7 +95,12 @@ def compare(pairing: Pairing, options: Options) -> Scores:
     return Scores(table, _headings(options.label, columns, official), said + notes + official.lines, record)
 
 
-def _pixel_size_nm(pair: Pair, options: Options) -> tuple[float, ...] | None:
+def known_pixel_size_nm(pair: Pair, options: Options) -> tuple[float, ...] | None:
+    """Size of a pixel, one value an axis; ``None`` where nobody knows and the panel needs none.
+
+    Raises:
+        UserError: if the panel needs it, or the two sides differ.
+    """
     known = [size for size in (pair.truth.pixel_size_nm, pair.prediction.pixel_size_nm) if size is not None]
     if options.pixel_size_nm is not None:
         known.append((options.pixel_size_nm,) * len(pair.truth.shape))
@@ -155,6 +160,6 @@ def _measure(
 
 
 def _headings(label: str, columns: Mapping[str, Sequence[str]], official: OfficialScores) -> dict[str, Sequence[str]]:
-    pixels = [f"{label}_{score}" for score in SCORES] + [f"{label}_average_precision", "background_f1"]
+    pixels = [f"{label}_{score}" for score in (*SCORES, "average_precision", "roc_auc")] + ["background_f1"]
     added = list(next(iter(official.rows.values()), {}))
     return {"pixels": pixels, **columns, **({"official": added} if added else {})}

@@ -1,6 +1,6 @@
 """The two sides of a comparison: named images that are read one at a time, here from stores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
-from data_modules.store import MosaicStore, MosaicView, Sample
+from data_modules.store import ArrayRef, MosaicStore, MosaicView, Sample
 
 Pixels = NDArray[Any]
 Kind = Literal["file", "label", "probability"]
+Classes = tuple[tuple[int, str], ...]
+"""Value and name of each class, the background first."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Source:
         read: Gives all pixels.
         pixel_size_nm: One value an axis; ``None`` where nobody knows.
         threshold: That the prediction records, 0–1, and how it was chosen.
+        classes: Of a label that is read as positions of several classes instead of 0 and 1: the value and name of each.
     """
 
     key: str
@@ -38,6 +41,7 @@ class Source:
     read: Callable[[], Pixels]
     pixel_size_nm: tuple[float, ...] | None = None
     threshold: tuple[float, str] | None = None
+    classes: Classes = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def truth_store(path: str, split: str | None, label: str, foreground: Sequence[s
     Raises:
         UserError: if store, split or label do not exist, or classes need a foreground.
     """
-    return Side(path, tuple(_label(path, sample, label, foreground) for sample in _samples(path, split)))
+    return Side(path, tuple(_label(path, sample, label, foreground) for sample in samples_of(path, split)))
 
 
 def prediction_store(path: str, split: str | None, label: str | None) -> Side:
@@ -81,14 +85,21 @@ def prediction_store(path: str, split: str | None, label: str | None) -> Side:
     Raises:
         UserError: if store, split or label do not exist, or images are no probabilities.
     """
-    samples = _samples(path, split)
+    samples = samples_of(path, split)
     for sample in samples:
-        _refuse_marked(path, sample)
+        # Error layers have classes, and 255 where the truth is unknown.
+        binary = [each for each in sample.labels.values() if each.info and each.info.kind == "binary"]
+        refuse_marked(path, sample, binary)
     made = [_probability(path, each) if label is None else _label(path, each, label, ()) for each in samples]
     return Side(path, tuple(made))
 
 
-def _samples(path: str, split: str | None) -> list[Sample]:
+def samples_of(path: str, split: str | None) -> list[Sample]:
+    """Samples of a store, or of one split of it.
+
+    Raises:
+        UserError: if there is no such store or split, or no sample.
+    """
     samples = MosaicStore(path).samples(split)
     if not samples:
         raise UserError(f"store {path} has no samples: convert images into it with `emseg data convert`")
@@ -100,7 +111,10 @@ def _label(path: str, sample: Sample, label: str, foreground: Sequence[str | int
     info = sample.label(label).info
     if info is not None and info.kind == "classes" and not foreground:
         known = ", ".join(info.classes.values())
-        raise UserError(f"{what} has classes ({known}): say which are foreground, e.g. --foreground '[mitochondrion]'")
+        raise UserError(
+            f"{what} has classes ({known}): say which are foreground, e.g. --foreground '[mitochondrion]', or have "
+            "`emseg score` score each of them with --classes all"
+        )
     view = MosaicView.of(sample, label, foreground)
     origin = (0,) * len(view.shape)
     return Source(
@@ -115,7 +129,7 @@ def _label(path: str, sample: Sample, label: str, foreground: Sequence[str | int
 
 
 def _probability(path: str, sample: Sample) -> Source:
-    if not _is_prediction(sample) and sample.labels:
+    if not is_prediction(sample) and sample.labels:
         raise UserError(
             f"{sample.key} in {path} is no prediction of `lightning predict` but an image with labels: pass "
             f"--prediction-label NAME to score one of them ({', '.join(sample.labels)})"
@@ -128,21 +142,31 @@ def _probability(path: str, sample: Sample) -> Source:
         sample.name,
         f"prediction {sample.key} in {path}",
         view.shape,
-        "probability" if _is_prediction(sample) else "file",
+        "probability" if is_prediction(sample) else "file",
         lambda: view.read_image(origin, view.shape),
         view.pixel_size_nm,
         None if threshold is None else (float(threshold), str(made.get("threshold_source", "unknown"))),
     )
 
 
-def _is_prediction(sample: Sample) -> bool:
+def is_prediction(sample: Sample) -> bool:
+    """Whether ``lightning predict`` wrote a sample."""
     return "threshold" in sample.provenance and "checkpoint" in sample.provenance
 
 
-def _refuse_marked(path: str, sample: Sample) -> None:
-    for label in sample.labels.values() if _is_prediction(sample) else ():
-        # Error layers have classes, and 255 where the truth is unknown.
-        marked = label.info.counts.get(IGNORE, 0) if label.info and label.info.kind == "binary" else 0
+def refuse_marked(path: str, sample: Sample, masks: Iterable[ArrayRef]) -> None:
+    """Refuse a prediction with pixels that the network gave no finite value for.
+
+    Args:
+        path: Of the store.
+        sample: Of any store; those that are no predictions pass.
+        masks: Its labels in which such pixels are 255.
+
+    Raises:
+        UserError: naming the sample and the number of pixels.
+    """
+    for mask in masks if is_prediction(sample) else ():
+        marked = mask.info.counts.get(IGNORE, 0) if mask.info else 0
         if marked:
             raise UserError(
                 f"prediction {sample.key} in {path} has {marked} px that the network gave no finite value for (marked "

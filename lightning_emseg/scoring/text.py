@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from lightning_emseg.metrics.table import ScoreTable, Summary
+from lightning_emseg.report.text import threshold_text
 from lightning_emseg.scoring.compare import Scores
 
 _WIDTH = 6
@@ -19,7 +20,7 @@ def scores_text(scores: Scores) -> str:
         for heading, columns in scores.headings.items()
         for start in range(0, len(columns), _WIDTH)
     ]
-    lines = [f"threshold {table.threshold:.3f} ({table.criterion})", *scores.notes]
+    lines = [threshold_text(table.threshold, table.criterion), *scores.notes]
     return "\n\n".join([*blocks, "\n".join(lines)])
 
 

@@ -19,6 +19,7 @@ from data_modules.sampling import GridPatches
 from data_modules.splits import PatchSplit, RegionSplit
 from data_modules.transforms import Augment
 from data_modules.urisc import URISC
+from data_modules.volume_augment import VolumeAugment
 
 SIZES: dict[str, tuple[int, ...]] = {
     "train/a": (96, 130),
@@ -267,14 +268,18 @@ def test_small_and_empty_mosaics_are_accepted_when_asked(tmp_path: Path) -> None
     module(tmp_path / "s").setup("validate")
 
 
-def test_volumes_need_a_size_an_axis_and_no_flat_augmentation(tmp_path: Path) -> None:
+def test_volumes_need_a_size_an_axis_and_an_augmentation_of_volumes(tmp_path: Path) -> None:
     shape = (9, 40, 40)
     for key in ("train/a", "val/b"):
         write_mosaic(tmp_path / "s", key, grey(shape), binary(shape))
     with pytest.raises(UserError, match=r"data\.patch_size 32: mosaics of 3 axes need one value an axis"):
         module(tmp_path / "s").setup("fit")
-    with pytest.raises(UserError, match=r"data\.augment works on 2D"):
+    with pytest.raises(UserError, match=r"transforms\.Augment works on 2D patches, not on volumes.*VolumeAugment"):
         module(tmp_path / "s", patch_size=[4, 16, 16], augment=Augment()).setup("fit")
+    with pytest.raises(UserError, match=r"VolumeAugment works on volumes, not on 2D patches.*transforms\.Augment"):
+        module(tmp_path / "s", planes="xy", augment=VolumeAugment()).setup("fit")
+    for accepted in ({"augment": VolumeAugment()}, {"planes": "xy", "patch_size": 16, "augment": Augment()}):
+        module(tmp_path / "s", **{"patch_size": [4, 16, 16], **accepted}).setup("fit")
     data = module(tmp_path / "s", patch_size=[4, 16, 16])
     data.setup("fit")
     assert next(iter(data.train_dataloader()))["image"].shape == (3, 1, 4, 16, 16)

@@ -16,8 +16,9 @@ from torchvision.transforms import RandomResizedCrop  # type: ignore[import-unty
 from torchvision.transforms.functional import resized_crop  # type: ignore[import-untyped]
 
 from data_modules.batch import Batch
+from data_modules.crop_box import crop_box
 from data_modules.errors import UserError
-from data_modules.resized_crop import ResizedCropAugment, _Crop, crop_box
+from data_modules.resized_crop import ResizedCropAugment, _Crop
 
 PLAIN: dict[str, Any] = {"crop": (1.0, 1.0), "aspect": (1.0, 1.0), "flip": False, "probability": 0.0}
 ALWAYS: dict[str, Any] = {**PLAIN, "rotation_deg": 0.0, "contrast": 0.0, "brightness": 0.0, "probability": 1.0}

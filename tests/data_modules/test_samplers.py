@@ -1,19 +1,15 @@
 """Where patches lie: the same order whoever asks, shared out over ranks, and as random as promised."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from mosaic_checks import Bytes, grey, views, write_mosaic, write_random
+from mosaic_checks import views, write_random
 
-from data_modules.errors import UserError
 from data_modules.samplers import EpochSampler, Patch
 from data_modules.sampling import FixedPatches, ForegroundPatches, GridPatches, PatchSampling, Position, RandomPatches
 from data_modules.store import MosaicView
 
 SIZES: dict[str, tuple[int, ...]] = {"train/a": (200, 300), "train/b": (64, 64), "train/c": (100, 400)}
 PATCH = (64, 64)
-Half = tuple[MosaicView, Bytes]
 
 
 @pytest.fixture(scope="module")
@@ -157,74 +153,3 @@ def test_fixed_patches_come_once_each(mosaics: list[MosaicView]) -> None:
     given: list[Position] = [(0, (1, 2)), (2, (3, 4)), (1, (0, 0))]
     drawn = FixedPatches(given).positions(mosaics, PATCH, 99, np.random.default_rng(0))
     assert sorted(drawn) == sorted(given)
-
-
-@pytest.fixture(scope="module")
-def half(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Half:
-    """A mosaic with foreground in its left part only, and sides that are no multiple of a block."""
-    store = tmp_path_factory.mktemp("half") / "s"
-    mask = np.zeros((1100, 330), np.uint8)
-    mask[:, :100] = np.random.default_rng(0).random((1100, 100)) < 0.3
-    mask[5:9, 3:80] = 255
-    write_mosaic(store, "train/a", grey(mask.shape), mask)
-    return views(store)[0], mask
-
-
-def test_foreground_on_whole_blocks_is_exact(
-    half: Half,
-) -> None:
-    mosaic, mask = half
-    sampling = ForegroundPatches()
-    sampling.count([mosaic])
-    for origin, size in [((0, 0), (32, 32)), ((64, 32), (96, 64)), ((0, 0), (1100, 330)), ((1088, 320), (12, 10))]:
-        cut = mask[tuple(slice(o, o + s) for o, s in zip(origin, size, strict=True))]
-        assert sampling.fraction(mosaic, origin, size) == pytest.approx((cut == 1).mean()), (origin, size)
-
-
-def test_foreground_elsewhere_is_that_of_the_blocks_around(
-    half: Half,
-) -> None:
-    """A patch between blocks must not look richer than it is because more blocks than its own area are counted."""
-    mosaic, mask = half
-    sampling = ForegroundPatches()
-    sampling.count([mosaic])
-    for y, x in np.random.default_rng(1).integers(0, (1100 - 64, 330 - 64), (50, 2)).tolist():
-        around = mask[y // 32 * 32 : -(-(y + 64) // 32) * 32, x // 32 * 32 : -(-(x + 64) // 32) * 32]
-        assert sampling.fraction(mosaic, (y, x), (64, 64)) == pytest.approx((around == 1).mean())
-
-
-def test_thin_patches_of_volumes_are_not_overrated(tmp_path: Path) -> None:
-    mask = (np.random.default_rng(0).random((32, 64, 64)) < 0.1).astype(np.uint8)
-    write_mosaic(tmp_path / "s", "train/a", grey(mask.shape), mask)
-    mosaics, sampling = views(tmp_path / "s"), ForegroundPatches()
-    sampling.count(mosaics)
-    assert sampling.fraction(mosaics[0], (4, 0, 0), (8, 64, 64)) == pytest.approx(0.1, abs=0.01)
-
-
-@pytest.mark.parametrize("reject", [0.0, 0.5, 0.95])
-def test_poor_patches_are_rejected_at_the_rate_asked_for(half: Half, reject: float) -> None:
-    mosaic, _ = half
-    size, count = (32, 32), 4000
-    sampling = ForegroundPatches(0.01, reject)
-    drawn = sampling.positions([mosaic], size, count, np.random.default_rng(2))
-    assert len(drawn) == count
-    poor = np.mean([origin[1] >= 128 for _, origin in drawn])
-    # Right of column 128 every block is empty, left of 100 − 32 all are rich; those between are left out of the count.
-    rich = np.mean([origin[1] <= 68 for _, origin in drawn])
-    columns = 330 - 32 + 1
-    area_poor, area_rich = (columns - 128) / columns, 69 / columns
-    assert poor / rich == pytest.approx((1 - reject) * area_poor / area_rich, rel=0.15)
-
-
-def test_rejecting_all_of_an_empty_mosaic_is_an_error(tmp_path: Path) -> None:
-    write_mosaic(tmp_path / "s", "train/a", grey((64, 64)), np.zeros((64, 64), np.uint8))
-    with pytest.raises(UserError, match=r"0 of 3 patches .*data\.sampling\.min_fraction"):
-        ForegroundPatches(0.5, 1.0).positions(views(tmp_path / "s"), (32, 32), 3, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(("fraction", "reject"), [(-0.1, 0.5), (1.1, 0.5), (0.1, 1.5), (0.1, -1)])
-def test_shares_outside_0_to_1_are_refused(fraction: float, reject: float) -> None:
-    with pytest.raises(UserError, match="ForegroundPatches"):
-        ForegroundPatches(fraction, reject)

@@ -1,5 +1,6 @@
 """The data module of tile sets: which tiles, in which order, on which rank, with which grey values."""
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from tile_sets import SOURCES, make_tile_set
 
 from data_modules.errors import UserError
+from data_modules.randomness import Purpose, stream
 from data_modules.tile_choice import divide
 from data_modules.tile_images import TileBatch, mirrored
+from data_modules.tile_set import Source, SourceWriter
 from data_modules.tiles import Tiles
 
 Place = tuple[int, int]
@@ -155,6 +158,52 @@ def test_labels_of_a_table_are_held_out_and_the_rest_is_trained_on(folder: Path,
         assert sorted(found.values()) == [0, 1]
         assert all(source == 0 and tile % 2 == label for (source, tile), label in found.items())
     assert len(data.division.train) == sum(SOURCES.values()) - 4
+
+
+def test_labels_are_the_folders_that_files_lay_in(tmp_path: Path) -> None:
+    truth = {
+        "raw/heart/2019/a.tif": "heart",
+        "raw/heart/b.h5:volumes/raw": "heart",
+        "raw/liver/c.h5:volumes/raw": "liver",
+        "raw/d.H5:x/y/z": "raw",
+        "raw/at 10:30/e.mrc": "at 10:30",
+        "other/f.png": "other",
+        "alone.tif": "alone.tif",
+        "https://host/lab/cells.zarr": "https://host/lab/cells.zarr",
+    }
+    positions = np.array([[0, 0, 0, 0, 224, 224]] * 4, np.int32)
+    for number, file in enumerate(truth):
+        with SourceWriter(tmp_path, Source(f"s{number}", file), 4) as writer:
+            writer.write(np.full((4, 224, 224), number, np.uint8), positions)
+    data = ready(tmp_path, labels="folder", held_out=0.5)
+    assert data.label_names == sorted(set(truth.values()))
+    files = list(truth)
+    for part in data.probe_batches():
+        for batch in part:
+            found = [data.label_names[label] for label in batch["label"].tolist()]
+            assert found == [truth[files[source]] for source, _ in places([batch])]
+    # The same share of every folder, whatever its number of sources.
+    held_out = np.concatenate([data.division.fit, data.division.score])[:, 0].tolist()
+    assert Counter(truth[files[source]] for source in held_out) == {
+        folder: 2 * list(truth.values()).count(folder) for folder in data.label_names
+    }
+
+
+def test_one_folder_alone_is_no_label(tmp_path: Path) -> None:
+    make_tile_set(tmp_path, {"coarse": 3})
+    with pytest.raises(UserError, match=r"all sources are of the folder 'coarse\.tif'.*give a table"):
+        ready(tmp_path, labels="folder")
+
+
+def test_without_labels_tiles_are_held_out_by_source_as_ever(folder: Path) -> None:
+    names = list(SOURCES)
+    division = ready(folder).division
+    everything = np.array([(s, t) for s, name in enumerate(names) for t in range(SOURCES[name])], np.int64)
+    by_source = tuple(np.full(SOURCES[name], number, np.int64) for number, name in enumerate(names))
+    expected = divide(everything, by_source, 0.3, stream(5, Purpose.SPLIT))
+    for part in ("train", "fit", "score"):
+        np.testing.assert_array_equal(getattr(division, part), getattr(expected, part))
+    assert ready(folder).label_names == names
 
 
 def test_held_out_tiles_are_shared_out_over_ranks(folder: Path) -> None:

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter, rotate
 from torch import Tensor
 from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
 
+from data_modules.crop_box import crop_box
 from data_modules.errors import UserError
 from data_modules.tile_images import TileBatch
 from data_modules.views import TwoViews
@@ -119,8 +120,8 @@ def test_noise_has_the_standard_deviation_that_was_drawn() -> None:
     ends=st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)).map(sorted),
 )
 def test_crops_lie_in_the_tile_and_keep_share_and_aspect(height: int, width: int, seed: int, ends: list[float]) -> None:
-    views = TwoViews(crop=(ends[0], ends[1]))
-    top, left, down, across = views._box(np.random.default_rng(seed), height, width)
+    random = np.random.default_rng(seed)
+    top, left, down, across = crop_box(random, (height, width), (ends[0], ends[1]), (3 / 4, 4 / 3))
     assert 0 <= top <= top + down <= height
     assert 0 <= left <= left + across <= width
     least, most = (share * height * width for share in ends)

@@ -62,7 +62,9 @@ def write_experiments(path: Path) -> None:
     class_runs.make_store(path / "k.zarr", CLASSES)
     names = list(class_runs.NAMES)
     loss = {"class_path": "lightning_emseg.losses.CrossEntropyLoss", "init_args": {"weights": [0.3, 1.0, 3.0]}}
-    several = {"optimizer": sgd, "classes": names, "orthoplane": True, "loss": loss, "blend": "gaussian"}
+    metrics = [{"class_path": "LabelledObjectsIoU"}, {"class_path": "SurfaceDistances"}]
+    several = {"optimizer": sgd, "classes": names, "orthoplane": True, "loss": loss, "metrics": metrics}
+    several["blend"] = "gaussian"
     planes: dict[str, Any] = {
         "label": "organelles",
         "classes": names,

@@ -11,7 +11,7 @@ import yaml
 from lightning_emseg import cli
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-_NOT_RUN = {"with", "leaderboard", "sweeps", "start", "table.yaml"}
+_NOT_RUN = {"with", "leaderboard", "sweeps", "start", "parts", "table.yaml"}
 BASES = sorted(path for path in FOLDER.rglob("*.yaml") if not {path.parent.name, path.name} & _NOT_RUN)
 SECOND = sorted((FOLDER / "with").glob("*.yaml"))
 STARTS = sorted((FOLDER / "cem500k" / "start").glob("*.yaml"))
@@ -93,6 +93,49 @@ def test_a_start_changes_nothing_else(capsys: pytest.CaptureFixture[str], name: 
     assert {"encoder_weights", "freeze_encoder"} <= set(written)
     before["model"]["init_args"].update(written)
     assert after == before
+
+
+# Liu and Ji 2021: class, maps, attention and loss of what Tables II to VI compare.
+CLEFTS: dict[str, tuple[str, int | None, str | None, str | None]] = {
+    "cleftnet": ("CleftNet", 2, "augmentor", None),
+    "cleftnet_no_fa": ("CleftNet", 2, "none", None),
+    "cleftnet_no_la": ("CleftNet", 1, "augmentor", None),
+    "cleftnet_selfattention": ("CleftNet", 2, "self", None),
+    "attnunet": ("AttnUNet3D", None, None, "WeightedBCELoss"),
+    "resunet": ("ResUNet3D", None, None, "WeightedBCELoss"),
+    "unet3d": ("UNet3D", None, None, "WeightedBCELoss"),
+    "vnet": ("VNet", None, None, "WeightedBCELoss"),
+    "segnet": ("SegNet3D", None, None, "WeightedBCELoss"),
+}
+
+
+@pytest.mark.parametrize("folder", ["cremi", "vnc_synapses"])
+@pytest.mark.parametrize("name", CLEFTS)
+def test_cleft_settings_are_those_of_the_paper(capsys: pytest.CaptureFixture[str], folder: str, name: str) -> None:
+    kind, maps, attention, loss = CLEFTS[name]
+    config = _resolved(capsys, FOLDER / folder / f"{name}.yaml")
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    assert config["model"]["class_path"].rpartition(".")[2] == kind
+    assert (model.get("maps"), model.get("attention")) == (maps, attention)
+    assert (model["loss"] and model["loss"]["class_path"].rpartition(".")[2]) == loss
+    assert model["optimizer"]["class_path"] == "torch.optim.Adam"
+    assert model["optimizer"]["init_args"]["lr"] == 0.001
+    assert [metric["class_path"].rpartition(".")[2] for metric in model["metrics"]] == ["CleftDistances"]
+    # Queries are made for the patches that the network is trained on.
+    assert model["patch"] == data["patch_size"]
+    augment = data["augment"]["init_args"]
+    assert (augment["rotation_probability"], augment["flip_probability"], augment["grey_probability"]) == (
+        0.5,
+        0.5,
+        0.2,
+    )
+    sampling, split = data["sampling"]["init_args"], data["split"]["init_args"]
+    assert (sampling["min_pixels"], sampling["reject"]) == (200, 0.95)
+    if folder == "cremi":
+        assert (model["patch"], model["widths"]) == ([8, 256, 256], [32, 64, 96, 128, 160])
+        assert (split["train"], split["val"]) == (100, 25)
+        assert data["batch_size"] * config["trainer"]["devices"] == 16
+        assert data["patches_per_epoch"] == 100 * 16
 
 
 @pytest.mark.parametrize("track", ["urisc", "urisc/track2"])

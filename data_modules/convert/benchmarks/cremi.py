@@ -1,30 +1,33 @@
 """CREMI (https://cremi.org/data): synaptic clefts and neurons in ssTEM of the fruit fly, 40 × 4 × 4 nm."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
-from data_modules.convert.decode import HDF5_SUFFIXES, Pixels, readable
+from data_modules.convert.benchmarks.cremi_files import (
+    CLEFTS,
+    NEURONS,
+    OUTSIDE,
+    RAW,
+    Sizes,
+    find_file,
+    labels_in,
+    source,
+    voxel_size,
+)
+from data_modules.convert.decode import Pixels
 from data_modules.convert.labels import IGNORE, Label
-from data_modules.convert.sources import shorten
-from data_modules.convert.volume_samples import VolumeLabel, VolumeSample, write_volumes
-from data_modules.convert.volume_stacks import Stack
+from data_modules.convert.volume_samples import Rule, VolumeLabel, VolumeSample, write_volumes
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo
+from data_modules.tiling.units import parse_pixel_size
 
-RAW, CLEFTS, NEURONS = "volumes/raw", "volumes/labels/clefts", "volumes/labels/neuron_ids"
 TRANSPARENT = 2**64 - 1
 """Value of clefts' background (0 in some later versions of the files)."""
-OUTSIDE = 2**64 - 3
-"""Values from here to the one below ``TRANSPARENT`` mark what was not annotated."""
-_LAYOUT = f"a file sample_A_20160501.hdf for each sample, with {RAW}, {CLEFTS} and {NEURONS}"
 
 
 @dataclass(frozen=True)
@@ -57,110 +60,77 @@ class Neurons:
         return Label(np.where(pixels >= OUTSIDE, np.uint64(0), pixels), {"rule": "ids unchanged; not annotated is 0"})
 
 
+LABELS: Mapping[str, tuple[str, Rule]] = {CLEFTS: ("cleft", Clefts()), NEURONS: ("neuron", Neurons())}
+"""Name of the label and its rule by the name of the dataset."""
+
+
 def convert_cremi(
-    root: Path, out: Path, train: str = "A,B", test: str = "C", padded: bool = False, overwrite: bool = False
+    root: Path,
+    out: Path,
+    train: str = "A,B",
+    test: str = "C",
+    predict: str = "",
+    padded: bool = False,
+    resolution: str | None = None,
+    overwrite: bool = False,
 ) -> list[str]:
-    """Convert the annotated samples of CREMI: the binary label cleft, and neuron as ids.
+    """Convert samples of CREMI: the binary label cleft, and neuron as ids; those to be predicted without labels.
 
     Files are sample_A_20160501.hdf or, with --padded, sample_A_padded_20160501.hdf, whose raw volume reaches further
-    than the labels: all of it is kept, with cleft 255 (ignored) and neuron 0 outside of the labels.
+    than the labels: all of it is kept, with cleft 255 (ignored) and neuron 0 outside of the labels. A label that a file
+    lacks is left out of its sample, and said to be. The challenge's test samples are sample_A+_20160601.hdf, ….
 
     Args:
         root: Folder that holds the files.
         out: The store to write into, made where it does not exist.
         train: Samples for training, such as A,B; an empty text for none.
         test: Samples for testing, such as C; an empty text for none.
+        predict: Samples of which the raw volume alone is converted, into the split predict, such as A+,B+,C+.
         padded: Convert the padded files.
+        resolution: Sides of a voxel as Z,Y,X in nm, such as 40,4,4, for files that do not state them.
         overwrite: Replace samples of the same name.
 
     Returns:
         ``<split>/<sample>`` of everything written, such as train/sample-A.
 
     Raises:
-        UserError: if files or datasets are missing or damaged, labels do not fit into the raw volume, or a sample is in
-            both splits; the message names them.
+        UserError: if files or datasets are missing or damaged, the axes are not Z, Y, X, labels do not fit into the raw
+            volume, or a sample is in two splits; the message names them.
     """
-    letters = {split: _letters(text) for split, text in (("train", train), ("test", test))}
-    if both := set(letters["train"]) & set(letters["test"]):
-        raise UserError(f"samples {', '.join(sorted(both))} are in --train and in --test: a sample may be in one only")
-    chosen = [(split, letter, _file(root, letter, padded)) for split, found in letters.items() for letter in found]
-    if not chosen:
-        raise UserError("--train and --test are both empty: give samples, such as --train A,B --test C")
-    return write_volumes(out, [_sample(*each) for each in chosen], "cremi", overwrite=overwrite)
+    letters = {split: _letters(text) for split, text in (("train", train), ("test", test), ("predict", predict))}
+    size = _resolution(resolution)
+    for one, other in combinations(letters, 2):
+        if both := set(letters[one]) & set(letters[other]):
+            message = f"samples {', '.join(sorted(both))} are in --{one} and in --{other}: a sample may be in one only"
+            raise UserError(message)
+    if not any(letters.values()):
+        raise UserError("--train, --test and --predict are all empty: give samples, such as --train A,B --test C")
+    chosen = [(split, letter, find_file(root, letter, padded)) for split, found in letters.items() for letter in found]
+    samples = [_sample(split, letter, file, size) for split, letter, file in chosen]
+    return write_volumes(out, samples, "cremi", overwrite=overwrite)
 
 
 def _letters(text: str) -> list[str]:
     return [letter.strip().upper() for letter in text.split(",") if letter.strip()]
 
 
-def _file(root: Path, letter: str, padded: bool) -> Path:
-    if not root.is_dir():
-        raise UserError(f"{root} does not exist: --root should hold {_LAYOUT}")
-    name = re.compile(rf"sample_?{re.escape(letter)}(?P<padded>_padded)?(?:_\d+)?$", re.IGNORECASE)
-    files = [file for file in sorted(root.iterdir()) if file.suffix.lower() in HDF5_SUFFIXES]
-    matches = [(file, match) for file in files if (match := name.fullmatch(file.stem))]
-    found = [file for file, match in matches if bool(match["padded"]) == padded]
-    if len(found) > 1:
-        raise UserError(f"{root} has several files of sample {letter}: {shorten([f.name for f in found])}; keep one")
-    if found:
-        return found[0]
-    other = ["or leave out --padded" if padded else "or pass --padded"] if matches else []
-    wanted = f"sample_{letter}_{'padded_' if padded else ''}20160501.hdf"
-    raise UserError(f"{root} has no {wanted}: --root should hold {_LAYOUT}{''.join(f'; {text}' for text in other)}")
+def _resolution(text: str | None) -> Sizes | None:
+    sizes = None if text is None else parse_pixel_size(text, "--resolution")
+    if sizes is None:
+        return None
+    if len(sizes) != 3:
+        raise UserError(f"--resolution {text}: a volume needs Z,Y,X in nanometers, such as 40,4,4")
+    return sizes[0], sizes[1], sizes[2]
 
 
-def _sample(split: str, letter: str, file: Path) -> VolumeSample:
-    with readable(file), h5py.File(file, "r") as opened:
-        if missing := [name for name in (RAW, CLEFTS, NEURONS) if not isinstance(opened.get(name), h5py.Dataset)]:
-            raise UserError(f"{file} has no {shorten(missing)}: --root should hold {_LAYOUT}")
-        size = _attribute(opened[RAW], "resolution", file)
-        for name in (CLEFTS, NEURONS):
-            _corner(opened[name], opened[RAW], size, file)
-    labels = (
-        VolumeLabel("cleft", partial(_opened, file, CLEFTS, size), Clefts()),
-        VolumeLabel("neuron", partial(_opened, file, NEURONS, size), Neurons()),
-    )
-    return VolumeSample(split, f"sample-{letter}", partial(_opened, file, RAW, size), size, labels)
-
-
-def _attribute(dataset: Any, name: str, file: Path) -> tuple[float, float, float]:
-    values = np.ravel(dataset.attrs.get(name, ()))
-    if len(values) != 3 or not np.isfinite(values).all():
-        raise UserError(f"{file}:{dataset.name} has no attribute {name} of three numbers (Z, Y, X in nm)")
-    return float(values[0]), float(values[1]), float(values[2])
-
-
-def _corner(labels: Any, raw: Any, size: tuple[float, float, float], file: Path) -> list[int]:
-    """First voxel of the labels in the raw volume, from their ``offset`` in nm, 0 where there is none."""
-    corner = []
-    offset = _attribute(labels, "offset", file) if "offset" in labels.attrs else (0.0, 0.0, 0.0)
-    for axis, (nm, side) in enumerate(zip(offset, size, strict=True)):
-        voxel = round(nm / side)
-        if abs(voxel * side - nm) > 0.01 * side or voxel < 0 or voxel + labels.shape[axis] > raw.shape[axis]:
-            raise UserError(
-                f"{file}:{labels.name} with {labels.shape} px at {offset} nm does not fit into {RAW} with {raw.shape} "
-                f"px of {size} nm (Z, Y, X): is the file whole?"
-            )
-        corner.append(voxel)
-    return corner
-
-
-@contextmanager
-def _opened(file: Path, name: str, size: tuple[float, float, float]) -> Iterator[Stack]:
-    with h5py.File(file, "r") as opened:
-        dataset, raw = opened[name], opened[RAW]
-        z, y, x = [0, 0, 0] if name == RAW else _corner(dataset, raw, size, file)
-        depth, height, width = dataset.shape
-
-        def read(start: int, stop: int) -> Pixels:
-            first, last = max(start, z), min(stop, z + depth)
-            with readable(file):
-                if dataset.shape == raw.shape:
-                    return np.asarray(dataset[start:stop])
-                pixels = np.full((stop - start, *raw.shape[1:]), OUTSIDE, np.uint64)
-                if first < last:
-                    pixels[first - start : last - start, y : y + height, x : x + width] = dataset[first - z : last - z]
-                return pixels
-
-        record = {"source": file.name, "dataset": name, "first_voxel": [z, y, x]}
-        yield Stack(f"{file}:{name}", record, raw.shape, dataset.dtype, read, size)
+def _sample(split: str, letter: str, file: Path, given: Sizes | None) -> VolumeSample:
+    size = voxel_size(file, given)
+    present = [] if split == "predict" else labels_in(file, size)
+    sample = f"sample-{letter}"
+    labels = []
+    for dataset, (name, rule) in LABELS.items():
+        if dataset in present:
+            labels.append(VolumeLabel(name, source(file, dataset, size), rule))
+        elif split != "predict":
+            warnings.warn(f"{file} has no {dataset}: {split}/{sample} gets no label {name}", stacklevel=3)
+    return VolumeSample(split, sample, source(file, RAW, size), size, tuple(labels))

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from data_modules.convert.decode import pages_in, read_page
+from data_modules.convert.decode import pages_in, read_open_page
 from data_modules.tiling.units import in_nm
 from data_modules.tiling.volumes import Header, Pixels, RefusedError, Region, Volume
 
@@ -22,9 +22,13 @@ _COARSEST_NM = 1000.0
 
 @dataclass
 class Pages:
-    """A TIFF file of one page or several; the last page is kept, since bands of it are read one after the other."""
+    """An open TIFF file of one page or several.
+
+    The last page is kept, since bands of it are read one after the other; the others are not.
+    """
 
     header: Header
+    tif: tifffile.TiffFile
     path: Path
     indices: list[int]
     _last: tuple[int, Pixels] | None = field(default=None, repr=False)
@@ -38,7 +42,7 @@ class Pages:
 
     def _page(self, section: int) -> Pixels:
         if self._last is None or self._last[0] != section:
-            self._last = section, read_page(self.path, self.indices[section]).pixels
+            self._last = section, read_open_page(self.tif, self.path, self.indices[section]).pixels
         page = self._last[1]
         if page.shape != self.header.shape[1:]:
             raise RefusedError(
@@ -78,11 +82,12 @@ def open_tiff(path: str) -> Iterator[Volume]:
         yield _block(path, shape, sizes)
         return
     indices = pages_in(Path(path))
-    first = read_page(Path(path), indices[0])
-    y, x = first.pixels.shape
-    size = sizes if sizes is None or len(indices) > 1 else sizes[-2:]
-    header = Header("TIFF", (len(indices), y, x), first.pixels.dtype, size, remarks=first.remarks)
-    yield Pages(header, Path(path), indices, (0, first.pixels))
+    with tifffile.TiffFile(path) as tif:
+        first = read_open_page(tif, Path(path), indices[0])
+        y, x = first.pixels.shape
+        size = sizes if sizes is None or len(indices) > 1 else sizes[-2:]
+        header = Header("TIFF", (len(indices), y, x), first.pixels.dtype, size, remarks=first.remarks)
+        yield Pages(header, tif, Path(path), indices, (0, first.pixels))
 
 
 def _block(path: str, shape: tuple[int, ...], sizes: tuple[float, ...] | None) -> Volume:

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from data_modules.store.stamps import is_url
-from data_modules.store.tensors import ANSWER_S
-from data_modules.tiling.volumes import Header, Pixels, RefusedError, Region
+from data_modules.store.tensors import ANSWER_S, kvstore_spec
+from data_modules.tiling.volumes import Header, Pixels, Region
 
 
 @dataclass(frozen=True)
@@ -30,19 +29,16 @@ def open_v2(path: str, header: Header, leading: int) -> Version2:
     """Open an array.
 
     Args:
-        path: Folder, or URL with ``http``, ``https`` or ``gs``.
+        path: Folder or URL.
         header: Of the volume.
         leading: Number of axes of length 1 before the sections or rows.
 
     Raises:
-        UserError: if it is behind an ``s3`` URL.
         ValueError: if it is damaged or does not answer.
     """
     import tensorstore as ts
 
-    if path.startswith("s3:"):
-        raise RefusedError(f"{path} is Zarr version 2, read over https, not s3: give the https address of the bucket")
-    kvstore: Any = f"{path}/" if is_url(path) else {"driver": "file", "path": f"{path}/"}
     context = ts.Context({"cache_pool": {"total_bytes_limit": 64_000_000}})
-    array = ts.open({"driver": "zarr", "kvstore": kvstore}, open=True, read=True, context=context)
+    spec = {"driver": "zarr", "kvstore": kvstore_spec(path.rstrip("/"))}
+    array = ts.open(spec, open=True, read=True, context=context)
     return Version2(header, array.result(timeout=ANSWER_S), leading)

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from data_modules.convert.sources import shorten
 from data_modules.errors import UserError
 from data_modules.labelled_tiles import HELD_OUT, LabelSplit, split_labels
 from data_modules.tile_images import mirrored
-from data_modules.tile_set import SourceTiles, TileSet
+from data_modules.tile_set import SourceTiles, TileSet, read_kept
 from lightning_emseg.checkpoints import file_hash
 from lightning_emseg.curation import uniform
-from lightning_emseg.curation.decisions import read_kept
-from lightning_emseg.curation.filtering import Rule, filter_tiles
+from lightning_emseg.curation.filtering import LITTLE, Filtered, Rule, filter_tiles
 from lightning_emseg.curation.forest import Forest, fit_forest
 from lightning_emseg.curation.statistics import NAMES, VERSION, statistics
 from lightning_emseg.curation.tile_values import Measure, TileValues, Values
@@ -44,7 +44,9 @@ def filter_set(
     """Decide which of the tiles that `emseg curate dedup` kept are informative; nothing is deleted.
 
     The decision about every tile, with its probability, goes to ``filter.csv`` in the set. What was computed of tiles
-    is kept, so that a run that was interrupted or is repeated with another threshold does not compute it again.
+    is kept, so that a run that was interrupted or is repeated with another threshold does not compute it again. Sources
+    of which nothing or less than a tenth is left are named, and all of them listed in ``filter.json``: a judge that
+    learned from few labels may take a whole tissue or microscope for uninformative.
 
     Args:
         tiles: The tile set.
@@ -77,20 +79,30 @@ def filter_set(
             split = split_labels(forest, sources, held_out, seed)
             judge, about = _forest(folder, sources, split, seed, processes, apply)
         alike = _uniform(folder, uniform_std, apply)
-        total = sum(int(kept.sum()) for kept in read_kept(folder, sources, "dedup"))
+        total = sum(int(kept.sum()) for kept in read_kept(sources, folder.tables("dedup")))
         with (
             tqdm(total=total, desc=about["judge"], unit="tile", disable=None) as first,
             tqdm(total=total, desc="uniform area", unit="tile", disable=None) as second,
         ):
-            counts = filter_tiles(
+            found = filter_tiles(
                 folder, partial(judge, progress=first.update), partial(alike, progress=second.update), rule, about
             )
     scored = "AUROC unknown" if about["auroc"] is None else f"AUROC {about['auroc']:.3f}"
     judge_and_score = f"{about['judge']} ({scored} on {about['scored_on']:,} held-out labels)"
+    counts = found.counts
     return (
         f"{counts['kept']:,} of {counts['tiles']:,} tiles kept; {counts['duplicates']:,} are duplicates, "
         f"{counts['uniform']:,} uniform, {counts['uninformative']:,} uninformative by the {judge_and_score}: "
-        f"{folder.path / 'filter.csv'}"
+        f"{folder.path / 'filter.csv'}{_lost(found, len(sources))}"
+    )
+
+
+def _lost(found: Filtered, sources: int) -> str:
+    parts = (("nothing", found.nothing_left), (f"less than {LITTLE:.0%}", found.little_left))
+    return "".join(
+        f"\n{share} is left of {len(names):,} of {sources:,} sources, look at them before you train: {shorten(names)}"
+        for share, names in parts
+        if names
     )
 
 

@@ -8,7 +8,7 @@ from lightning_emseg.metrics.table import Summary, summarise
 from lightning_emseg.report.page.reading import json_object, number, numbers
 
 COUNTS = ("tp", "fp", "fn", "tn")
-_FIRST = ("f1", "precision", "recall", "iou", "average_precision")
+_FIRST = ("f1", "precision", "recall", "iou", "average_precision", "roc_auc")
 
 
 @dataclass(frozen=True)

@@ -32,3 +32,10 @@ def test_a_volume_from_the_command_line(tmp_path: Path) -> None:
     options += ["--classes", "{0: none, 1: golgi}", "--label-name", "organelle", "--pixel-size-nm", "50,4,4"]
     main(["data", "convert", "volume", *options, "--name", "v", "--out", str(tmp_path / "o.zarr")])
     assert stored(tmp_path / "o.zarr", "train/v", "organelle").shape == (3, 40, 56)
+
+
+def test_the_help_of_isbi2012_names_every_split_that_it_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "convert", "isbi2012", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "become the split challenge, beside train, val and test" in said

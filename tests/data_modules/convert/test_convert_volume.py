@@ -78,6 +78,20 @@ def test_every_format_gives_one_sample_in_z_y_x(tmp_path: Path, write: Any) -> N
     assert not verify(MosaicStore(out))
 
 
+@pytest.mark.parametrize("write", [as_folder, as_hdf5])
+def test_some_sections_make_a_volume_of_their_own(tmp_path: Path, write: Any) -> None:
+    image, labels = write(tmp_path / "image", grey()), write(tmp_path / "labels", mask().astype(np.uint8) * 255)
+    out = tmp_path / "o.zarr"
+    about = {"pixel_size_nm": "50,4,4", "labels": labels, "label_name": "synapse", "foreground": "bright"}
+    convert_volume(image, out, "v", **about, sections="1-3")
+    np.testing.assert_array_equal(stored(out, "train/v"), grey()[1:4])
+    np.testing.assert_array_equal(stored(out, "train/v", "synapse"), mask()[1:4])
+    assert provenance(out, "train/v")["only_sections"] == [1, 3]
+    for wrong, told in (("3", "give the first and the last"), ("2-99", "has the sections 0-"), ("3-1", "not 3-1")):
+        with pytest.raises(UserError, match=told):
+            convert_volume(image, out, "w", **about, sections=wrong)
+
+
 def test_classes_and_ids_keep_their_values(tmp_path: Path) -> None:
     image = as_tiff(tmp_path / "image", grey())
     values = (grey(3) % 3).astype(np.uint16)

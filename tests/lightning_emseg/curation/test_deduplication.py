@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_modules.errors import UserError
-from data_modules.tile_set import Source, SourceTiles, SourceWriter, TileSet
+from data_modules.tile_set import Source, SourceTiles, SourceWriter, TileSet, read_kept
 from lightning_emseg.commands import main
-from lightning_emseg.curation.decisions import read_kept
 from lightning_emseg.curation.deduplication import Rule, deduplicate
 
 Tile = NDArray[np.uint8]
@@ -67,7 +66,7 @@ def test_duplicates_are_found_within_and_across_sources(tile_set: TileSet) -> No
     record = json.loads((tile_set.path / "dedup.json").read_text())
     assert (record["tiles"], record["kept"], record["removed_across_sources"]) == (10, 7, 1)
     assert record["kept_because_pixels_differ"] == found.choice.refused > 0
-    kept = read_kept(tile_set, tile_set.sources(), "dedup")
+    kept = read_kept(tile_set.sources(), tile_set.tables("dedup"))
     assert sum(int(each.sum()) for each in kept) == 7
 
 
@@ -102,11 +101,11 @@ def test_hashes_of_other_tiles_are_made_again(tile_set: TileSet) -> None:
 def test_tables_of_another_set_are_refused(tile_set: TileSet) -> None:
     deduplicate(tile_set, Rule(), workers=1)
     add(tile_set.path, "d", [cells(20)])
-    with pytest.raises(UserError, match=r"has 10 tiles, but .* has 11: the set has changed since"):
-        read_kept(tile_set, tile_set.sources(), "dedup")
+    with pytest.raises(UserError, match="has 10 tiles, but the set has 11: it has changed since"):
+        read_kept(tile_set.sources(), tile_set.tables("dedup"))
     shutil.rmtree(tile_set.path / "sources" / "a")
-    with pytest.raises(UserError, match="knows tile 0 of a, which"):
-        read_kept(tile_set, tile_set.sources(), "dedup")
+    with pytest.raises(UserError, match="is of tile 0 of 'a', which the set has not"):
+        read_kept(tile_set.sources(), tile_set.tables("dedup"))
 
 
 def test_the_command_says_what_it_kept(tile_set: TileSet, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from data_modules.labelled_tiles import split_labels
 from data_modules.tile_set import Source, SourceTiles, SourceWriter, TileSet
 from lightning_emseg.commands.curate.filter import filter_set
 from lightning_emseg.curation import tile_values
-from lightning_emseg.curation.filtering import Rule
+from lightning_emseg.curation.filtering import Rule, filter_tiles
 from lightning_emseg.curation.forest import auroc
 from lightning_emseg.curation.tile_values import TileValues
 
@@ -80,6 +80,8 @@ def test_every_tile_has_its_reason_and_a_second_run_reads_no_pixels(
     record = json.loads((made / "filter.json").read_text())
     assert (record["tiles"], record["duplicates"], record["uniform"], record["kept"]) == (28, 1, 2, 13)
     assert record["sources"]["poor"]["uninformative"] == 12
+    assert said.endswith("\nnothing is left of 2 of 3 sources, look at them before you train: flat, poor")
+    assert (record["nothing_left"], record["little_left"]) == (["flat", "poor"], [])
     assert sum(record["judge"]["importances"].values()) == pytest.approx(1)
 
     def refuse(self: SourceTiles, start: int, stop: int) -> Tile:
@@ -92,6 +94,30 @@ def test_every_tile_has_its_reason_and_a_second_run_reads_no_pixels(
     # A threshold that nothing reaches leaves nothing but what was removed before.
     filter_set(made, forest=made / "labels.csv", held_out=0.3, threshold=1.0, uniform_share=1.0, workers=1)
     assert {row["reason"] for row in table(made).values()} >= {"uninformative", "duplicate", "100 % uniform"}
+
+
+def test_sources_that_lose_nearly_all_are_named_and_what_deduplication_took_is_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    # Tiles, duplicates and tiles that the filter keeps of the others.
+    numbers = {"tenth": (10, 0, 1), "less": (11, 0, 1), "of_few": (20, 18, 1), "lost": (3, 1, 0), "twice": (2, 2, 0)}
+    rows, kept = ["source,tile,kept,reason"], {}
+    for name, (tiles, duplicates, left) in numbers.items():
+        write(path, name, np.full((tiles, 224, 224), 90, np.uint8))
+        rows += [f"{name},{tile},{int(tile >= duplicates)}," for tile in range(tiles)]
+        kept[name] = np.arange(tiles) < duplicates + left
+    (path / "dedup.csv").write_text("\n".join(rows) + "\n")
+
+    def judge(source: SourceTiles, _: NDArray[np.bool_]) -> NDArray[np.float32]:
+        return kept[source.source.name].astype(np.float32)
+
+    def textured(source: SourceTiles, _: NDArray[np.bool_]) -> NDArray[np.float32]:
+        return np.zeros(len(source), np.float32)
+
+    found = filter_tiles(TileSet(path), judge, textured, Rule(), {})
+    assert (found.counts["kept"], found.counts["duplicates"]) == (3, 21)
+    assert (found.nothing_left, found.little_left) == (["lost"], ["less"])
+    record = json.loads((path / "filter.json").read_text())
+    assert (record["nothing_left"], record["little_left"]) == (["lost"], ["less"])
 
 
 @pytest.mark.parametrize(

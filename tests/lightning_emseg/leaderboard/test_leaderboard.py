@@ -11,13 +11,15 @@ import yaml
 
 from data_modules.errors import UserError
 from lightning_emseg.commands.leaderboard import leaderboard
-from lightning_emseg.leaderboard.rows import read_results, read_rows
+from lightning_emseg.leaderboard.rows import read_definition, read_results
 from lightning_emseg.leaderboard.table import BEGIN, END
 from lightning_emseg.report.page.paper_values import PAPER_VALUES
 
 ROOT = Path(__file__).parents[3]
 MAIN = "from lightning_emseg.commands import main; main()"
 ROWS = """
+columns: {membrane_f1: membrane F1, background_f1: background F1, v_rand: V-Rand}
+rows:
 - {experiment: a/unet.yaml, data: A, paper: 0.5 ± 0.1}
 - {experiment: b.yaml, data: 'B | C', how: by hand}
 """
@@ -47,7 +49,7 @@ def test_a_row_is_mean_and_standard_error_of_the_runs_mosaics(rows: Path, tmp_pa
     # Mean 0.6, standard deviation 0.1 · √2 over √2.
     assert "| `a/unet.yaml` | A | 0.5 ± 0.1 | 0.600 ± 0.100 | 0.750 ± 0.000 |  |" in table
     assert "| `b.yaml` | B \\| C |  |  |  | by hand |" in table
-    result = read_results(rows.with_name("results.json"))["a/unet.yaml"]
+    result = read_results(rows.with_suffix(".json"))["a/unet.yaml"]
     assert (result.scores["membrane_f1"].n, result.commit, result.versions) == (2, "abc", {"torch": "2.0"})
 
 
@@ -77,23 +79,51 @@ def test_a_run_without_a_test_is_refused(rows: Path, tmp_path: Path, missing: st
     (run / missing).unlink()
     with pytest.raises(UserError, match=f"has no {missing}: run `lightning test`"):
         leaderboard(rows, collect={"a/unet.yaml": run})
-    assert not rows.with_name("results.json").exists()
+    assert not rows.with_suffix(".json").exists()
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("a: 1", "has to be a list of rows"),
-        ("- {experiment: a, data: b, papre: 1}", "unknown keys \\['papre'\\]"),
-        ("- {experiment: a}", "needs experiment and data"),
-        ("- {experiment: a, data: b}\n- {experiment: a, data: c}", "names a twice"),
-        ("- [", "cannot be read"),
+        ("a: 1", "has to have `columns`"),
+        ("columns: {f1: F1}\nrows: 3", "has to have `rows`, a list"),
+        ("columns: {f1: F1}\nrows: [{experiment: a, data: b, papre: 1}]", "unknown keys \\['papre'\\]"),
+        ("columns: {f1: F1}\nrows: [{experiment: a}]", "needs experiment and data"),
+        ("columns: {f1: F1}\nrows: [{experiment: a, data: b, paper: {f2: 1}}]", "`paper` of a has \\['f2'\\]"),
+        ("columns: {f1: F1}\nrows: [{experiment: a, data: b}, {experiment: a, data: c}]", "names a twice"),
+        ("rows: [", "cannot be read"),
     ],
 )
 def test_rows_that_cannot_be_read_say_why(rows: Path, content: str, told: str) -> None:
     rows.write_text(content)
     with pytest.raises(UserError, match=told):
-        read_rows(rows)
+        read_definition(rows)
+
+
+def test_several_runs_count_by_their_means(rows: Path, tmp_path: Path) -> None:
+    runs = [run_of(tmp_path / "one", 0.5, 0.7), run_of(tmp_path / "two", 0.4, 0.2)]
+    table = leaderboard(rows, collect={"a/unet.yaml": list(runs)})
+    # Means 0.6 and 0.3: their mean 0.45, and half of their difference as its error.
+    assert "| `a/unet.yaml` | A | 0.5 ± 0.1 | 0.450 ± 0.150 |" in table
+    assert read_results(rows.with_suffix(".json"))["a/unet.yaml"].scores["membrane_f1"].n == 2
+
+
+def test_what_was_only_validated_is_collected_as_such(rows: Path, tmp_path: Path) -> None:
+    tested, validated = run_of(tmp_path / "one", 0.5), run_of(tmp_path / "two", 0.75)
+    for name in ("scores", "environment"):
+        (validated / f"{name}-test.json").rename(validated / f"{name}-validate.json")
+    leaderboard(rows, collect={"a/unet.yaml": validated})
+    assert read_results(rows.with_suffix(".json"))["a/unet.yaml"].verb == "validate"
+    with pytest.raises(UserError, match="some were tested, others validated only"):
+        leaderboard(rows, collect={"a/unet.yaml": [tested, validated]})
+
+
+def test_a_paper_prints_what_columns_it_has(rows: Path) -> None:
+    rows.write_text("columns: {f1: F1, auc: AUC, x: X}\nrows: [{experiment: a, data: d, paper: {auc: .5, f1: .8}}]")
+    assert leaderboard(rows).splitlines()[0] == (
+        "| experiment | data | paper: F1 | paper: AUC | here: F1 | here: AUC | how, here |"
+    )
+    assert leaderboard(rows).splitlines()[2] == "| `a` | d | 0.8 | 0.5 |  |  |  |"
 
 
 def test_a_run_of_no_row_is_refused(rows: Path, tmp_path: Path) -> None:
@@ -101,22 +131,29 @@ def test_a_run_of_no_row_is_refused(rows: Path, tmp_path: Path) -> None:
         leaderboard(rows, collect={"c.yaml": run_of(tmp_path / "run", 0.5)})
 
 
-def test_the_shipped_rows_are_of_shipped_experiments_and_make_the_readmes_table() -> None:
-    path = ROOT / "experiments" / "leaderboard" / "rows.yaml"
-    for row in read_rows(path):
+TABLES = {"membranes": "README.md"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_shipped_rows_are_of_shipped_experiments_and_make_the_documented_table(name: str) -> None:
+    path = ROOT / "experiments" / "leaderboard" / f"{name}.yaml"
+    for row in read_definition(path).rows:
         assert (ROOT / "experiments" / row.experiment).is_file(), row.experiment
-    assert f"{BEGIN}\n{leaderboard(path)}\n{END}" in (ROOT / "README.md").read_text()
+    assert f"{BEGIN}\n{leaderboard(path)}\n{END}" in (ROOT / TABLES[name]).read_text()
 
 
 def test_the_papers_values_are_those_of_the_report() -> None:
     modules = {"unet": "UNet", "linknet": "LinkNet", "casenet": "CASENet", "unet_transfer": "UNetTransfer"}
     printed = {(value.data_set, value.module): value for value in PAPER_VALUES if value.module}
-    rows = [row for row in read_rows(ROOT / "experiments" / "leaderboard" / "rows.yaml") if row.paper[:1].isdigit()]
-    assert len(rows) == len(printed)
-    for row in rows:
-        folder, _, name = row.experiment.removesuffix(".yaml").partition("/")
+    definition = read_definition(ROOT / "experiments" / "leaderboard" / "membranes.yaml")
+    papers = {
+        row.experiment: text for row in definition.rows if (text := row.paper.get("membrane_f1", ""))[:1].isdigit()
+    }
+    assert len(papers) == len(printed)
+    for experiment, text in papers.items():
+        folder, _, name = experiment.removesuffix(".yaml").partition("/")
         value = printed[{"urisc": "URISC", "isbi2012": "ISBI2012"}[folder], modules[name]]
-        mean, _, spread = row.paper.partition(" ± ")
+        mean, _, spread = text.partition(" ± ")
         assert (mean, spread or None) == (value.f1, value.spread or None)
 
 
@@ -125,13 +162,13 @@ def test_an_experiment_is_run_anew_and_collected(rows: Path, tmp_path: Path) -> 
     smoke = yaml.safe_load((ROOT / "experiments" / "smoke.yaml").read_text())
     smoke["data"]["init_args"] |= {"train": ["96x96"], "val": ["80x80"], "test": ["70x90"], "patches_per_epoch": 4}
     smoke["trainer"]["max_epochs"] = 1
-    rows.write_text("- {experiment: smoke.yaml, data: synthetic}")
+    rows.write_text("columns: {membrane_f1: F1}\nrows: [{experiment: smoke.yaml, data: synthetic}]")
     (rows.parent.parent / "smoke.yaml").write_text(yaml.safe_dump(smoke))
     command = [sys.executable, "-c", MAIN, "leaderboard", "--rows", str(rows)]
     command += ["--rerun", "[smoke.yaml]", "--out", str(tmp_path / "runs")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
     scores = json.loads((tmp_path / "runs" / "smoke" / "scores-test.json").read_text())
-    assert f"| `smoke.yaml` | synthetic |  | {scores['mean']['membrane_f1']:.3f}" in done.stdout
+    assert f"| `smoke.yaml` | synthetic | {scores['mean']['membrane_f1']:.3f}" in done.stdout
     with pytest.raises(UserError, match="ended with status"):
         leaderboard(rows, rerun=["smoke.yaml"], extra_configs=[tmp_path / "none.yaml"], out=tmp_path / "again")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from lightning_emseg.metrics.histogram import truth_histogram
 from lightning_emseg.metrics.table import ScoreTable, Summary, mean_curves, score_rows, summarise
@@ -56,6 +56,7 @@ def test_rows_are_the_scores_of_each_mosaic() -> None:
         assert row["membrane_f1_at_0.5"] == pytest.approx(f1_score(truth, probability >= 128))
         assert row["background_f1"] == pytest.approx(f1_score(truth, probability >= 100, pos_label=0))
         assert row["membrane_average_precision"] == pytest.approx(average_precision_score(truth, probability))
+        assert row["membrane_roc_auc"] == pytest.approx(roc_auc_score(truth, probability))
         assert row["tp"] == np.sum((truth == 1) & (probability >= 100))
         assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == truth.size
 

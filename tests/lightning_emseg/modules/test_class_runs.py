@@ -165,11 +165,12 @@ def test_reports_and_leaderboards_show_classes(runs: Runs, tmp_path: Path) -> No
     shutil.copytree(runs.run, tmp_path / "other")
     main(["report", str(runs.run), str(tmp_path / "other"), "--out", str(tmp_path / "two.html")])
     rows = tmp_path / "rows.yaml"
-    rows.write_text("- {experiment: c.yaml, data: C}\n")
+    rows.write_text("columns: {mean_iou: IoU}\nrows: [{experiment: c.yaml, data: C}]\n")
     table = leaderboard(rows, collect={"c.yaml": runs.run})
     # Read again from what it has written.
     assert leaderboard(rows) == table
-    assert "`c.yaml`" in table
+    iou = json.loads((runs.run / "scores-test.json").read_text())["mean"]["mean_iou"]
+    assert f"| `c.yaml` | C | {iou:.3f}" in table
 
 
 @pytest.mark.parametrize("verb", ["fit", "test"])
@@ -209,8 +210,9 @@ def test_classes_of_a_network_need_masks_of_classes(runs: Runs, tmp_path: Path) 
 
 
 def test_what_is_of_one_foreground_is_refused(runs: Runs, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"model\.metrics are of one foreground"):
-        lightning("fit", tmp_path, runs.changed("model", metrics=[{"class_path": "VRand"}]))
+    best_threshold = {"class_path": "VRand", "init_args": {"max_over_thresholds": True}}
+    with pytest.raises(SystemExit, match=r"model\.metrics: VRand with max_over_thresholds needs the probability"):
+        lightning("fit", tmp_path, runs.changed("model", metrics=[best_threshold]))
     config = copy.deepcopy(runs.config)
     config["trainer"]["callbacks+"] = [{"class_path": "AttributionFields"}]
     with pytest.raises(SystemExit, match="AttributionFields is of one foreground"):

@@ -1,4 +1,4 @@
-"""``emseg export``: trained networks for other programs."""
+"""``emseg export encoder``: what a MoCo run has learnt, for other programs."""
 
 from collections.abc import Mapping
 from pathlib import Path

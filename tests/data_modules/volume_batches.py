@@ -1,0 +1,59 @@
+"""What the tests of augmented volumes share: noise, and parameters that are given instead of drawn."""
+
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_modules.batch import Batch
+from data_modules.volume_augment import VolumeAugment, _Draw
+
+DEPTH = 6
+EVERYTHING: dict[str, Any] = {
+    "grey_probability": 1.0, "section_contrast": 0.1, "section_brightness": 0.1, "missing_probability": 0.2,
+    "missing_grey": None, "misaligned_probability": 0.8, "shift_px": 6,
+}  # fmt: skip
+
+
+def batch_of(image: Tensor, mask: Tensor, indices: list[int] | None = None) -> Batch:
+    count = len(image)
+    return Batch(
+        image=image,
+        mask=mask,
+        mosaic=torch.zeros(count, dtype=torch.int64),
+        origin=torch.zeros(count, 3, dtype=torch.int64),
+        pixel_size_nm=torch.ones(count, 3),
+        index=torch.tensor(list(range(count)) if indices is None else indices),
+    )
+
+
+def noise(count: int = 2, depth: int = DEPTH, height: int = 32, width: int = 32, classes: int = 4) -> Batch:
+    random = np.random.default_rng(count)
+    image = torch.from_numpy(random.integers(0, 256, (count, 1, depth, height, width), dtype=np.uint8))
+    mask = torch.from_numpy(random.integers(0, classes, (count, depth, height, width), dtype=np.uint8))
+    mask[:, :, 5:9, 7:20] = 255
+    return batch_of(image, mask)
+
+
+def drawn(depth: int = DEPTH, **changes: Any) -> _Draw:
+    """Parameters that change nothing but what is given."""
+    nothing: dict[str, Any] = {
+        "sections": np.arange(depth),
+        "flip": (1, 1),
+        "angle": 0.0,
+        "shifts": np.zeros((depth, 2), np.int64),
+        "contrast": 1.0,
+        "brightness": 0.0,
+        "section_contrast": np.ones(depth),
+        "section_brightness": np.zeros(depth),
+        "missing": np.zeros(depth, bool),
+    }
+    return _Draw(**{**nothing, **changes})
+
+
+def forced(batch: Batch, *draws: _Draw, **options: Any) -> Batch:
+    """What is made of given parameters."""
+    with patch.object(VolumeAugment, "_draw", side_effect=draws):
+        return VolumeAugment(**options)(batch, 0, 0)
