@@ -1,7 +1,7 @@
-"""Start an encoder from the weights that CEM500K released after MoCo v2 pretraining."""
+"""Start an encoder from weights after MoCo v2 pretraining, in the format of CEM500K's release."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
+from lightning_emseg.weight_keys import named_as_in
 
 _QUERY_ENCODER = re.compile(r"^(?:module\.)?encoder_q\.")
 _PROJECTION_HEAD = "fc."
-_FIRST_CONVOLUTION = "conv1.weight"
 _COUNTER = "num_batches_tracked"
 
 
@@ -23,13 +23,16 @@ class MocoWeights:
 
     Attributes:
         path: Where it was read from.
-        state_dict: Tensors under the keys of a torchvision ResNet (``conv1.weight``, ``layer1.0.…``), without ``fc``.
+        state_dict: Tensors under the keys of a torchvision ResNet (``conv1.weight``, ``layer1.0.…``) or of another
+            network of timm, without ``fc``.
         norms: Mean and standard deviation of the training images in grey levels 0–255, or None where the file has none.
+        architecture: As the file records it (``arch``), perhaps of timm, or None where it does not.
     """
 
     path: Path
     state_dict: dict[str, Tensor]
     norms: tuple[float, float] | None
+    architecture: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,23 @@ class LoadReport:
         missing: Keys of the encoder that the weights lack; they keep their values. Counters of batch norm are left out.
         unexpected: Keys of the weights that the encoder lacks.
         mismatched: Keys of both whose shapes differ; they keep the encoder's values.
+        behind: Keys of layers behind the last stage, which an encoder of smp has not and does not need.
     """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[str, ...]
+    behind: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Numbers, and the first keys of what was not loaded."""
-        rest = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
+        rest = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": self.mismatched,
+            "left out behind the last stage": self.behind,
+        }
         parts = [f"{len(keys)} {what} ({_first(keys)})" for what, keys in rest.items() if keys]
         return ", ".join([f"{len(self.loaded)} weights loaded", *parts])
 
@@ -60,7 +70,7 @@ def load_moco_weights(path: str | Path) -> MocoWeights:
 
     The file is what ``torch.save`` wrote of a dict with ``state_dict``, of which the keys ``module.encoder_q.*`` are
     kept and the projection head ``fc`` is dropped, and perhaps ``norms``, a mean and a standard deviation in the range
-    0–1 as a pair or a dict, each a number or a list of one.
+    0–1 as a pair or a dict, each a number or a list of one. ``arch`` is read where it is text.
 
     Args:
         path: The file; nothing in it is executed (``weights_only``).
@@ -89,13 +99,16 @@ def load_moco_weights(path: str | Path) -> MocoWeights:
             f"{path}: no key starts with 'module.encoder_q.' (the keys are {_first(list(everything))}); "
             f"give a MoCo checkpoint, whose query encoder has these keys"
         )
-    return MocoWeights(path, state_dict, _grey_level_norms(checkpoint.get("norms"), path))
+    architecture = checkpoint.get("arch")
+    norms = _grey_level_norms(checkpoint.get("norms"), path)
+    return MocoWeights(path, state_dict, norms, architecture if isinstance(architecture, str) else None)
 
 
 def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = True) -> LoadReport:
-    """Copy weights into an encoder that has the keys of a torchvision ResNet.
+    """Copy weights into an encoder that has their keys.
 
-    These are smp's ResNet encoders (``smp.Unet(...).encoder``) and timm's (``CASENet(...).encoder``). One-channel
+    These are, for ResNets, smp's encoders (``smp.Unet(...).encoder``) and timm's (``CASENet(...).encoder``); for others
+    timm's networks and smp's encoders ``tu-…``, see :func:`~lightning_emseg.weight_keys.named_as_in`. One-channel
     weights of the first convolution are repeated over the channels of a three-channel encoder and divided by 3, so that
     a grey image given three times yields what it yields in one channel; three-channel weights (ImageNet's) are added up
     for an encoder of one channel, for the same reason. No other difference in shape is bridged.
@@ -112,9 +125,10 @@ def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = 
         UserError: Nothing matches, or, with ``strict``, not everything does.
     """
     wanted: dict[str, Tensor] = encoder.state_dict()
-    given = dict(weights.state_dict)
-    if _FIRST_CONVOLUTION in given and _FIRST_CONVOLUTION in wanted:
-        given[_FIRST_CONVOLUTION] = _spread_over_channels(given[_FIRST_CONVOLUTION], wanted[_FIRST_CONVOLUTION])
+    given, behind = named_as_in(wanted, weights.state_dict)
+    first = first_convolution(wanted)
+    if first in given:
+        given[first] = _spread_over_channels(given[first], wanted[first])
     common = [key for key in wanted if key in given]
     matching = {key: given[key] for key in common if given[key].shape == wanted[key].shape}
     report = LoadReport(
@@ -122,6 +136,7 @@ def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = 
         missing=tuple(key for key in wanted if key not in given and not key.endswith(_COUNTER)),
         unexpected=tuple(key for key in given if key not in wanted),
         mismatched=tuple(key for key in common if key not in matching),
+        behind=behind,
     )
     if not any(value.is_floating_point() for value in matching.values()):
         raise UserError(
@@ -129,9 +144,21 @@ def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = 
             f"{_first(list(given))}, the encoder's {_first(list(wanted))}; use the architecture that was pretrained"
         )
     if strict and (report.missing or report.unexpected or report.mismatched):
-        raise UserError(_partial_fit(report, weights, wanted))
+        raise UserError(_partial_fit(report, weights.path, given, wanted))
     encoder.load_state_dict(matching, strict=False)
     return report
+
+
+def first_convolution(state_dict: Mapping[str, Tensor]) -> str | None:
+    """Key of the weight ``(F, C, y, x)`` that sees the image: the first of its shape, as networks list their layers.
+
+    Args:
+        state_dict: Of a network, in its order.
+
+    Returns:
+        It, or ``None`` if the network has no convolutions.
+    """
+    return next((key for key, value in state_dict.items() if key.endswith("weight") and value.ndim == 4), None)
 
 
 def _read(path: Path) -> Any:
@@ -176,7 +203,7 @@ def _spread_over_channels(given: Tensor, wanted: Tensor) -> Tensor:
     return given
 
 
-def _partial_fit(report: LoadReport, weights: MocoWeights, wanted: dict[str, Tensor]) -> str:
+def _partial_fit(report: LoadReport, path: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     parts = []
     if report.missing:
         parts.append(f"{len(report.missing)} keys are missing ({_first(report.missing)})")
@@ -184,13 +211,13 @@ def _partial_fit(report: LoadReport, weights: MocoWeights, wanted: dict[str, Ten
         parts.append(f"{len(report.unexpected)} are not in the encoder ({_first(report.unexpected)})")
     if report.mismatched:
         key = report.mismatched[0]
-        shapes = f"{key}: {tuple(weights.state_dict[key].shape)} in the file, {tuple(wanted[key].shape)} in the encoder"
+        shapes = f"{key}: {tuple(given[key].shape)} in the file, {tuple(wanted[key].shape)} in the encoder"
         parts.append(f"{len(report.mismatched)} have another shape ({shapes})")
     untouched = len(report.missing) + len(report.mismatched)
     if untouched:
         parts.append(f"{untouched} of the encoder's {untouched + len(report.loaded)} would stay random")
     return (
-        f"{weights.path}: does not fit the encoder: {'; '.join(parts)}; "
+        f"{path}: does not fit the encoder: {'; '.join(parts)}; "
         f"use the architecture and the channels that were pretrained, or strict=False to load what fits"
     )
 

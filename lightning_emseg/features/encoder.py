@@ -1,17 +1,17 @@
 """Encoders that are compared: from a file, with random weights, or trained on ImageNet."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
 import torch
-from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.weights import MocoWeights, initialise_encoder, load_moco_weights
+from lightning_emseg.features.downsampling import without_downsamplings
+from lightning_emseg.features.feature_maps import Size, build_network
+from lightning_emseg.weights import MocoWeights, first_convolution, initialise_encoder, load_moco_weights
 
 Norms = tuple[float, float]
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -23,6 +23,8 @@ _BLOCKS: Mapping[tuple[bool, tuple[int, ...]], str] = {
     (True, (3, 8, 36, 3)): "resnet152",
 }
 """ResNets by whether their blocks have three convolutions, and by the number of blocks of each stage."""
+_TRIAL_PX = 128
+"""Side of the image that shows where maps become smaller: most strides divide it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Encoder:
         return maps.float()
 
     def features(self, normalised: Tensor) -> Tensor:
-        """Output of global average pooling ``float32 (B, F)``: the neurons (2,048 of a ResNet-50)."""
+        """Means of the maps ``float32 (B, F)``, the neurons: 2,048 of a ResNet-50; no layer behind the pooling."""
         return self.maps(normalised).mean(dim=(2, 3))
 
     def to(self, device: torch.device) -> "Encoder":
@@ -90,66 +92,86 @@ class Encoder:
         return {**{name: getattr(self, name) for name in names}, "mean": list(self.mean), "std": list(self.std)}
 
 
-def open_encoder(name: str, spec: str, image_norms: Norms) -> Encoder:
-    """Make an encoder.
+def open_encoder(name: str, spec: str, image_norms: Norms, size: Size | None = None) -> Encoder:
+    """Make an encoder of any architecture of timm.
 
     Files are normalised by their own ``norms``, ImageNet's by those of ImageNet (also files of three channels without
     norms, as MoCo's released ones), random ones and grey files without norms by those of the images.
 
     Args:
         name: For tables and legends.
-        spec: A file in CEM500K's format (see :func:`~lightning_emseg.weights.load_moco_weights`) of a ResNet-18, 34,
-            50, 101 or 152; ``random:ARCHITECTURE:SEED`` (one channel, timm's initial weights); or
+        spec: A file in CEM500K's format (see :func:`~lightning_emseg.weights.load_moco_weights`);
+            ``ARCHITECTURE:FILE`` where a file does not say which one it is of, as only ResNet-18, 34, 50, 101 and 152
+            are recognised without; ``random:ARCHITECTURE:SEED`` (one channel, timm's initial weights); or
             ``imagenet:ARCHITECTURE``, which timm downloads.
         image_norms: Mean and standard deviation of the images in grey levels.
+        size: Sides (Y, X) of the images in px if all have the same: networks that are made for one size are made for
+            this, unless their weights are of a file.
 
     Raises:
         UserError: if there is no such file or architecture, its keys do not fit, or it cannot be downloaded.
     """
     kind, _, rest = spec.partition(":")
-    make = _MAKERS.get(kind, _from_file)
-    return make(name, spec if make is _from_file else rest, image_norms)
+    if kind in _MAKERS:
+        return _MAKERS[kind](name, rest, image_norms, size)
+    if not rest or Path(spec).exists():
+        return _from_file(name, spec, image_norms)
+    if not timm.is_model(kind) and Path(rest).is_file():
+        raise UserError(f"{name}={spec}: timm has no architecture {kind!r}; `timm.list_models()` has all names")
+    return _from_file(name, rest, image_norms, kind) if timm.is_model(kind) else _from_file(name, spec, image_norms)
 
 
 def keep_resolution(encoder: Encoder, stages: int) -> Encoder:
-    """A copy without the last downsamplings, so that maps are 2 ** stages times as large along each side.
+    """The same without the last downsamplings, so that maps are 2 ** stages times as large along each side.
 
     Strides become 1 and weights stay as they are; nothing is dilated, as in the notebook that Conrad and Narayan (2021)
     published ("we eliminated the last four downsampling operations"). The operations of a ResNet are, from the
-    last one: stages 4, 3 and 2, the max pooling, and the first convolution, which always stays.
+    last one: stages 4, 3 and 2, the max pooling, and the first convolution, which always stays; those of other networks
+    are found by their strides. Transformers usually have none but the first.
 
     Args:
         encoder: Stays as it is.
-        stages: Number of operations, 0–4: the paper takes 1 for nuclei, 2 for mitochondria, 4 for ER.
+        stages: Number of operations, 0–4 of a ResNet: the paper takes 1 for nuclei, 2 for mitochondria, 4 for ER.
 
     Raises:
-        UserError: if the number is another, or the network is no ResNet.
+        UserError: if there are not so many, or the network makes its maps smaller in other ways too.
     """
-    if not 0 <= stages <= 4:
-        raise UserError(f"--drop-stages {stages}: a ResNet has 0 to 4 downsamplings that can be dropped")
-    if not isinstance(encoder.network, ResNet):
-        raise UserError(f"{encoder.name} is no ResNet: its downsamplings cannot be dropped")
-    network = deepcopy(encoder.network)
-    for part in [network.layer4, network.layer3, network.layer2, network.maxpool][:stages]:
-        for module in part.modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
-            elif isinstance(module, nn.MaxPool2d):
-                module.stride = 1
+    if stages == 0:
+        return encoder
+    height, width = getattr(encoder.network, "takes", None) or (_TRIAL_PX, _TRIAL_PX)
+    trial = torch.zeros(1, encoder.channels, height, width, device=encoder.device)
+    try:
+        network = without_downsamplings(encoder.network, trial, stages)
+    except UserError as error:
+        raise UserError(f"--drop-stages {stages}: {encoder.name} ({encoder.architecture}) {error}") from error
     return replace(encoder, network=network)
 
 
-def _from_file(name: str, path: str, image_norms: Norms) -> Encoder:
+def _from_file(name: str, path: str, image_norms: Norms, architecture: str | None = None) -> Encoder:
     weights = load_moco_weights(Path(path))
-    architecture = _architecture(weights)
-    first = weights.state_dict.get("conv1.weight")
-    channels = 1 if first is None or first.ndim < 2 else first.shape[1]
-    if channels not in (1, 3):
-        raise UserError(f"{path} takes images of {channels} channels: only grey (1) and colour (3) can be analysed")
-    network = _network(architecture, channels)
-    initialise_encoder(network, weights)
+    architecture = architecture or _architecture(weights, name)
+    network = build_network(architecture, 1)
+    channels = _channels(weights, network.backbone)
+    if channels != 1:
+        network = build_network(architecture, channels)
+    initialise_encoder(network.backbone, weights)
     norms, by = _norms_of_file(weights, channels, image_norms)
     return Encoder(name, path, architecture, network, *norms, by)
+
+
+def _channels(weights: MocoWeights, grey: nn.Module) -> int:
+    """Channels of a file's images, by what its first convolution has more than that of a network of grey ones."""
+    wanted: dict[str, Tensor] = grey.state_dict()
+    key = first_convolution(wanted)
+    given = weights.state_dict.get(key) if key else None
+    if key is None or given is None or given.ndim != 4:
+        return 1
+    channels = given.shape[1] / wanted[key].shape[1]
+    if channels not in (1, 3):
+        raise UserError(
+            f"{weights.path} takes images of {channels:g} channels: only grey (1) and colour (3) can be analysed"
+        )
+    return int(channels)
 
 
 def _norms_of_file(
@@ -161,32 +183,35 @@ def _norms_of_file(
     return ((mean,) * channels, (std,) * channels), "the file" if weights.norms else "the images"
 
 
-def _architecture(weights: MocoWeights) -> str:
+def _architecture(weights: MocoWeights, name: str) -> str:
+    if weights.architecture is not None and timm.is_model(weights.architecture):
+        return weights.architecture
     keys = [key.split(".") for key in weights.state_dict if key.startswith("layer")]
     blocks = tuple(len({key[1] for key in keys if key[0] == f"layer{stage}"}) for stage in (1, 2, 3, 4))
     bottleneck = any(key[2:3] == ["conv3"] for key in keys)
     if (bottleneck, blocks) not in _BLOCKS:
         raise UserError(
-            f"{weights.path}: its stages have {blocks} blocks, which is none of {', '.join(_BLOCKS.values())}: give a "
-            "file of one of these"
+            f"{weights.path}: records no architecture of timm (but {weights.architecture}), and its stages have "
+            f"{blocks} blocks, which is none of {', '.join(_BLOCKS.values())}: name the architecture before the file, "
+            f"as {name}=efficientnet_b0:{weights.path}"
         )
     return _BLOCKS[bottleneck, blocks]
 
 
-def _random(name: str, spec: str, image_norms: Norms) -> Encoder:
-    architecture, _, seed = spec.partition(":")
-    if not seed.isdecimal():
+def _random(name: str, spec: str, image_norms: Norms, size: Size | None) -> Encoder:
+    architecture, _, seed = spec.rpartition(":")
+    if not architecture or not seed.isdecimal():
         raise UserError(f"{name}=random:{spec}: give an architecture and a seed, as random:resnet18:0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(seed))
-        network = _network(architecture, 1)
+        network = build_network(architecture, 1, size=size)
     mean, std = image_norms
     return Encoder(name, f"random weights, seed {int(seed)}", architecture, network, (mean,), (std,), "the images")
 
 
-def _imagenet(name: str, architecture: str, image_norms: Norms) -> Encoder:
-    network = _network(architecture, 3, pretrained=True)
-    config = network.pretrained_cfg
+def _imagenet(name: str, architecture: str, image_norms: Norms, size: Size | None) -> Encoder:
+    network = build_network(architecture, 3, pretrained=True, size=size)
+    config = network.backbone.pretrained_cfg
     return Encoder(
         name, "ImageNet, of timm", architecture, network, *_in_grey_levels(config["mean"], config["std"]), "ImageNet"
     )
@@ -196,20 +221,4 @@ def _in_grey_levels(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tu
     return tuple(255 * value for value in mean), tuple(255 * value for value in std)
 
 
-def _network(architecture: str, channels: int, pretrained: bool = False) -> ResNet:
-    try:
-        network = timm.create_model(
-            architecture, pretrained=pretrained, in_chans=channels, num_classes=0, global_pool=""
-        )
-    except OSError as error:
-        raise UserError(
-            f"imagenet:{architecture} cannot be downloaded ({type(error).__name__}): try again with a connection"
-        ) from error
-    except (RuntimeError, TypeError) as error:
-        raise UserError(f"encoder {architecture!r}: {error}; give a ResNet of timm, as resnet18 or resnet50") from error
-    if not isinstance(network, ResNet):
-        raise UserError(f"encoder {architecture!r} is no ResNet: give one, as resnet18 or resnet50")
-    return network.eval().to(memory_format=torch.channels_last)
-
-
-_MAKERS: Mapping[str, Callable[[str, str, Norms], Encoder]] = {"random": _random, "imagenet": _imagenet}
+_MAKERS: Mapping[str, Callable[[str, str, Norms, Size | None], Encoder]] = {"random": _random, "imagenet": _imagenet}

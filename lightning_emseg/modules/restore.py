@@ -8,19 +8,15 @@ from typing import Any
 
 from data_modules.errors import UserError
 from lightning_emseg import checkpoints
-from lightning_emseg.modules.attnunet3d import AttnUNet3D
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.cleftnet import CleftNet
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
-from lightning_emseg.modules.resunet3d import ResUNet3D
-from lightning_emseg.modules.segnet3d import SegNet3D
 from lightning_emseg.modules.smp_model import SmpModel
 from lightning_emseg.modules.unet import UNet
-from lightning_emseg.modules.unet3d import UNet3D
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
-from lightning_emseg.modules.vnet import VNet
+from lightning_emseg.modules.volume_baselines import AttnUNet3D, ResUNet3D, SegNet3D, UNet3D, VNet
 
 SHIPPED = (
     *(CASENet, LinkNet, SmpModel, UNet, UNetTransfer, VanillaUNet),

@@ -33,7 +33,8 @@ def open_encoders(specs: Sequence[str], images: Sequence[Pixels]) -> list[Encode
 
     Args:
         specs: At least one; names are all different.
-        images: Grey levels by which random encoders are normalised.
+        images: Grey levels by which random encoders are normalised; if all have one size, networks that are made for
+            one size are made for theirs, see `open_encoder`.
 
     Raises:
         UserError: if a name is missing or there twice, or an encoder cannot be made.
@@ -41,14 +42,17 @@ def open_encoders(specs: Sequence[str], images: Sequence[Pixels]) -> list[Encode
     named = [spec.partition("=") for spec in specs]
     if wrong := [spec for spec, (name, _, what) in zip(specs, named, strict=True) if not name or not what]:
         raise UserError(
-            f"--encoders {wrong[0]}: give NAME=FILE, NAME=random:ARCHITECTURE:SEED or NAME=imagenet:ARCHITECTURE"
+            f"--encoders {wrong[0]}: give NAME=FILE, NAME=ARCHITECTURE:FILE, NAME=random:ARCHITECTURE:SEED or "
+            "NAME=imagenet:ARCHITECTURE"
         )
     names = [name for name, _, _ in named]
     if len(set(names)) < len(names):
         raise UserError(f"--encoders has a name twice: {', '.join(names)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     norms = _grey_norms(images)
-    return [open_encoder(name, what, norms).to(device) for name, _, what in named]
+    sizes = {(image.shape[0], image.shape[1]) for image in images}
+    size = sizes.pop() if len(sizes) == 1 else None
+    return [open_encoder(name, what, norms, size).to(device) for name, _, what in named]
 
 
 def read_images(spec: str) -> list[tuple[str, Pixels]]:

@@ -32,7 +32,8 @@ def selectivity(
         labels: Folder of masks, or one, of two values with the organelle bright; matched by name.
         out: Folder for the results.
         name: Of the organelle.
-        drop_stages: Number of the last downsamplings to leave out; 1 for nuclei, 2 for mitochondria, 4 for ER.
+        drop_stages: Number of the last downsamplings to leave out; 1 for nuclei, 2 for mitochondria, 4 for ER;
+            0 for transformers, which have none.
 
     Raises:
         UserError: if an encoder cannot be made, images and masks do not match, or a mask is empty or full.

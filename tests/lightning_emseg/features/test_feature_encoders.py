@@ -1,4 +1,4 @@
-"""Encoders compute what torchvision's ResNets compute with the same weights."""
+"""Encoders compute what torchvision's ResNets compute with the same weights; test_any_encoder.py has the others."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.models import resnet18  # type: ignore[import-untyped]
 
 from data_modules.errors import UserError
-from lightning_emseg.features.encoder import Encoder, keep_resolution, open_encoder
+from lightning_emseg.features.encoder import keep_resolution, open_encoder
 
 IMAGES = (100.0, 20.0)
 """Mean and standard deviation of the images."""
@@ -78,7 +78,7 @@ def test_depth_is_read_off_the_keys(tmp_path: Path, name: str, neurons: int) -> 
 
 def test_random_weights_are_those_of_their_seed_and_leave_other_randomness_alone() -> None:
     def first(seed: int) -> Tensor:
-        weight = open_encoder("a", f"random:resnet18:{seed}", IMAGES).network.get_parameter("conv1.weight")
+        weight = open_encoder("a", f"random:resnet18:{seed}", IMAGES).network.get_parameter("backbone.conv1.weight")
         return weight.detach()
 
     torch.manual_seed(7)
@@ -126,7 +126,7 @@ def test_imagenet_weights_come_with_their_norms(monkeypatch: pytest.MonkeyPatch)
     assert encoder.mean == pytest.approx((123.675, 116.28, 103.53))
 
 
-def unreachable(*_: object, **__: object) -> Encoder:
+def unreachable(*_: object, **__: object) -> None:
     raise OSError("no route")
 
 
@@ -143,15 +143,15 @@ def test_what_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         (str(two), "images of 2 channels"),
         ("random:resnet18", "an architecture and a seed"),
         ("random:resnet18:x", "an architecture and a seed"),
-        ("random:resnet19:0", "resnet19.*give a ResNet"),
-        ("random:vgg11:0", "no ResNet"),
+        ("random:resnet19:0", "resnet19.*give an architecture of timm"),
     ):
         with pytest.raises(UserError, match=message):
             open_encoder("a", spec, IMAGES)
+    resnet = open_encoder("a", "random:resnet18:0", IMAGES)
     monkeypatch.setattr(timm, "create_model", unreachable)
     with pytest.raises(UserError, match="imagenet:resnet18 cannot be downloaded"):
         open_encoder("a", "imagenet:resnet18", IMAGES)
-    with pytest.raises(UserError, match="0 to 4"):
-        keep_resolution(Encoder("a", "", "", torch.nn.Identity(), (0,), (1,), ""), 5)
-    with pytest.raises(UserError, match="a is no ResNet"):
-        keep_resolution(Encoder("a", "", "", torch.nn.Identity(), (0,), (1,), ""), 1)
+    with pytest.raises(UserError, match=r"--drop-stages 5: a \(resnet18\) has 0 to 4 downsamplings that can"):
+        keep_resolution(resnet, 5)
+    with pytest.raises(UserError, match="--drop-stages -1"):
+        keep_resolution(resnet, -1)

@@ -17,14 +17,10 @@ from data_modules.errors import UserError
 from data_modules.store import MosaicStore, read
 from lightning_emseg import cli
 from lightning_emseg.losses import CleftLoss, FocalDiceLoss, WeightedBCELoss
-from lightning_emseg.modules.attnunet3d import AttnUNet3D
 from lightning_emseg.modules.cleftnet import CleftNet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
-from lightning_emseg.modules.resunet3d import ResUNet3D
-from lightning_emseg.modules.segnet3d import SegNet3D
-from lightning_emseg.modules.unet3d import UNet3D
-from lightning_emseg.modules.vnet import VNet
+from lightning_emseg.modules.volume_baselines import AttnUNet3D, ResUNet3D, SegNet3D, UNet3D, VNet
 
 PATCH = (8, 32, 32)
 SMALL: dict[str, Any] = {"patch": PATCH, "widths": (8, 8, 16, 24)}

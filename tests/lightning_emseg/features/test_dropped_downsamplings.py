@@ -1,0 +1,110 @@
+"""Networks without their last downsamplings are those whose strides were set to 1 by hand."""
+
+import itertools
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from data_modules.errors import UserError
+from lightning_emseg.features.downsampling import without_downsamplings
+from lightning_emseg.features.encoder import keep_resolution, open_encoder
+
+IMAGES = (100.0, 20.0)
+STRIDED = {
+    "resnet18": (
+        ("layer4.0.conv1", "layer4.0.downsample.0"),
+        ("layer3.0.conv1", "layer3.0.downsample.0"),
+        ("layer2.0.conv1", "layer2.0.downsample.0"),
+        ("maxpool",),
+    ),
+    "resnet50": (
+        ("layer4.0.conv2", "layer4.0.downsample.0"),
+        ("layer3.0.conv2", "layer3.0.downsample.0"),
+        ("layer2.0.conv2", "layer2.0.downsample.0"),
+        ("maxpool",),
+    ),
+    "efficientnet_b0": tuple((f"blocks.{stage}.0.conv_dw",) for stage in (5, 3, 2, 1)),
+}
+"""Modules of each downsampling, the last first."""
+
+
+def image(side: int = 64) -> Tensor:
+    return torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stages"),
+    [("resnet18", 1), ("resnet18", 3), *itertools.product(STRIDED, (2, 4))],
+)
+def test_maps_are_those_of_strides_set_by_hand_to_the_bit(architecture: str, stages: int) -> None:
+    torch.manual_seed(0)
+    # Layers without pooling behind them, as they stood alone before other networks were taken.
+    network = timm.create_model(architecture, in_chans=1, num_classes=0, global_pool="")
+    network = network.eval().to(memory_format=torch.channels_last)
+    for module in [name for step in STRIDED[architecture][:stages] for name in step]:
+        network.get_submodule(module).stride = (1, 1)
+    encoder = open_encoder("a", f"random:{architecture}:0", IMAGES)
+    found = keep_resolution(encoder, stages).maps(image())
+    with torch.inference_mode():
+        wanted = network(image().to(memory_format=torch.channels_last))
+    assert found.shape[-2:] == (2 * 2**stages, 2 * 2**stages)
+    assert torch.equal(found, wanted)
+    assert encoder.maps(image()).shape[-2:] == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "most"),
+    [
+        ("convnext_atto", 3),
+        ("densenet121", 4),
+        ("mobilenetv3_small_050", 4),
+        ("regnetx_002", 4),
+        ("resnet18d", 4),
+    ],
+)
+def test_each_dropped_downsampling_doubles_the_maps_of_any_network(architecture: str, most: int) -> None:
+    encoder = open_encoder("a", f"random:{architecture}:0", IMAGES)
+    side = encoder.maps(image(32)).shape[-1]
+    for stages in (1, most):
+        assert keep_resolution(encoder, stages).maps(image(32)).shape[-2:] == (side * 2**stages, side * 2**stages)
+    with pytest.raises(UserError, match=rf"has 0 to {most} downsamplings that can be dropped"):
+        keep_resolution(encoder, most + 1)
+
+
+def test_kernels_without_padding_see_the_outermost_pixels_repeated() -> None:
+    network = nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(2)).eval()
+    given = torch.arange(16.0).view(1, 1, 4, 4)
+    found = without_downsamplings(network, torch.zeros(1, 1, 8, 8), 1)(given)
+    # Means of 2 × 2 px are 2.5, 4.5 / 10.5, 12.5; then of each and its right and lower neighbours.
+    torch.testing.assert_close(found, torch.tensor([[[[7.5, 8.5], [11.5, 12.5]]]]))
+    torch.testing.assert_close(network(given), torch.tensor([[[[7.5]]]]))
+
+
+@pytest.mark.parametrize("architecture", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_transformers_have_none_to_drop(architecture: str) -> None:
+    encoder = open_encoder("a", f"random:{architecture}:0", IMAGES)
+    assert keep_resolution(encoder, 0) is encoder
+    with pytest.raises(UserError, match=r"--drop-stages 1: a \(.*has no downsamplings behind its first layers"):
+        keep_resolution(encoder, 1)
+
+
+class Fusing(nn.Module):
+    """Adds maps of two ways, one of which is made smaller without a stride."""
+
+    def __init__(self, fits: bool) -> None:
+        super().__init__()
+        self.fits = fits
+        self.first, self.second = nn.Conv2d(1, 2, 2, 2), nn.Conv2d(2, 2, 2, 2)
+
+    def forward(self, given: Tensor) -> Tensor:
+        maps: Tensor = self.first(given)
+        smaller: Tensor = self.second(maps)
+        return nn.functional.adaptive_avg_pool2d(smaller, 4) if self.fits else smaller + maps[:, :, ::2, ::2]
+
+
+@pytest.mark.parametrize(("fits", "message"), [(False, "does not work without its last 1"), (True, "in other ways")])
+def test_networks_that_shrink_maps_in_other_ways_are_refused(fits: bool, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        without_downsamplings(Fusing(fits), torch.zeros(1, 1, 16, 16), 1)
