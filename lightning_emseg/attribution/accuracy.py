@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from data_modules.grid import Shape
 from lightning_emseg.attribution.area import Values, normalised, pixels_above
 from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.sides import SECTION_AXES
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,19 @@ def effective_reach(fields: Sequence[Field], threshold: float, kept: float = 0.9
         kept: Share of all pixels above the threshold, over the fields together, 0–1.
 
     Returns:
-        Chebyshev distance in px, the same along every axis, at least 1.
+        Distance in px, at least 1, one value an axis. That along Y and X is the same, Chebyshev's. Voxels are rarely
+        cubes, and networks shrink sections and their number differently: along Z it is a distance of its own, and
+        almost all of the area lies within both.
     """
     distances: list[NDArray[np.int64]] = []
     for field in fields:
         places = np.argwhere(normalised(field.values) > threshold) + np.array(field.origin)
-        distances.append(np.abs(places - np.array(field.pixel)).max(axis=1, initial=0))
+        apart = np.abs(places - np.array(field.pixel))
+        in_plane = apart[:, -SECTION_AXES:].max(axis=1, initial=0, keepdims=True)
+        distances.append(np.concatenate([apart[:, :-SECTION_AXES], in_plane], axis=1))
     found = np.concatenate(distances)
-    reach = int(np.quantile(found, kept, method="higher")) if len(found) else 1
-    return (max(1, reach),) * len(fields[0].pixel)
+    # The shares beyond each of the distances add up, at worst.
+    each = 1 - (1 - kept) / found.shape[1] if found.shape[1] > 1 else kept
+    reaches = np.quantile(found, each, axis=0, method="higher") if len(found) else np.ones(found.shape[1])
+    *across, plane = (max(1, int(reach)) for reach in reaches)
+    return (*across, *(plane,) * min(SECTION_AXES, len(fields[0].pixel)))

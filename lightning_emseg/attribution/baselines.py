@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from lightning_emseg.attribution.location_hash import location_noise
+from lightning_emseg.attribution.sides import SECTION_AXES
 
 Baseline = Literal["noise", "zero", "mean", "blurred"]
 Grey = NDArray[np.float32]
@@ -23,7 +24,7 @@ def baseline_window(
         kind: ``noise``, uniform over the grey range and the same wherever a location is seen (Shi et al. 2021: "the
             random noise image"); ``zero``, which is black; ``mean``, the middle of the grey range, 127.5 (what zeros
             are in the published code, after normalisation); ``blurred``, the image through a Gaussian with a standard
-            deviation of 200 nm, in which membranes cannot be seen any more.
+            deviation of 200 nm, in which membranes cannot be seen any more; volumes section by section.
         image: ``float32 (C, *S)``, grey levels 0–255.
         key: Seed and number of the mosaic.
         origin: First pixel of the window in its mosaic, in px.
@@ -49,8 +50,11 @@ def _mean(image: Grey, key: Sequence[int], origin: Sequence[int], pixel_size_nm:
 
 
 def _blurred(image: Grey, key: Sequence[int], origin: Sequence[int], pixel_size_nm: Sequence[float]) -> Grey:
-    sigma = [_BLUR_NM / size for size in pixel_size_nm]
-    blurred: Grey = gaussian_filter(image, [0.0, *sigma], mode="reflect")
+    # Not across sections: they differ in brightness and place, and within each of them nothing is left to be seen.
+    across = [0.0] * (image.ndim - SECTION_AXES)
+    blurred: Grey = gaussian_filter(
+        image, [*across, *(_BLUR_NM / size for size in pixel_size_nm[-SECTION_AXES:])], mode="reflect"
+    )
     return blurred
 
 

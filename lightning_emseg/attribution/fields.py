@@ -1,5 +1,6 @@
 """Attribution fields of many pixels of one window: exactly, or fast and nearly so."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ def exact_fields(
     pixels: Sequence[Shape],
     path: Path,
     radius: Shape | None = None,
-    stride: int = 1,
+    stride: int | Sequence[int] = 1,
 ) -> list[Field]:
     """Fields with nothing left out.
 
@@ -72,7 +73,7 @@ def exact_fields(
         radius: Of the network's receptive field, from
             :func:`~lightning_emseg.attribution.receptive.receptive_radius`: fields then share passes where their
             receptive fields are disjoint, or windows are cut to these, whichever is less work.
-        stride: Of the network; windows are cut at multiples of it.
+        stride: Of the network, one for all axes or one an axis; windows are cut at multiples of it.
     """
     if not pixels:
         return []
@@ -107,8 +108,8 @@ def fast_fields(
 ) -> list[Field]:
     """Fields of pixels far apart that share passes, cut off at the distance ``reach``.
 
-    What lies between two pixels of a pass goes to the nearer one. How far this is from the truth is measured with
-    :func:`~lightning_emseg.attribution.accuracy.compare`.
+    What lies between two pixels of a pass goes to the nearer one, see :func:`nearest`. How far this is from the truth
+    is measured with :func:`~lightning_emseg.attribution.accuracy.compare`.
 
     Args:
         answers: Of a copy of the network whose weights need no gradient.
@@ -141,39 +142,48 @@ def _shared(
         positions = np.array([pixels[index] for index in group])
         for index in group:
             box = box_around(pixels[index], reach, shape)
-            values = np.where(nearest(pixels[index], positions, box), total[box], np.float32(0))
+            values = np.where(nearest(pixels[index], positions, box, reach), total[box], np.float32(0))
             origin = tuple(part.start for part in box)
             output, before = float(outputs[index]), float(baseline_outputs[index])
             fields[index] = Field(tuple(pixels[index]), origin, values, output, before)
     return [fields[index] for index in range(len(pixels))]
 
 
-def nearest(pixel: Sequence[int], positions: NDArray[np.int64], box: tuple[slice, ...]) -> NDArray[np.bool_]:
+def nearest(
+    pixel: Sequence[int], positions: NDArray[np.int64], box: tuple[slice, ...], reach: Sequence[int]
+) -> NDArray[np.bool_]:
     """Which pixels of a box are nearer to ``pixel`` than to any other position, in Chebyshev distance.
+
+    Distances along an axis are in units of the reach along it: in voxels alone, a pixel four sections away would be
+    nearer than one's own border thirty px away, although its field reaches over two sections only.
 
     Args:
         pixel: One of the positions.
         positions: ``(n, D)``.
         box: Of the window.
+        reach: Of the fields, one value an axis, in px.
 
     Returns:
         Boolean array of the box's shape. A pixel between two positions at equal distance belongs to the first of them.
     """
     axes = np.ogrid[box]
+    # Half a pixel more, so that a reach of 0 is a unit too, and what is just beyond a reach is beyond 1.
+    units = [each + 0.5 for each in reach]
 
-    def distance(position: Sequence[int]) -> NDArray[np.int64]:
-        result: NDArray[np.int64] = np.zeros([part.stop - part.start for part in box], np.int64)
-        for axis, at in zip(axes, position, strict=True):
-            result = np.maximum(result, np.abs(axis - at))
+    def distance(position: Sequence[int]) -> NDArray[np.float64]:
+        result = np.zeros([part.stop - part.start for part in box])
+        for axis, at, unit in zip(axes, position, units, strict=True):
+            result = np.maximum(result, np.abs(axis - at) / unit)
         return result
 
     own = distance(pixel)
+    far = [math.ceil(own.max() * unit) for unit in units]
     mine = np.ones(own.shape, np.bool_)
     before = True
     for other in positions.tolist():
         if other == list(pixel):
             before = False
-        elif all(part.start - own.max() <= at < part.stop + own.max() for part, at in zip(box, other, strict=True)):
+        elif all(part.start - d <= at < part.stop + d for part, at, d in zip(box, other, far, strict=True)):
             mine &= own < distance(other) if before else own <= distance(other)
     return mine
 

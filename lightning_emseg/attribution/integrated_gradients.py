@@ -62,7 +62,7 @@ class IntegratedGradients(AttributionMethod):
         self.exact, self.reach, self.precision = exact, reach, precision
         self.passes = 3 * steps
 
-    def bind(self, network: nn.Module, stride: int) -> "BoundIntegratedGradients":
+    def bind(self, network: nn.Module, stride: int | Sequence[int]) -> "BoundIntegratedGradients":
         """Prepare for one network; see :meth:`AttributionMethod.bind`."""
         return BoundIntegratedGradients(self, network, stride)
 
@@ -73,10 +73,10 @@ class BoundIntegratedGradients(BoundMethod):
     Args:
         method: The settings.
         network: As in :meth:`AttributionMethod.bind`.
-        stride: Multiple that the sides of its windows must have.
+        stride: Multiple that the sides of its windows must have, one for all axes or one an axis.
     """
 
-    def __init__(self, method: IntegratedGradients, network: nn.Module, stride: int) -> None:
+    def __init__(self, method: IntegratedGradients, network: nn.Module, stride: int | Sequence[int]) -> None:
         self.method, self._network, self._stride = method, network, stride
         self._radii: dict[Shape, Shape | None] = {}
         self._fast: PixelOutput | None = None
@@ -127,7 +127,7 @@ class BoundIntegratedGradients(BoundMethod):
             "method": "integrated gradients",
             **settings,
             "precision": self.method.precision,
-            "reach_px": self.method.reach or (self.reach and self.reach[0]),
+            "reach_px": self.method.reach or (self.reach and _as_one(self.reach)),
             "receptive_radius_px": {" × ".join(map(str, shape)): radius for shape, radius in self._radii.items()},
         }
 
@@ -139,3 +139,8 @@ class BoundIntegratedGradients(BoundMethod):
         if shape not in self._radii:
             self._radii[shape] = receptive_radius(self._network, shape, image.shape[0], self._stride)
         return self._radii[shape]
+
+
+def _as_one(reach: Shape) -> int | list[int]:
+    """One number where it is the same along all axes."""
+    return reach[0] if len(set(reach)) == 1 else list(reach)

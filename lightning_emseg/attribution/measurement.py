@@ -16,9 +16,10 @@ from lightning_emseg.attribution.accuracy import summarise as summarise_accuracy
 from lightning_emseg.attribution.arithmetic import single_precision
 from lightning_emseg.attribution.baselines import Baseline
 from lightning_emseg.attribution.chosen import Chosen
+from lightning_emseg.attribution.extent import sizes_of
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.table import Row, areas_of
+from lightning_emseg.attribution.table import Row, field_inside
 from lightning_emseg.attribution.windows import Place, Window, baseline_of, read_window
 
 
@@ -173,9 +174,7 @@ def row_of(setting: Setting, place: Place, window: Window, field: Field, outcome
         field.output,
         field.baseline_output,
         field.completeness_error,
-        areas_of(field, window.inside, setting.thresholds),
-        float(np.prod(window.pixel_size_nm)),
-        window.pixels_inside,
+        sizes_of(field_inside(field, window.inside), window.shape_inside, window.pixel_size_nm, setting.thresholds),
     )
 
 

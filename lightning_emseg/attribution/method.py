@@ -72,11 +72,11 @@ class AttributionMethod(ABC):
     passes: int = 3
 
     @abstractmethod
-    def bind(self, network: nn.Module, stride: int) -> BoundMethod:
+    def bind(self, network: nn.Module, stride: int | Sequence[int]) -> BoundMethod:
         """Prepare for one network.
 
         Args:
             network: From grey windows ``float (B, C, *S)``, levels 0–255, to logits ``(B, 1, *S)``; in evaluation mode,
                 its weights need no gradient, see :func:`~lightning_emseg.attribution.network_copy.detached_copy`.
-            stride: Multiple that the sides of its windows must have.
+            stride: Multiple that the sides of its windows must have, one for all axes or one an axis.
         """

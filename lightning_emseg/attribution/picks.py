@@ -34,13 +34,15 @@ class Picks:
     probability: NDArray[np.uint8]
 
 
-def choose_windows(views: Sequence[MosaicView], size: Sequence[int], stride: int, count: int, seed: int) -> list[Place]:
+def choose_windows(
+    views: Sequence[MosaicView], size: Sequence[int], stride: int | Sequence[int], count: int, seed: int
+) -> list[Place]:
     """Windows at random places that show foreground and background, spread evenly over the mosaics.
 
     Args:
         views: Mosaics with labels.
         size: Of a window in px; smaller mosaics get smaller windows.
-        stride: Multiple that sides must have.
+        stride: Multiple that sides must have, one for all axes or one an axis.
         count: Number of windows; fewer where no further place is found.
         seed: Of the choice.
     """
@@ -54,7 +56,9 @@ def choose_windows(views: Sequence[MosaicView], size: Sequence[int], stride: int
     return chosen
 
 
-def _proposals(views: Sequence[MosaicView], size: Sequence[int], stride: int, count: int, seed: int) -> Iterator[Place]:
+def _proposals(
+    views: Sequence[MosaicView], size: Sequence[int], stride: int | Sequence[int], count: int, seed: int
+) -> Iterator[Place]:
     order = np.random.default_rng([seed, len(views)]).permutation(len(views))
     for attempt in range(_TRIES * count):
         mosaic = int(order[attempt % len(views)])

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.grid import Shape
+from lightning_emseg.attribution.sides import SECTION_AXES, per_axis
 
 _CELL = 32
 
 
-def receptive_radius(network: nn.Module, shape: Sequence[int], channels: int, stride: int) -> Shape | None:
+def receptive_radius(
+    network: nn.Module, shape: Sequence[int], channels: int, stride: int | Sequence[int]
+) -> Shape | None:
     """Largest distance along each axis from which any pixel can reach the answer at another one.
 
     Half of a window is filled with NaN, which passes through every operation that depends on it, whatever the weights.
@@ -22,26 +25,31 @@ def receptive_radius(network: nn.Module, shape: Sequence[int], channels: int, st
         network: In evaluation mode, from ``float (B, C, *S)`` to ``(B, 1, *S)``.
         shape: Of a window, in px.
         channels: Of its images.
-        stride: Multiple that sides must have; how far the influence reaches may depend on the position within it.
+        stride: Multiple that sides must have, one for all axes or one an axis; how far the influence reaches may depend
+            on the position within it.
 
     Returns:
-        Radii in px, rounded up by ``stride``; ``None`` where influence reaches across half of the window along some
-        axis, or a side has no room for two multiples of ``stride``.
+        Radii in px, rounded up by ``stride``; ``None`` where influence reaches across half of the window along Y or X,
+        or such a side has no room for two multiples of ``stride``. Volumes have few sections: where influence crosses
+        half of these, or they have no room, the radius along Z is their number, and those of Y and X still hold.
     """
     device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     radii = []
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-        for axis, side in enumerate(shape):
-            cut = _cut(side, stride)
+        for axis, (side, step) in enumerate(zip(shape, per_axis(stride, len(shape)), strict=True)):
+            cut = _cut(side, step)
             reaches = []
             for filled in (slice(0, cut + 1), slice(cut - 1, side)) if cut else ():
                 window = torch.zeros(1, channels, *shape, device=device)
                 window.movedim(axis + 2, 0)[filled] = torch.nan
                 reaches.append(_reach(network(window)[0, 0], axis, filled))
             found = [reach for reach in reaches if reach is not None]
-            if len(found) < 2:
+            if len(found) == 2:
+                radii.append(min(side, max(found) + step))
+            elif axis < len(shape) - SECTION_AXES:
+                radii.append(side)
+            else:
                 return None
-            radii.append(min(side, max(found) + stride))
     return tuple(radii)
 
 
@@ -60,7 +68,9 @@ def _reach(answer: Tensor, axis: int, filled: slice) -> int | None:
     return max(0, reach)
 
 
-def box_around(pixel: Sequence[int], radius: Sequence[int], shape: Sequence[int], stride: int = 1) -> tuple[slice, ...]:
+def box_around(
+    pixel: Sequence[int], radius: Sequence[int], shape: Sequence[int], stride: int | Sequence[int] = 1
+) -> tuple[slice, ...]:
     """The part of a window within ``radius`` px of a pixel, grown to multiples of ``stride`` and cut at the border.
 
     >>> box_around((5, 50), (8, 8), (64, 64), stride=16)
@@ -68,8 +78,8 @@ def box_around(pixel: Sequence[int], radius: Sequence[int], shape: Sequence[int]
     """
     return tuple(
         slice(
-            max(0, (at - reach) // stride * stride),
-            min(side, math.ceil((at + reach + 1) / stride) * stride),
+            max(0, (at - reach) // step * step),
+            min(side, math.ceil((at + reach + 1) / step) * step),
         )
-        for at, reach, side in zip(pixel, radius, shape, strict=True)
+        for at, reach, side, step in zip(pixel, radius, shape, per_axis(stride, len(shape)), strict=True)
     )

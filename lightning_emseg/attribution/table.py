@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_modules.grid import Shape
-from lightning_emseg.attribution.area import Values, normalised, pixels_above
+from lightning_emseg.attribution.area import Values, normalised
+from lightning_emseg.attribution.extent import Extent, Size
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.points import OUTCOMES
 
@@ -27,9 +28,7 @@ class Row:
         output: F(x).
         baseline_output: F(x').
         completeness_error: ``|Σ A − (F(x) − F(x'))|``.
-        areas_px: Pixels above each threshold.
-        pixel_nm2: Area of a pixel, in nm² (nm³ in volumes), after any resize.
-        window_px: Pixels of the window that belong to the mosaic.
+        sizes: Of the field; first S_k, an area in images and a volume in volumes.
     """
 
     mosaic: str
@@ -39,9 +38,26 @@ class Row:
     output: float
     baseline_output: float
     completeness_error: float
-    areas_px: tuple[int, ...]
-    pixel_nm2: float
-    window_px: int
+    sizes: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class MeanSize:
+    """Mean ± SE over pixels of one extent of their fields.
+
+    Attributes:
+        extent: How it was measured.
+        nm: Mean, in nm² or nm³.
+        nm_se: Standard deviation over √n, ddof 1; ``None`` for one pixel.
+        share: Mean over the window, 0–1.
+        share_se: Likewise.
+    """
+
+    extent: Extent
+    nm: float
+    nm_se: float | None
+    share: float
+    share_se: float | None
 
 
 @dataclass(frozen=True)
@@ -52,20 +68,14 @@ class Summary:
         outcome: Of :data:`~lightning_emseg.attribution.points.OUTCOMES`, or ``all``.
         threshold: k.
         pixels: Number of pixels n.
-        area_nm2: Mean S_k, in nm².
-        area_se: Standard deviation over √n, ddof 1; ``None`` for one pixel.
-        share: Mean S_k over the area of the window, 0–1.
-        share_se: Likewise.
+        sizes: Of the fields; first S_k.
         completeness: Mean over pixels of the completeness error over ``max(|F(x) − F(x')|, 1)``.
     """
 
     outcome: str
     threshold: float
     pixels: int
-    area_nm2: float
-    area_se: float | None
-    share: float
-    share_se: float | None
+    sizes: tuple[MeanSize, ...]
     completeness: float
 
 
@@ -85,17 +95,12 @@ def mean_completeness(errors: Sequence[float]) -> float | None:
     return float(np.mean(errors)) if errors else None
 
 
-def areas_of(field: Field, inside: Sequence[slice], thresholds: Sequence[float]) -> tuple[int, ...]:
-    """Pixels of the mosaic above each threshold."""
-    return tuple(pixels_above(field_inside(field, inside), thresholds).tolist())
-
-
 def summarise(rows: Sequence[Row], thresholds: Sequence[float], wanted: Sequence[float]) -> list[Summary]:
     """Mean ± SE of S_k by outcome, and over all of them.
 
     Args:
-        rows: Of a study.
-        thresholds: That ``areas_px`` of the rows are of.
+        rows: Of a study, all of images or all of volumes.
+        thresholds: That the sizes of the rows are of.
         wanted: Thresholds among them to be summarised.
     """
     return [
@@ -112,10 +117,16 @@ def _by_outcome(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _summary(outcome: str, threshold: float, place: int, rows: Sequence[Row]) -> Summary:
-    areas = [row.areas_px[place] * row.pixel_nm2 for row in rows]
-    shares = [row.areas_px[place] / row.window_px for row in rows]
+    sizes = tuple(
+        MeanSize(
+            some[0].extent,
+            *_mean_se([size.nm(place) for size in some]),
+            *_mean_se([size.share(place) for size in some]),
+        )
+        for some in zip(*(row.sizes for row in rows), strict=True)
+    )
     error = float(np.mean([relative_error(row) for row in rows]))
-    return Summary(outcome, threshold, len(rows), *_mean_se(areas), *_mean_se(shares), error)
+    return Summary(outcome, threshold, len(rows), sizes, error)
 
 
 def _mean_se(values: Sequence[float]) -> tuple[float, float | None]:

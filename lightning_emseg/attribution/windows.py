@@ -14,6 +14,7 @@ from data_modules.grid import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.baselines import Baseline, baseline_window
 from lightning_emseg.attribution.location_hash import number_of
+from lightning_emseg.attribution.sides import per_axis
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,23 @@ class Window:
     scale: tuple[float, ...]
 
     @property
-    def pixels_inside(self) -> int:
-        """Number of pixels that belong to the mosaic."""
-        return math.prod(part.stop - part.start for part in self.inside)
+    def shape_inside(self) -> Shape:
+        """Of the part that belongs to the mosaic, in px."""
+        return tuple(part.stop - part.start for part in self.inside)
 
 
-def window_shape(wanted: Sequence[int], mosaic: Sequence[int], stride: int) -> Shape:
+def window_shape(wanted: Sequence[int], mosaic: Sequence[int], stride: int | Sequence[int]) -> Shape:
     """The wanted window, or one that just covers the mosaic where that is smaller, in multiples of ``stride`` px.
+
+    The stride is one for all axes or one an axis.
 
     >>> window_shape((512, 512), (1000, 300), 32)
     (512, 320)
     """
-    return tuple(math.ceil(min(side, extent) / stride) * stride for side, extent in zip(wanted, mosaic, strict=True))
+    strides = per_axis(stride, len(wanted))
+    return tuple(
+        math.ceil(min(side, extent) / step) * step for side, extent, step in zip(wanted, mosaic, strides, strict=True)
+    )
 
 
 def read_window(mosaic: MosaicView, place: Place, resize: Shape | None = None) -> Window:

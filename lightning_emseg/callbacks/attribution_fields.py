@@ -34,6 +34,7 @@ from lightning_emseg.attribution.network_copy import detached_copy
 from lightning_emseg.attribution.outputs import GreyNetwork
 from lightning_emseg.attribution.picks import Picks, choose_windows, pick, spread
 from lightning_emseg.attribution.points import OUTCOMES
+from lightning_emseg.attribution.sides import refuse_planes, strides_of, window_sides
 from lightning_emseg.attribution.table import mean_completeness, relative_error
 from lightning_emseg.attribution.windows import window_shape
 from lightning_emseg.callbacks.attribution_report import AttributionReport, publish
@@ -55,14 +56,16 @@ class AttributionFields(pl.Callback):
     numbers, so that training goes on to the bit as without it; under several ranks each computes a part.
 
     Written are ``attribution/points-<verb>.csv`` (a row a pixel) and ``summary-<verb>.csv`` (mean ± SE of S_k by
-    outcome and threshold, in nm² and as share of the window), which a fit appends to, ``attribution/<verb>.json``
-    (settings and measured errors) and ``figures/attribution-*.png``; scalars, pictures and tables go to the loggers.
+    outcome and threshold, in nm² and as share of the window; of volumes in nm³, and the nm² that it covers in xy),
+    which a fit appends to, ``attribution/<verb>.json`` (settings and measured errors) and
+    ``figures/attribution-*.png``; scalars, pictures and tables go to the loggers.
 
     Args:
         method: Integrated gradients with 20 steps by default, on the fast path, whose error is measured each time.
         per_outcome: Pixels of each outcome, over all windows.
         windows: Number of windows.
-        window: Side of a window in px, or one value an axis; smaller mosaics get smaller windows.
+        window: Side of a window in px, in volumes no larger than the patch that the network is built for; or one value
+            an axis. Smaller mosaics get smaller windows.
         check: Pixels whose exact fields are computed too, to measure the error of the others.
         every_n_epochs: Of a fit; and after its last one.
         max_share: In a fit, it is put off as long as it would have cost more than this share of all validation so far,
@@ -101,11 +104,11 @@ class AttributionFields(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the time."""
-        self._began = time.perf_counter()
+        self._begin(pl_module, trainer.val_dataloaders)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the time."""
-        self._began = time.perf_counter()
+        self._begin(pl_module, trainer.test_dataloaders)
 
     def on_validation_batch_end(
         self,
@@ -130,11 +133,16 @@ class AttributionFields(pl.Callback):
         self._validated_s += time.perf_counter() - self._began
         self._run(trainer, pl_module, trainer.test_dataloaders)
 
+    def _begin(self, module: pl.LightningModule, loaders: Any) -> None:
+        assert isinstance(module, SegmentationMixin)
+        refuse_planes(module.network_axes, len(datasets_of(loaders)[0].mosaics[0].shape))
+        self._began = time.perf_counter()
+
     def _run(self, trainer: pl.Trainer, module: pl.LightningModule, loaders: Any) -> None:
         assert isinstance(module, SegmentationMixin)
         views = datasets_of(loaders)[0].mosaics
         # Decided on one rank, as ranks have seen different numbers of tiles.
-        if not from_first_rank(lambda: self._is_due(trainer, views)):
+        if not from_first_rank(lambda: self._is_due(trainer, module, views)):
             return
         began = time.perf_counter()
         # The copy goes when this is over, and with it its memory; some methods of captum draw random numbers.
@@ -147,13 +155,13 @@ class AttributionFields(pl.Callback):
             publish(trainer, replace(report, record={**report.record, "seconds": seconds, "validation_share": share}))
         self._validated_s = 0.0
 
-    def _is_due(self, trainer: pl.Trainer, views: Sequence[MosaicView]) -> bool:
+    def _is_due(self, trainer: pl.Trainer, module: SegmentationMixin, views: Sequence[MosaicView]) -> bool:
         if trainer.state.fn != TrainerFn.FITTING:
             return True
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs
         if epoch % self.every_n_epochs and epoch != last and not self._postponed:
             return False
-        cost = self._cost(views)
+        cost = self._cost(module, views)
         self._postponed = self.max_share is not None and self._spent + cost > self.max_share * self._seen
         if self._postponed:
             rank_zero_info(
@@ -164,15 +172,14 @@ class AttributionFields(pl.Callback):
         self._spent += cost
         return True
 
-    def _cost(self, views: Sequence[MosaicView]) -> float:
+    def _cost(self, module: SegmentationMixin, views: Sequence[MosaicView]) -> float:
         """Pixels of forward passes that one run takes, about; a backward pass counts twice."""
         fields = len(OUTCOMES) * self.per_outcome / _SHARED + self.check
-        sides = window_shape(self._size(views), views[0].shape, 1)
+        sides = window_shape(self._size(module, views), views[0].shape, 1)
         return self.method.passes * fields * math.prod(sides)
 
-    def _size(self, views: Sequence[MosaicView]) -> Shape:
-        axes = len(views[0].shape)
-        return (self.window,) * axes if isinstance(self.window, int) else tuple(self.window)
+    def _size(self, module: SegmentationMixin, views: Sequence[MosaicView]) -> Shape:
+        return window_sides(self.window, module.hparams, len(views[0].shape))
 
     def _attribute(
         self, trainer: pl.Trainer, module: SegmentationMixin, views: Sequence[MosaicView]
@@ -182,7 +189,7 @@ class AttributionFields(pl.Callback):
         if not any(each.chosen.pixels for each in picks):
             rank_zero_warn("no attribution fields: no window shows both foreground and background")
             return None
-        bound = self.method.bind(network, module.stride)
+        bound = self.method.bind(network, _strides(module, views))
         bound.reach = self._reach
         setting = Setting(views, self.method.baseline, THRESHOLDS, self.seed)
         checked = checked_pixels([each.chosen for each in picks], self.check)
@@ -215,12 +222,17 @@ class AttributionFields(pl.Callback):
         return AttributionReport(picks, shared, accuracy_of([*exact, *shared], THRESHOLDS), record)
 
     def _pick(self, network: GreyNetwork, module: SegmentationMixin, views: Sequence[MosaicView]) -> list[Picks]:
-        places = choose_windows(views, self._size(views), module.stride, self.windows, self.seed)
+        size, strides = self._size(module, views), _strides(module, views)
+        places = choose_windows(views, size, strides, self.windows, self.seed)
         level, numbers = level_of(float(module.threshold)), spread(self.per_outcome, max(1, len(places)))
         return [
             pick(network, views[place.mosaic], place, level, number, self.seed, module.device)
             for place, number in zip(places, numbers, strict=False)
         ]
+
+
+def _strides(module: SegmentationMixin, views: Sequence[MosaicView]) -> Shape:
+    return strides_of(module.network, module.stride, len(views[0].shape))
 
 
 def _devices(module: pl.LightningModule) -> list[torch.device]:

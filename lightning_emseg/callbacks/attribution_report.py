@@ -76,10 +76,11 @@ def scalars(summaries: Sequence[Summary], report: AttributionReport) -> dict[str
     values: dict[str, float] = {}
     for each in summaries:
         place = f"{each.threshold:g}/{each.outcome}"
-        values[f"attribution/S_nm2_{place}"] = each.area_nm2
-        values[f"attribution/share_{place}"] = each.share
-        if each.area_se is not None:
-            values[f"attribution/S_nm2_se_{place}"] = each.area_se
+        for size in each.sizes:
+            values[f"attribution/{size.extent.column}_{place}"] = size.nm
+            values[f"attribution/share{size.extent.suffix}_{place}"] = size.share
+            if size.nm_se is not None:
+                values[f"attribution/{size.extent.column}_se_{place}"] = size.nm_se
         values[f"attribution/pixels/{each.outcome}"] = float(each.pixels)
         values[f"attribution/completeness_error/{each.outcome}"] = each.completeness
     if report.accuracy is not None:
@@ -91,7 +92,7 @@ def scalars(summaries: Sequence[Summary], report: AttributionReport) -> dict[str
 
 def _draw(trainer: pl.Trainer, report: AttributionReport, name: str) -> None:
     for number, picks in enumerate(report.picks):
-        if picks.window.truth.ndim != 2 or not picks.chosen.pixels:
+        if not picks.chosen.pixels:
             continue
         suffix = f"-{number}" if len(report.picks) > 1 else ""
         chosen = picks.chosen

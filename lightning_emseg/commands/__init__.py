@@ -50,8 +50,8 @@ class Command:
 Tree = Mapping[str, "Command | Tree"]
 _ENCODERS = (
     "encoders",
-    "To be compared, as NAME=FILE (of `emseg export encoder`), NAME=ARCHITECTURE:FILE for files that do not say what they "
-    "are of, NAME=random:resnet18:SEED or NAME=imagenet:resnet50; any architecture of timm.",
+    "To be compared, as NAME=FILE (of `emseg export encoder`), NAME=ARCHITECTURE:FILE for a file that does not say "
+    "what it is of, NAME=random:resnet18:SEED or NAME=imagenet:resnet50; any architecture of timm.",
 )
 
 COMMANDS: Tree = {

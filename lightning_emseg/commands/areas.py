@@ -7,12 +7,12 @@ from typing import Any
 
 from data_modules.errors import UserError
 from lightning_emseg.attribution.area import THRESHOLDS
+from lightning_emseg.attribution.extent import Extent
 from lightning_emseg.attribution.offline.study import Study, read_study
-from lightning_emseg.attribution.table import Summary, summarise
+from lightning_emseg.attribution.table import MeanSize, summarise
 from lightning_emseg.commands.attribute import REPORT
-from lightning_emseg.report.area_curve import area_figure
 from lightning_emseg.report.area_table import Record, summary_records, write_records
-from lightning_emseg.report.study_files import nm_text, pixel_sizes, series
+from lightning_emseg.report.study_files import nm_text, pixel_sizes, write_figures
 
 _COMPARABLE = ("label", "sampling", "step", "overlap", "resize", "seed")
 
@@ -20,30 +20,35 @@ _COMPARABLE = ("label", "sampling", "step", "overlap", "resize", "seed")
 def areas(studies: list[Path], out: Path, names: list[str] | None = None) -> str:
     """Compare S_k of finished studies, of two networks or two stores, each at its own pixel size.
 
+    Of volumes S_k is a volume, and beside it stands what it covers in xy.
+
     Ratios are to the first study, of means, with a standard error by the delta method for independent samples:
     ``r · √((SE₁/S₁)² + (SE₂/S₂)²)``. Settings that differ and change S_k are listed above the table.
 
     Args:
         studies: Folders of `emseg attribute`.
-        out: Folder for areas.csv and areas.png.
+        out: Folder for areas.csv and areas.png, of volumes areas_xy.png too.
         names: One a study, for table and legend; the folders' names by default.
 
     Raises:
-        UserError: if a study is not finished, is of volumes, or names are not one a study and all different.
+        UserError: if a study is not finished, some are of images and others of volumes, or names are not one a study
+            and all different.
     """
     labels = [folder.name for folder in studies] if names is None else names
     if len(labels) != len(studies) or len(set(labels)) < len(labels):
         raise UserError(f"--names has to give {len(studies)} different names for {len(studies)} studies, got {labels}")
     found = {label: _finished(folder) for label, folder in zip(labels, studies, strict=True)}
+    if len({len(study.rows[0].position) for study in found.values()}) > 1:
+        raise UserError("some of the studies are of images, others of volumes: areas and volumes cannot be compared")
     (thresholds, *others) = {study.thresholds for study in found.values()}
     if others:
         raise UserError("the studies were made with different versions and have other thresholds: make them again")
     out.mkdir(parents=True, exist_ok=True)
-    figure = area_figure(thresholds, [series(name, study.rows) for name, study in found.items()])
-    figure.savefig(out / "areas.png")
+    figures = write_figures(out, "areas", thresholds, [(name, study.rows) for name, study in found.items()])
+    extents = [size.extent for size in found[labels[0]].rows[0].sizes]
     records = [record for name, study in found.items() for record in _records(name, study, found[labels[0]])]
     write_records(out / "areas.csv", records)
-    lines = [*_warnings(found), *_table(records), f"{out / 'areas.csv'}, {out / 'areas.png'}"]
+    lines = [*_warnings(found), *_table(records, extents), ", ".join(map(str, [out / "areas.csv", *figures]))]
     return "\n".join(lines)
 
 
@@ -51,8 +56,6 @@ def _finished(folder: Path) -> Study:
     study = read_study(folder)
     if not (folder / REPORT).is_file():
         raise UserError(f"the study in {folder} is not finished: run its `emseg attribute` again")
-    if len(study.rows[0].position) != 2:
-        raise UserError(f"the study in {folder} is of volumes, which have no area: compare studies of images")
     return study
 
 
@@ -61,12 +64,16 @@ def _records(name: str, study: Study, first: Study) -> Iterator[Record]:
     method, settings = study.plan.settings["method"], study.plan.settings
     summaries = summarise(study.rows, study.thresholds, THRESHOLDS)
     for each, record in zip(summaries, summary_records(summaries), strict=True):
-        ratio, error = _ratio(each, base.get((each.outcome, each.threshold)))
+        to = base.get((each.outcome, each.threshold))
+        ratios: dict[str, float | None] = {}
+        for at, size in enumerate(each.sizes):
+            ratio, error = _ratio(size, None if to is None else to.sizes[at])
+            ratios[f"ratio{size.extent.suffix}"] = ratio
+            ratios[f"ratio{size.extent.suffix}_se"] = None if study is first else error
         yield {
             "study": name,
             **record,
-            "ratio": ratio,
-            "ratio_se": None if study is first else error,
+            **ratios,
             "nm_per_px": pixel_sizes(study, "pixel_size_nm"),
             "mosaic_nm_per_px": pixel_sizes(study, "mosaic_pixel_size_nm"),
             "window_px": " × ".join(map(str, settings["window"])),
@@ -77,13 +84,13 @@ def _records(name: str, study: Study, first: Study) -> Iterator[Record]:
         }
 
 
-def _ratio(mine: Summary, base: Summary | None) -> tuple[float | None, float | None]:
-    if base is None or base.area_nm2 == 0:
+def _ratio(mine: MeanSize, base: MeanSize | None) -> tuple[float | None, float | None]:
+    if base is None or base.nm == 0:
         return None, None
-    ratio = mine.area_nm2 / base.area_nm2
-    if mine.area_se is None or base.area_se is None or ratio == 0:
+    ratio = mine.nm / base.nm
+    if mine.nm_se is None or base.nm_se is None or ratio == 0:
         return ratio, None
-    return ratio, ratio * math.hypot(mine.area_se / mine.area_nm2, base.area_se / base.area_nm2)
+    return ratio, ratio * math.hypot(mine.nm_se / mine.nm, base.nm_se / base.nm)
 
 
 def _window_nm(study: Study) -> str:
@@ -111,10 +118,11 @@ def _warnings(studies: Mapping[str, Study]) -> Iterator[str]:
             yield f"not comparable as it stands: {key} is {told}"
 
 
-def _table(records: Sequence[Record]) -> list[str]:
-    header = ["study", "outcome", "k", "pixels", "S_k in nm²", "share of window", "ratio", "nm/px", "window nm"]
-    header += ["baseline", "steps"]
-    rows = [header]
+def _table(records: Sequence[Record], extents: Sequence[Extent]) -> list[str]:
+    header = ["study", "outcome", "k", "pixels"]
+    for extent in extents:
+        header += [f"{extent.title} in {extent.sign}", extent.share, f"ratio{extent.suffix}"]
+    rows = [[*header, "nm/px", "window nm", "baseline", "steps"]]
     for record in records:
         nm = str(record["nm_per_px"])
         if record["mosaic_nm_per_px"] != record["nm_per_px"]:
@@ -122,9 +130,15 @@ def _table(records: Sequence[Record]) -> list[str]:
         rows.append(
             [
                 *(str(record[key]) for key in ("study", "outcome", "k", "pixels")),
-                _with_se(record["S_nm2"], record["S_nm2_se"], ",.0f"),
-                _with_se(record["share"], record["share_se"], ".2%"),
-                _with_se(record["ratio"], record["ratio_se"], ".3f"),
+                *(
+                    _with_se(record[name], record[f"{name}_se"], form)
+                    for extent in extents
+                    for name, form in (
+                        (extent.column, ",.0f"),
+                        (f"share{extent.suffix}", ".2%"),
+                        (f"ratio{extent.suffix}", ".3f"),
+                    )
+                ),
                 nm,
                 *(str(record[key]) for key in ("window_nm", "baseline", "steps")),
             ]

@@ -11,7 +11,6 @@ from jsonargparse import lazy_instance
 from torch import nn
 
 from data_modules.errors import UserError
-from data_modules.grid import Shape
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg import checkpoints
 from lightning_emseg.attribution.captum_methods.captum_method import Captum
@@ -30,10 +29,18 @@ from lightning_emseg.attribution.offline.sampling import (
     tiles_of,
 )
 from lightning_emseg.attribution.offline.study import CURVE, read_study, run
+from lightning_emseg.attribution.sides import (
+    checked,
+    grid_steps,
+    refuse_planes,
+    resized_sides,
+    strides_of,
+    window_sides,
+)
 from lightning_emseg.metrics.pixel import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
-from lightning_emseg.report.study_files import write_curve, write_panel, write_tables
+from lightning_emseg.report.study_files import CURVES, write_curves, write_panel, write_tables
 
 Sampling = Literal["stratified", "grid"]
 METHODS = (Captum, IntegratedGradients)
@@ -80,15 +87,17 @@ def attribute(
         sampling: stratified takes as many pixels of each outcome (TP, FP, FN, TN) at random places; grid every
             step-th pixel, as in the paper.
         points: Number of pixels over all windows; of a grid a random choice, null for all of it.
-        step: Of the grid, in px of the window after resizing; the paper has 10 on U-RISC and 8 on ISBI 2012.
+        step: Of the grid, in px of the window after resizing; the paper has 10 on U-RISC and 8 on ISBI 2012. Of volumes
+            along Y and X, and across as many sections as are nearest to that distance in nm.
         windows: Number of windows, taken at random from a grid over all mosaics; null for all. A pixel
             that shares its window costs less than one that does not.
-        window: Side of a window in px of the mosaic, or one value an axis.
+        window: Side of a window in px of the mosaic, in volumes no larger than the patch that the network is built for;
+            or one value an axis.
         overlap: Share of a window that its neighbour covers too; a pixel belongs to the one that shows most around it.
             With 0 fields near the border of a window are cut there, as in the paper; with 0.5 no pixel is nearer to it
             than a quarter of the window, unless the mosaic ends there.
-        resize: Side in px that windows are brought to, as the published code resizes them to 512; this changes the
-            effective nm/px, which is recorded.
+        resize: Side in px that windows, or the sections of volumes, are brought to, as the published code resizes to
+            512; or one value an axis. This changes the effective nm/px, which is recorded.
         check: Pixels whose exact fields are computed too: they show how far fields reach, and the error of the fast
             ones. With 0, and no --method.reach, all fields are exact.
         seed: Of windows, pixels and noise.
@@ -104,11 +113,15 @@ def attribute(
     if module.outputs.classes:
         raise UserError(f"the network tells {len(module.outputs.classes)} classes apart: fields are of one foreground")
     views = _views(store, split, label, samples)
-    size, resized = _sides("window", window, views), None if resize is None else _sides("resize", resize, views)
-    _check(module, resized, overlap, points, step, windows)
+    axes = len(views[0].shape)
+    refuse_planes(module.network_axes, axes)
+    strides = strides_of(module.network, module.stride, axes)
+    size = checked("window", window, window_sides(window, module.hparams, axes), axes)
+    resized = None if resize is None else checked("resize", resize, resized_sides(resize, size), axes, strides)
+    _check(module, overlap, points, step, windows)
     where = _device(device)
     network = detached_copy(module.network, float(module.grey_mean), float(module.grey_std)).to(where)
-    bound, level = method.bind(network, module.stride), level_of(float(module.threshold))
+    bound, level = method.bind(network, strides), level_of(float(module.threshold))
     setting = Setting(views, method.baseline, CURVE, seed, resized)
     settings = {
         **_provenance(checkpoint, module, views, where),
@@ -122,8 +135,9 @@ def attribute(
     if plan is not None and (out / REPORT).is_file() and not overwrite:
         return f"{(out / REPORT).read_text()}\nthe study in {out} was finished before: nothing was left to do"
     if plan is None or (out / REPORT).is_file():
-        tiles = some_of(tiles_of(views, size, overlap, module.stride, resized is not None), views, windows, seed)
-        strata = _STRATA[sampling](points, step, label is not None)
+        tiles = some_of(tiles_of(views, size, overlap, strides, resized is not None), views, windows, seed)
+        steps = grid_steps(step, views[0].pixel_size_nm, size, resized or size)
+        strata = _STRATA[sampling](points, steps, label is not None)
         chosen = choose_pixels(network, setting, tiles, level, strata, where)
         if not chosen:
             raise UserError(f"no pixel of {split} can be attributed: all of them are ignored, or --step is too large")
@@ -137,16 +151,15 @@ def attribute(
 
 
 def _publish(out: Path, plan: Plan, setting: Setting, network: nn.Module | None, device: torch.device) -> str:
-    """Write tables and, of 2D mosaics, pictures; a panel needs a network and a label."""
+    """Write tables and pictures; a panel needs a network and a label."""
     study = read_study(out)
     text = write_tables(out, study)
     files = [out / name for name in ("summary.csv", "points.csv", "summary.json", FIELDS)]
     first = plan.parts[0].chosen.place
-    if len(first.size) == 2:
-        files.append(write_curve(out, study))
-        if network is not None:
-            probability = foreground_probability(network, setting.read(first), device)
-            files.append(write_panel(out, study, setting.views[first.mosaic], probability))
+    files += write_curves(out, study)
+    if network is not None:
+        probability = foreground_probability(network, setting.read(first), device)
+        files.append(write_panel(out, study, setting.views[first.mosaic], probability))
     return "\n".join([text, ", ".join(map(str, files))])
 
 
@@ -165,28 +178,9 @@ def _views(store: str, split: str, label: str | None, samples: Sequence[str] | N
     return views
 
 
-def _sides(option: str, given: int | Sequence[int], views: Sequence[MosaicView]) -> Shape:
-    axes = len(views[0].shape)
-    sides = (given,) * axes if isinstance(given, int) else tuple(given)
-    if len(sides) != axes or min(sides) < 1:
-        raise UserError(f"--{option} {given} has to be one side or {axes} sides of at least 1 px")
-    return sides
-
-
-def _check(
-    module: SegmentationMixin,
-    resized: Shape | None,
-    overlap: float,
-    points: int | None,
-    step: int,
-    windows: int | None,
-) -> None:
+def _check(module: SegmentationMixin, overlap: float, points: int | None, step: int, windows: int | None) -> None:
     if module.in_channels != 1:
         raise UserError(f"the network takes {module.in_channels} channels, and mosaics have one: it cannot be studied")
-    uneven = [side for side in resized or () if side % module.stride]
-    if uneven:
-        nearest = max(1, round(uneven[0] / module.stride)) * module.stride
-        raise UserError(f"--resize {uneven[0]} is no multiple of the network's {module.stride} px: take {nearest}")
     if not 0 <= overlap < 1:
         raise UserError(f"--overlap {overlap} has to be at least 0 and below 1")
     for option, value in (("points", points), ("step", step), ("windows", windows)):
@@ -203,15 +197,15 @@ def _device(name: str) -> torch.device:
         raise UserError(f"--device {name} cannot be used here ({str(error).splitlines()[0]}): take cpu") from None
 
 
-def _stratified(points: int | None, step: int, labelled: bool) -> Strata:
+def _stratified(points: int | None, steps: Sequence[int], labelled: bool) -> Strata:
     if points is None:
         raise UserError("--sampling stratified needs a number of --points; for all pixels of a lattice take grid")
     return by_outcome(points) if labelled else anywhere(points)
 
 
-_STRATA: Mapping[Sampling, Callable[[int | None, int, bool], Strata]] = {
+_STRATA: Mapping[Sampling, Callable[[int | None, Sequence[int], bool], Strata]] = {
     "stratified": _stratified,
-    "grid": lambda points, step, labelled: on_grid(points, step),
+    "grid": lambda points, steps, labelled: on_grid(points, steps),
 }
 
 
@@ -247,7 +241,7 @@ def _clear(out: Path) -> None:
         raise UserError(f"{out} holds a {FIELDS} without a {FILE}, which is of no study: choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in (REPORT, FILE, "summary.json", "summary.csv", "points.csv", "curve.png", "panels.png"):
+        for name in (REPORT, FILE, "summary.json", "summary.csv", "points.csv", *CURVES, "panels.png"):
             (out / name).unlink(missing_ok=True)
         shutil.rmtree(out / FIELDS, ignore_errors=True)
     except OSError as error:

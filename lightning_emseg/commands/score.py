@@ -63,7 +63,7 @@ def score(
         threshold: A number above 0 and up to 1; sweep for the best mean F1 on these images; run:PATH for that of a run
             folder, score file or checkpoint. By default what the predictions record, else 0.5.
         panel: fast has pixel scores; full also judges cells and borders.
-        official: Add the scores of a competition: urisc or isbi2012.
+        official: Add the scores of a competition: urisc, isbi2012 or cremi.
         pixel_size_nm: Side of a pixel, where image files are scored in nm.
         json: Print JSON, and nothing else on standard output.
         out: Folder for scores.json and scores.csv, in full precision.

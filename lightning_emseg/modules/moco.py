@@ -35,8 +35,8 @@ class MoCo(pl.LightningModule):
     whole queue.
 
     Args:
-        encoder: Of timm; exports start a :class:`~lightning_emseg.modules.unet_transfer.UNetTransfer`, whose encoder is then named
-            alike for ResNets and ``tu-<name>`` for others.
+        encoder: Of timm; an export starts a :class:`~lightning_emseg.modules.unet_transfer.UNetTransfer` whose encoder
+            has the same name, with ``tu-`` before all but those of ResNets.
         dim: Length of an embedding.
         queue_size: Number of keys; the batch over all processes must divide it.
         momentum: Share that the average keeps at each step.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import t as student
 
+from lightning_emseg.attribution.extent import AREA, Extent
 from lightning_emseg.report.attribution_panel import OUTCOME_COLOURS
 from lightning_emseg.report.overlay import Picture
 
@@ -29,14 +30,14 @@ class AreaSeries:
 
     Attributes:
         name: For the legend: an outcome (``TP``, ``FP``, ``FN``, ``TN``), a data set, a network.
-        areas_nm2: S_k in nm², ``float (n, K)``: a row a pixel, a column a threshold.
-        window_nm2: Area of the window that was attributed, in nm².
-        nm_per_px: Effective size of the attributed pixels, in nm.
+        sizes: S_k in nm², of volumes in nm³, ``float (n, K)``: a row a pixel, a column a threshold.
+        window: Area or volume of the window that was attributed, likewise.
+        nm_per_px: Effective size of the attributed pixels along Y and X, in nm.
     """
 
     name: str
-    areas_nm2: Curve
-    window_nm2: float
+    sizes: Curve
+    window: float
     nm_per_px: float
 
 
@@ -58,8 +59,8 @@ def mean_and_band(values: Curve) -> tuple[Curve, Curve]:
     return mean, student.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count)
 
 
-def area_figure(thresholds: Sequence[float], series: Sequence[AreaSeries]) -> Figure:
-    """S_k against k: in nm² on a logarithmic axis, and beside it as a share of the window in %.
+def area_figure(thresholds: Sequence[float], series: Sequence[AreaSeries], extent: Extent = AREA) -> Figure:
+    """S_k against k: in nm² or nm³ on a logarithmic axis, and beside it as a share of the window in %.
 
     Lines are means over pixels, bands their 95 % confidence intervals, see :func:`mean_and_band`; a series of one
     pixel has no band. S_k is defined in the U-RISC preprint (2021), section on attribution.
@@ -67,6 +68,7 @@ def area_figure(thresholds: Sequence[float], series: Sequence[AreaSeries]) -> Fi
     Args:
         thresholds: The K values of k, at least two, rising, above 0.
         series: One line each.
+        extent: That all series are of.
 
     Raises:
         ValueError: if the thresholds are not as said, or the areas of a series are none or not at these thresholds.
@@ -75,20 +77,20 @@ def area_figure(thresholds: Sequence[float], series: Sequence[AreaSeries]) -> Fi
     if k.size < 2 or k[0] <= 0 or (np.diff(k) <= 0).any():
         raise ValueError(f"two thresholds or more are needed, above 0 and rising, got {list(thresholds)}")
     for one in series:
-        if one.areas_nm2.ndim != 2 or not len(one.areas_nm2) or one.areas_nm2.shape[1] != k.size:
-            raise ValueError(f"areas of {one.name!r} have shape {one.areas_nm2.shape}, not (pixels, {k.size})")
+        if one.sizes.ndim != 2 or not len(one.sizes) or one.sizes.shape[1] != k.size:
+            raise ValueError(f"areas of {one.name!r} have shape {one.sizes.shape}, not (pixels, {k.size})")
     figure = Figure(figsize=(9.5, 4.2), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
     others = itertools.cycle(_OTHERS)
     for one, style in zip(series, itertools.cycle(_STYLES)):
         colour = _hex(OUTCOME_COLOURS[one.name]) if one.name in OUTCOME_COLOURS else next(others)
-        label = f"{one.name} (n = {len(one.areas_nm2):,}, {one.nm_per_px:g} nm/px)"
-        _line(left, k, one.areas_nm2, colour, style, label)
-        _line(right, k, 100 * one.areas_nm2 / one.window_nm2, colour, style, label)
+        label = f"{one.name} (n = {len(one.sizes):,}, {one.nm_per_px:g} nm/px)"
+        _line(left, k, one.sizes, colour, style, label)
+        _line(right, k, 100 * one.sizes / one.window, colour, style, label)
     left.set_yscale("log", nonpositive="clip")
-    left.set_ylabel("S$_k$ (nm²)")
+    left.set_ylabel(f"{extent.label} ({extent.sign})")
     right.set_ylim(bottom=0)
-    right.set_ylabel("share of the window (%)")
+    right.set_ylabel(f"{extent.share.replace('of', 'of the')} (%)")
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_xlim(k[0], k[-1])

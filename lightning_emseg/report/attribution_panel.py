@@ -61,7 +61,7 @@ class PanelField:
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """Box of a window that a panel shows, in px of the window; ``scale`` is shown px for one of them."""
 
     top: int
@@ -123,19 +123,17 @@ def attribution_panel(
         ValueError: if shapes differ, an outcome is unknown, a pixel lies outside, or a field is not within −1…1.
     """
     _check(image, probability, truth, fields)
-    side = max(image.shape)
-    scale = float(-(-_SMALLEST // side)) if side <= _LARGEST else 1 / -(-side // _LARGEST)
-    whole = _View(0, 0, image.shape[0], image.shape[1], scale)
-    views = [_zoomed(whole, field.pixel, zoom_px) for field in fields]
-    font = font_of(max(13, round(side * scale / 26)))
+    whole = whole_view(image.shape)
+    views = [zoomed(whole, field.pixel, zoom_px) for field in fields]
+    font = font_of(max(13, round(max(image.shape) * whole.scale / 26)))
     marked = np.where(truth == IGNORE, 90, 255 * (truth == 1)).astype(np.uint8)
     cells = [
-        framed(_overview(grey, whole, fields, views, pixel_size_nm, font), [title], BLACK, 1, font)
+        framed(overview(grey, whole, fields, views, pixel_size_nm, font), [title], BLACK, 1, font)
         for title, grey in (("image", image), ("probability", probability), ("truth", marked))
     ]
-    cells.append(_key(cells[0].size, fields, font, zoomed=zoom_px is not None))
+    cells.append(colour_key(cells[0].size, fields, font, zoomed=zoom_px is not None))
     for number, (field, view) in enumerate(zip(fields, views, strict=True), 1):
-        picture = _field(field, view, pixel_size_nm, font)
+        picture = field_picture(field, view, pixel_size_nm, font)
         title = f"{number}  {field.outcome}  at y {field.pixel[0]}, x {field.pixel[1]}"
         lines = [title, *wrapped(field.caption, picture.width, font)]
         cells.append(framed(picture, lines, OUTCOME_COLOURS[field.outcome], max(3, round(font.size / 4)), font))
@@ -153,19 +151,32 @@ def _check(image: Picture, probability: Picture, truth: Picture, fields: Sequenc
             raise ValueError(f"pixel {field.pixel} lies outside a window of {image.shape} px")
 
 
-def _zoomed(whole: _View, pixel: tuple[int, int], zoom_px: int | None) -> _View:
+def whole_view(shape: Sequence[int]) -> View:
+    """All of a window of ``(Y, X)`` px, enlarged or reduced by a whole number."""
+    (height, width), side = shape, max(shape)
+    return View(0, 0, height, width, float(-(-_SMALLEST // side)) if side <= _LARGEST else 1 / -(-side // _LARGEST))
+
+
+def zoomed(whole: View, pixel: tuple[int, int], zoom_px: int | None) -> View:
+    """A box of ``zoom_px`` around a pixel, inside the window and shown as large as it; without it, the window."""
     if zoom_px is None:
         return whole
     height, width = min(zoom_px, whole.height), min(zoom_px, whole.width)
     top = min(max(pixel[0] - height // 2, 0), whole.height - height)
     left = min(max(pixel[1] - width // 2, 0), whole.width - width)
-    return _View(top, left, height, width, whole.scale * min(whole.height / height, whole.width / width))
+    return View(top, left, height, width, whole.scale * min(whole.height / height, whole.width / width))
 
 
-def _overview(
-    grey: Picture, whole: _View, fields: Sequence[PanelField], views: Sequence[_View], pixel_size_nm: float, font: Font
+def overview(
+    grey: Picture,
+    whole: View,
+    fields: Sequence[PanelField],
+    views: Sequence[View],
+    pixel_size_nm: float,
+    font: Font,
+    first: int = 1,
 ) -> Image.Image:
-    """The window with boxes, crosses and numbers, the crosses above all boxes."""
+    """The window with boxes, crosses and numbers from ``first`` on, the crosses above all boxes."""
     step = max(1, round(1 / whole.scale))
     picture = _enlarged(Image.fromarray(grey).reduce(step).convert("RGB"), whole)
     draw = ImageDraw.Draw(picture)
@@ -173,7 +184,7 @@ def _overview(
         if view != whole:
             corners = (*whole.at(view.top, view.left), *whole.at(view.top + view.height, view.left + view.width))
             box(draw, corners, OUTCOME_COLOURS[field.outcome], max(2, round(font.size / 8)))
-    for number, field in enumerate(fields, 1):
+    for number, field in enumerate(fields, first):
         x, y = whole.at(field.pixel[0] + 0.5, field.pixel[1] + 0.5)
         cross(draw, (x, y), OUTCOME_COLOURS[field.outcome], font.size / 5, font.size / 2)
         shift, anchor = (0.4, "ls") if x < picture.width - 2.5 * font.size else (-0.4, "rs")
@@ -183,10 +194,11 @@ def _overview(
     return picture
 
 
-def _field(field: PanelField, view: _View, pixel_size_nm: float, font: Font) -> Image.Image:
+def field_picture(field: PanelField, view: View, pixel_size_nm: float, font: Font) -> Image.Image:
+    """The part of a field that a view shows, with a cross around its pixel."""
     values = field.values[view.top : view.top + view.height, view.left : view.left + view.width]
-    step = max(1, math.ceil(1 / view.scale - 1e-9))
-    picture = _enlarged(Image.fromarray(field_colours(_strongest(values, step))), view)
+    values = _strongest(values, max(1, math.ceil(1 / view.scale - 1e-9)))
+    picture = _enlarged(Image.fromarray(field_colours(values)), view)
     draw = ImageDraw.Draw(picture)
     # The evidence at the pixel itself, often the strongest, has to stay visible between the arms.
     place, gap = view.at(field.pixel[0] + 0.5, field.pixel[1] + 0.5), max(font.size / 2, 2.5 * view.scale)
@@ -195,7 +207,7 @@ def _field(field: PanelField, view: _View, pixel_size_nm: float, font: Font) -> 
     return picture
 
 
-def _enlarged(picture: Image.Image, view: _View) -> Image.Image:
+def _enlarged(picture: Image.Image, view: View) -> Image.Image:
     size = (round(view.width * view.scale), round(view.height * view.scale))
     return picture.resize(size, Image.Resampling.NEAREST)
 
@@ -209,7 +221,7 @@ def _strongest(values: Values, step: int) -> Values:
     return np.take_along_axis(flat, np.abs(flat).argmax(axis=-1)[..., None], axis=-1)[..., 0]
 
 
-def _key(size: tuple[int, int], fields: Sequence[PanelField], font: Font, zoomed: bool) -> Image.Image:
+def colour_key(size: tuple[int, int], fields: Sequence[PanelField], font: Font, zoomed: bool) -> Image.Image:
     """Colour bar and meaning of the colours, as large as the panel beside it if its text has room there."""
     cell = Image.new("RGB", (max(size[0], round(18 * font.size)), max(size[1], round(15 * font.size))), WHITE)
     draw = ImageDraw.Draw(cell)

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.area import NORMALISATION, THRESHOLDS
+from lightning_emseg.attribution.extent import EXTENTS
 from lightning_emseg.attribution.offline.fields_store import FieldsStore
 from lightning_emseg.attribution.offline.plan import FIELDS
 from lightning_emseg.attribution.offline.study import Study
@@ -17,10 +18,12 @@ from lightning_emseg.attribution.points import OUTCOMES
 from lightning_emseg.attribution.table import EVERY, Row, summarise
 from lightning_emseg.attribution.windows import read_window
 from lightning_emseg.report.area_curve import AreaSeries, area_figure
-from lightning_emseg.report.area_table import point_records, summary_records, summary_text, write_records
+from lightning_emseg.report.area_table import json_records, point_records, summary_records, summary_text, write_records
 from lightning_emseg.report.overlay import Picture, save
 from lightning_emseg.report.window_panel import window_panel
 
+CURVES = tuple(dict.fromkeys(f"curve{extent.suffix}.png" for some in EXTENTS.values() for extent in some))
+"""Files that `write_curves` may write."""
 _SHOWN_EACH = 2
 """Pixels of each outcome in the panel: two full rows of four."""
 
@@ -33,8 +36,8 @@ def write_tables(folder: Path, study: Study) -> str:
     write_records(folder / "summary.csv", summary_records(summaries))
     accuracy = study.accuracy(k)
     record = {
-        "summary": [asdict(each) for each in summaries],
-        "curve": [asdict(each) for each in summarise(study.rows, k, k)],
+        "summary": json_records(summaries),
+        "curve": json_records(summarise(study.rows, k, k)),
         "fast_against_exact": accuracy and asdict(accuracy),
         "exact_completeness_error": study.exact_completeness,
         "seconds_per_pixel": _seconds(study),
@@ -47,20 +50,32 @@ def write_tables(folder: Path, study: Study) -> str:
     return "\n".join([_headline(study), table, _speed(study)])
 
 
-def write_curve(folder: Path, study: Study) -> Path:
-    """Write ``curve.png``: S_k against k, a line an outcome."""
+def write_curves(folder: Path, study: Study) -> list[Path]:
+    """Write ``curve.png``: S_k against k, a line an outcome; of volumes ``curve_xy.png`` too, of what it covers."""
     by_outcome = [(name, [row for row in study.rows if row.outcome == name]) for name in OUTCOMES]
     named = [(name, rows) for name, rows in by_outcome if rows] or [(EVERY, list(study.rows))]
-    figure = area_figure(study.thresholds, [series(name, rows) for name, rows in named])
-    figure.savefig(folder / "curve.png")
-    return folder / "curve.png"
+    return write_figures(folder, "curve", study.thresholds, named)
 
 
-def series(name: str, rows: Sequence[Row]) -> AreaSeries:
-    """The areas of some pixels; window and pixel size are means where they differ."""
-    areas = np.array([row.areas_px for row in rows], np.float64) * np.array([[row.pixel_nm2] for row in rows])
-    window = float(np.mean([row.window_px * row.pixel_nm2 for row in rows]))
-    return AreaSeries(name, areas, window, round(float(np.mean([math.sqrt(row.pixel_nm2) for row in rows])), 3))
+def write_figures(
+    folder: Path, name: str, thresholds: Sequence[float], named: Sequence[tuple[str, Sequence[Row]]]
+) -> list[Path]:
+    """Write S_k against k, a line for each named series of pixels, one file for each of their extents."""
+    paths = []
+    for number, size in enumerate(named[0][1][0].sizes):
+        path = folder / f"{name}{size.extent.suffix}.png"
+        area_figure(thresholds, [_series(line, rows, number) for line, rows in named], size.extent).savefig(path)
+        paths.append(path)
+    return paths
+
+
+def _series(name: str, rows: Sequence[Row], number: int) -> AreaSeries:
+    """One extent of some pixels' fields; window and pixel size are means where they differ."""
+    sizes = [row.sizes[number] for row in rows]
+    areas = np.array([size.counts for size in sizes], np.float64) * np.array([[size.place_nm] for size in sizes])
+    window = float(np.mean([size.window * size.place_nm for size in sizes]))
+    in_plane = [math.sqrt(row.sizes[-1].place_nm) for row in rows]
+    return AreaSeries(name, areas, window, round(float(np.mean(in_plane)), 3))
 
 
 def write_panel(folder: Path, study: Study, view: MosaicView, probability: Picture) -> Path:
@@ -68,9 +83,9 @@ def write_panel(folder: Path, study: Study, view: MosaicView, probability: Pictu
 
     Args:
         folder: Of the study.
-        study: On 2D mosaics with a label.
+        study: With a label.
         view: Mosaic of the first window.
-        probability: Of the first window, ``uint8 (Y, X)``, 255 for certain foreground.
+        probability: Of the first window, ``uint8 (*S)``, 255 for certain foreground.
     """
     plan, store = study.plan, FieldsStore(folder / FIELDS)
     chosen, rows = plan.parts[0].chosen, store.read(plan.name(0)).rows
@@ -79,7 +94,7 @@ def write_panel(folder: Path, study: Study, view: MosaicView, probability: Pictu
     places = sorted((at for at, rank in enumerate(ranks) if rank < _SHOWN_EACH), key=lambda at: (ranks[at], at))
     shown = [(rows[at], store.read_field(plan.name(0), at)) for at in places]
     reach = study.windows[0]["reach_px"]
-    picture = window_panel(window, probability, shown, study.thresholds, reach and max(reach))
+    picture = window_panel(window, probability, shown, study.thresholds, reach)
     save(picture, folder / "panels.png")
     return folder / "panels.png"
 

@@ -13,7 +13,7 @@ from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.table import SCORES, Row, ScoreTable, mean_curves, score_rows
 from lightning_emseg.scoring.loading import PairReader
-from lightning_emseg.scoring.official import OFFICIALS, OfficialName, OfficialScores
+from lightning_emseg.scoring.official import IN_NM, OFFICIALS, OfficialName, OfficialScores
 from lightning_emseg.scoring.pairs import Pair, Pairing
 from lightning_emseg.scoring.panel import PANELS, PanelName, panel_row
 from lightning_emseg.scoring.polarity import GivenPolarity, SidePolarity
@@ -96,18 +96,23 @@ def compare(pairing: Pairing, options: Options) -> Scores:
 
 
 def known_pixel_size_nm(pair: Pair, options: Options) -> tuple[float, ...] | None:
-    """Size of a pixel, one value an axis; ``None`` where nobody knows and the panel needs none.
+    """Size of a pixel, one value an axis; ``None`` where nobody knows and no score needs it.
 
     Raises:
-        UserError: if the panel needs it, or the two sides differ.
+        UserError: if one needs it, or the two sides differ.
     """
     known = [size for size in (pair.truth.pixel_size_nm, pair.prediction.pixel_size_nm) if size is not None]
     if options.pixel_size_nm is not None:
         known.append((options.pixel_size_nm,) * len(pair.truth.shape))
-    if not known and PANELS[options.panel]():
+    in_nm = {
+        f"--panel {options.panel}": bool(PANELS[options.panel]()),
+        f"--official {options.official}": options.official in IN_NM,
+    }
+    if not known and any(in_nm.values()):
+        which = next(option for option, needed in in_nm.items() if needed)
         raise UserError(
-            f"{pair.truth.what} does not say how large its pixels are, and --panel {options.panel} has scores in nm: "
-            "pass --pixel-size-nm"
+            f"{pair.truth.what} does not say how large its pixels are, and {which} has scores in nm: pass "
+            "--pixel-size-nm"
         )
     for other in known[1:]:
         if not np.allclose(known[0], other, rtol=1e-3):
@@ -147,7 +152,7 @@ def _measure(
         return OfficialScores({}), {}
     for pair, size in zip(tqdm(pairs, desc="measure", unit="image", disable=None), sizes, strict=True):
         loaded = reader.read(pair)
-        # Without a panel nothing is measured in nm.
+        # Nothing is measured in nm where nobody knows it.
         nm = size or (1.0,) * loaded.truth.ndim
         compared = partial(Comparison, loaded.truth, loaded.probability, level, nm)
         rows[pair.key].update(panel_row(panel, compared))

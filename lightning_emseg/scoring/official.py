@@ -1,4 +1,4 @@
-"""Scores as two competitions computed them, over all images of a comparison."""
+"""Scores as three competitions computed them, over all images of a comparison."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from data_modules.errors import UserError
+from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
 from lightning_emseg.metrics.boundary.urisc_score import urisc_binary_score, urisc_score
 from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.segmentation.contingency import Contingency
@@ -17,7 +18,9 @@ from lightning_emseg.metrics.segmentation.tables import sweep_of
 from lightning_emseg.metrics.table import Row
 from lightning_emseg.scoring.loading import Loaded
 
-OfficialName = Literal["urisc", "isbi2012"]
+OfficialName = Literal["urisc", "isbi2012", "cremi"]
+IN_NM: frozenset[OfficialName] = frozenset({"cremi"})
+"""Those whose scores need the size of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,27 @@ class Isbi2012Official:
         return OfficialScores(rows, lines, record)
 
 
-OFFICIALS: Mapping[OfficialName, Callable[[], Official]] = {"urisc": UriscOfficial, "isbi2012": Isbi2012Official}
+class CremiOfficial:
+    """Distances of the CREMI challenge's clefts, see :class:`CleftDistances`."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+
+    def add(self, key: str, loaded: Loaded, comparison: Comparison) -> None:
+        """Measure one."""
+        found = CleftDistances().named(comparison)
+        self._rows[key] = {f"cremi_{name.removeprefix('cremi_')}": value for name, value in found.items()}
+
+    def scores(self) -> OfficialScores:
+        """A row a volume; the challenge's score is their mean."""
+        return OfficialScores(self._rows)
+
+
+OFFICIALS: Mapping[OfficialName, Callable[[], Official]] = {
+    "urisc": UriscOfficial,
+    "isbi2012": Isbi2012Official,
+    "cremi": CremiOfficial,
+}
 
 
 def _or_none(value: float) -> float | None:

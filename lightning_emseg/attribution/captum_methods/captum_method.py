@@ -45,7 +45,7 @@ class Captum(AttributionMethod):
         self.captum = CaptumMethod(method, method_args, attribute_args)
         self.output, self.baseline = output, baseline
 
-    def bind(self, network: nn.Module, stride: int) -> "BoundCaptum":
+    def bind(self, network: nn.Module, stride: int | Sequence[int]) -> "BoundCaptum":
         """Prepare for one network; see :meth:`AttributionMethod.bind`."""
         return BoundCaptum(self, network)
 

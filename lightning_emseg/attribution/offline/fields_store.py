@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from data_modules.errors import UserError
 from data_modules.grid import Shape
 from lightning_emseg.attribution.accuracy import Difference
+from lightning_emseg.attribution.extent import EXTENTS, Extent, Size
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.points import OUTCOMES
 from lightning_emseg.attribution.table import Row
@@ -43,8 +44,9 @@ class FieldsStore:
     a field is zero or taken for it; ``origin`` of that box and ``pixel`` in px of the window ``(n, D)``; ``position``
     of the pixel in its mosaic ``(n, D)``; ``outcome`` uint8, a position in the attribute ``outcomes`` or 255;
     ``output``, ``baseline_output`` and ``completeness_error`` float64; ``areas_px`` int64 ``(n, K)``, pixels of the
-    mosaic above each of ``thresholds``. Where m pixels were checked: ``checked`` (positions), ``exact_areas_px`` and
-    ``correlation`` with the exact field.
+    mosaic above each of ``thresholds``, of volumes ``volumes_px``, voxels, and ``areas_xy_px``, columns. Where m pixels
+    were checked: ``checked`` (positions), ``exact_areas_px`` (of volumes ``exact_volumes_px``) and ``correlation`` with
+    the exact field.
 
     Args:
         path: Of the store.
@@ -87,22 +89,25 @@ class FieldsStore:
             "output": np.array([row.output for row in rows]),
             "baseline_output": np.array([row.baseline_output for row in rows]),
             "completeness_error": np.array([row.completeness_error for row in rows]),
-            "areas_px": np.array([row.areas_px for row in rows], np.int64),
         }
+        first = rows[0]
+        for at, size in enumerate(first.sizes):
+            arrays[_counts(size.extent)] = np.array([row.sizes[at].counts for row in rows], np.int64)
         if result.checks:
             arrays["checked"] = np.array(list(result.checks), np.int64)
-            arrays["exact_areas_px"] = np.array([each.exact_areas for each in result.checks.values()], np.int64)
+            arrays[f"exact_{_counts(first.sizes[0].extent)}"] = np.array(
+                [each.exact_areas for each in result.checks.values()], np.int64
+            )
             arrays["correlation"] = np.array([each.correlation for each in result.checks.values()])
         for key, array in arrays.items():
             group.create_array(key, data=array)
-        first = rows[0]
         group.attrs.update(
             {
                 **result.attributes,
                 "mosaic": first.mosaic,
                 "window_origin_px": list(first.window),
-                "pixel_nm2": first.pixel_nm2,
-                "pixels_inside": first.window_px,
+                **{size.extent.place_column: size.place_nm for size in first.sizes},
+                **{_inside(size.extent): size.window for size in first.sizes},
                 "outcomes": list(OUTCOMES),
             }
         )
@@ -112,11 +117,15 @@ class FieldsStore:
         """Read all of a window but its fields.
 
         Raises:
-            UserError: if it is not there or damaged.
+            UserError: if it is not there or damaged, or of a version that counted something else.
         """
         group = self._group(name)
         attributes: dict[str, Any] = dict(group.attrs)
-        columns = {key: _values(group, key) for key in ("position", "output", "baseline_output", "areas_px")}
+        columns = {key: _values(group, key) for key in ("position", "output", "baseline_output")}
+        extents = EXTENTS[columns["position"].shape[1]]
+        if missing := [_counts(extent) for extent in extents if _counts(extent) not in group]:
+            raise UserError(f"{self.path / name} has no {missing[0]}: an earlier version made it; repeat the study")
+        counts = [_values(group, _counts(extent)).tolist() for extent in extents]
         rows = tuple(
             Row(
                 attributes["mosaic"],
@@ -126,25 +135,28 @@ class FieldsStore:
                 output,
                 before,
                 error,
-                tuple(areas),
-                attributes["pixel_nm2"],
-                attributes["pixels_inside"],
+                tuple(
+                    Size(extent, tuple(some), attributes[extent.place_column], attributes[_inside(extent)])
+                    for extent, some in zip(extents, found, strict=True)
+                ),
             )
-            for position, code, output, before, error, areas in zip(
+            for position, code, output, before, error, found in zip(
                 columns["position"].tolist(),
                 _values(group, "outcome").tolist(),
                 columns["output"].tolist(),
                 columns["baseline_output"].tolist(),
                 _values(group, "completeness_error").tolist(),
-                columns["areas_px"].tolist(),
+                zip(*counts, strict=True),
                 strict=True,
             )
         )
         checks = {}
         if "checked" in group:
-            exact, correlation = _values(group, "exact_areas_px").tolist(), _values(group, "correlation").tolist()
+            exact, correlation = (
+                _values(group, key).tolist() for key in (f"exact_{_counts(extents[0])}", "correlation")
+            )
             for at, areas, r in zip(_values(group, "checked").tolist(), exact, correlation, strict=True):
-                checks[at] = Difference(rows[at].areas_px, tuple(areas), r)
+                checks[at] = Difference(rows[at].sizes[0].counts, tuple(areas), r)
         return WindowResult(rows, checks, attributes)
 
     def read_field(self, name: str, number: int) -> Field:
@@ -170,6 +182,14 @@ def _values(group: zarr.Group, key: str) -> NDArray[Any]:
     array = group[key]
     assert isinstance(array, zarr.Array)
     return np.asarray(array[:])
+
+
+def _counts(extent: Extent) -> str:
+    return f"{extent.quantity}s{extent.suffix}_px"
+
+
+def _inside(extent: Extent) -> str:
+    return f"pixels{extent.suffix}_inside"
 
 
 def _code(outcome: str) -> int:

@@ -19,6 +19,7 @@ from lightning_emseg.attribution.chosen import Chosen
 from lightning_emseg.attribution.location_hash import Hashes, number_of
 from lightning_emseg.attribution.measurement import Setting, foreground_probability
 from lightning_emseg.attribution.points import OUTCOMES, outcomes, priorities
+from lightning_emseg.attribution.sides import per_axis
 from lightning_emseg.attribution.windows import Place, Window, window_shape
 
 Mask = NDArray[np.bool_]
@@ -69,24 +70,24 @@ def anywhere(points: int) -> Strata:
     return Strata(lambda codes, free: [free], (points,))
 
 
-def on_grid(points: int | None, step: int) -> Strata:
+def on_grid(points: int | None, step: int | Sequence[int]) -> Strata:
     """Every ``step``-th pixel of a window along each axis (Shi et al. 2021: 10 on U-RISC, 8 on ISBI 2012).
 
     Args:
         points: A random choice of so many of these, or ``None`` for all.
-        step: In px of the window, after any resize.
+        step: In px of the window, after any resize, one for all axes or one an axis.
     """
 
     def masks(codes: Codes, free: Mask) -> list[Mask]:
         lattice = np.zeros(free.shape, np.bool_)
-        lattice[(slice(step // 2, None, step),) * free.ndim] = True
+        lattice[tuple(slice(each // 2, None, each) for each in per_axis(step, free.ndim))] = True
         return [lattice & free]
 
     return Strata(masks, (EVERYTHING if points is None else points,))
 
 
 def tiles_of(
-    views: Sequence[MosaicView], size: Sequence[int], overlap: float, stride: int, resized: bool
+    views: Sequence[MosaicView], size: Sequence[int], overlap: float, stride: int | Sequence[int], resized: bool
 ) -> list[Tile]:
     """Windows over whole mosaics, the last ones snapped to the border.
 
@@ -94,7 +95,7 @@ def tiles_of(
         views: The mosaics.
         size: Of a window, in px of the mosaic.
         overlap: Share of a window that its neighbour covers too, 0 ≤ overlap < 1.
-        stride: Multiple that the network wants.
+        stride: Multiple that the network wants, one for all axes or one an axis.
         resized: Whether windows are resized afterwards: all then keep the wanted size, even past the end of a smaller
             mosaic, so that all are resized by the same factor.
     """

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightning_emseg.attribution.extent import AREA, VOLUME, Extent
 from lightning_emseg.report.page.reading import attempt, json_object, number, records
 
 SUMMARY = "summary.json"
@@ -12,14 +13,15 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Area:
-    """Mean area S_k of the fields of one kind of pixels.
+    """Mean area, in volumes mean volume, S_k of the fields of one kind of pixels.
 
     Attributes:
         outcome: ``TP``, ``FP``, ``FN``, ``TN`` or ``all``.
         threshold: k.
         pixels: Number of pixels.
-        area_nm2: Mean S_k in nm².
-        area_se: Its standard error, NaN where it has none.
+        extent: What S_k is.
+        size: Mean S_k in nm², in volumes nm³.
+        se: Its standard error, NaN where it has none.
         share: Mean share of the window.
         completeness: Mean error of completeness, relative to F(x) − F(x').
         epoch: During a fit; NaN in a study.
@@ -28,8 +30,9 @@ class Area:
     outcome: str
     threshold: float
     pixels: int
-    area_nm2: float
-    area_se: float
+    extent: Extent
+    size: float
+    se: float
     share: float
     completeness: float
     epoch: float = float("nan")
@@ -52,6 +55,11 @@ class AreaStudy:
     curve: tuple[Area, ...]
     method: Mapping[str, Any]
     panels: tuple[Path, ...]
+
+    @property
+    def extent(self) -> Extent:
+        """What S_k is of all of its fields."""
+        return next((area.extent for area in (*self.areas, *self.curve)), AREA)
 
     @property
     def latest(self) -> tuple[Area, ...]:
@@ -99,24 +107,28 @@ def read_run_attribution(folder: Path, notes: list[str]) -> tuple[AreaStudy, ...
 
 
 def _area_of_study(record: Mapping[str, Any]) -> Area:
+    extent = VOLUME if f"{VOLUME.quantity}_{VOLUME.unit}" in record else AREA
     return Area(
         str(record["outcome"]),
         number(record["threshold"]),
         int(record["pixels"]),
-        number(record["area_nm2"]),
-        number(record.get("area_se")),
+        extent,
+        number(record[f"{extent.quantity}_{extent.unit}"]),
+        number(record.get(f"{extent.quantity}_se")),
         number(record["share"]),
         number(record["completeness"]),
     )
 
 
 def _area_of_callback(record: Mapping[str, str]) -> Area:
+    extent = VOLUME if VOLUME.column in record else AREA
     return Area(
         record["outcome"],
         number(record["k"]),
         int(record["pixels"]),
-        number(record["S_nm2"]),
-        number(record.get("S_nm2_se")),
+        extent,
+        number(record[extent.column]),
+        number(record.get(f"{extent.column}_se")),
         number(record["share"]),
         number(record.get("relative_completeness_error")),
         number(record.get("epoch")),

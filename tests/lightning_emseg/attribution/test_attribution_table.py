@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import sem
 
+from lightning_emseg.attribution.extent import AREA, Size
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.points import OUTCOMES
-from lightning_emseg.attribution.table import EVERY, Row, areas_of, field_inside, relative_error, summarise
+from lightning_emseg.attribution.table import EVERY, Row, field_inside, relative_error, summarise
 
 THRESHOLDS = (0.01, 0.05, 0.1)
-ROW = Row("val/a", (3, 4), (0, 0), "TP", 2.0, -1.0, 0.3, (100, 40, 10), 16.0, 4096)
+ROW = Row("val/a", (3, 4), (0, 0), "TP", 2.0, -1.0, 0.3, (Size(AREA, (100, 40, 10), 16.0, 4096),))
 
 
 @st.composite
@@ -28,10 +29,8 @@ def rows(draw: st.DrawFn) -> Row:
         draw(real),
         draw(real),
         draw(st.floats(0, 2)),
-        areas,
         # Mosaics of one study may differ in pixel size and size.
-        draw(st.sampled_from([16.0, 8.72, 4.0])),
-        draw(st.sampled_from([4096, 5000])),
+        (Size(AREA, areas, draw(st.sampled_from([16.0, 8.72, 4.0])), draw(st.sampled_from([4096, 5000]))),),
     )
 
 
@@ -43,27 +42,30 @@ def test_means_and_standard_errors_are_those_of_scipy(made: list[Row]) -> None:
     assert list(found) == [(name, k) for name in names for k in wanted]
     for (name, k), summary in found.items():
         chosen = [row for row in made if name in (row.outcome, EVERY)]
-        counts = np.array([row.areas_px[THRESHOLDS.index(k)] for row in chosen], np.float64)
-        areas = counts * [row.pixel_nm2 for row in chosen]
-        shares = counts / [row.window_px for row in chosen]
+        sizes = [row.sizes[0] for row in chosen]
+        counts = np.array([size.counts[THRESHOLDS.index(k)] for size in sizes], np.float64)
+        areas = counts * [size.place_nm for size in sizes]
+        shares = counts / [size.window for size in sizes]
+        (mean,) = summary.sizes
         assert summary.pixels == len(chosen)
-        np.testing.assert_allclose([summary.area_nm2, summary.share], [areas.mean(), shares.mean()])
+        np.testing.assert_allclose([mean.nm, mean.share], [areas.mean(), shares.mean()])
         if len(chosen) > 1:
-            assert summary.area_se == pytest.approx(sem(areas))
-            assert summary.share_se == pytest.approx(sem(shares))
+            assert mean.nm_se == pytest.approx(sem(areas))
+            assert mean.share_se == pytest.approx(sem(shares))
         else:
-            assert summary.area_se is summary.share_se is None
+            assert mean.nm_se is mean.share_se is None
         errors = [row.completeness_error / max(abs(row.output - row.baseline_output), 1) for row in chosen]
         assert summary.completeness == pytest.approx(np.mean(errors))
 
 
 def test_two_pixels_by_hand() -> None:
-    found = summarise([ROW, replace(ROW, areas_px=(200, 0, 0), completeness_error=0.0)], THRESHOLDS, [0.01])
+    larger = (Size(AREA, (200, 0, 0), 16.0, 4096),)
+    found = summarise([ROW, replace(ROW, sizes=larger, completeness_error=0.0)], THRESHOLDS, [0.01])
     assert [each.outcome for each in found] == ["TP", "all"]
     # Standard deviation of 1600 and 3200 over the root of 2.
-    assert found[0].area_nm2 == 2400
-    assert found[0].area_se == pytest.approx(800)
-    assert found[0].share == pytest.approx(150 / 4096)
+    assert found[0].sizes[0].nm == 2400
+    assert found[0].sizes[0].nm_se == pytest.approx(800)
+    assert found[0].sizes[0].share == pytest.approx(150 / 4096)
     assert found[0].completeness == pytest.approx(0.05)
 
 
@@ -80,14 +82,14 @@ def test_only_what_belongs_to_the_mosaic_counts_and_its_largest_is_one() -> None
     inside = (slice(0, 12), slice(0, 22))
     expected = np.array([[0.025, 0.5], [1.0, -0.25]], np.float32)
     np.testing.assert_allclose(field_inside(field, inside), expected)
-    assert areas_of(field, inside, THRESHOLDS) == (3, 2, 2)
+    assert AREA.counts(field_inside(field, inside), THRESHOLDS).tolist() == [3, 2, 2]
     whole = (slice(0, 64), slice(0, 64))
-    assert areas_of(field, whole, THRESHOLDS) == (8, 7, 7)
+    assert AREA.counts(field_inside(field, whole), THRESHOLDS).tolist() == [8, 7, 7]
 
 
 def test_a_field_of_zeros_has_no_area() -> None:
     field = Field((0, 0), (0, 0), np.zeros((4, 4), np.float32), 0.0, 0.0)
-    assert areas_of(field, (slice(0, 4), slice(0, 4)), THRESHOLDS) == (0, 0, 0)
+    assert AREA.counts(field_inside(field, (slice(0, 4), slice(0, 4))), THRESHOLDS).tolist() == [0, 0, 0]
 
 
 def test_a_threshold_that_was_not_counted_is_an_error() -> None:

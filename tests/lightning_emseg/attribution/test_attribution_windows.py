@@ -1,5 +1,6 @@
 """Windows of mosaics against the arrays that were written."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_a_window_inside_is_the_array(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.truth, mask[10:42, 20:68])
     assert found.image.dtype == np.float32
     assert found.truth.dtype == np.uint8
-    assert (found.inside, found.pixels_inside) == ((slice(0, 32), slice(0, 48)), 32 * 48)
+    assert (found.inside, found.shape_inside) == ((slice(0, 32), slice(0, 48)), (32, 48))
     assert (found.pixel_size_nm, found.scale) == ((4.0, 4.0), (1.0, 1.0))
 
 
@@ -53,7 +54,7 @@ def test_a_mosaic_smaller_than_the_window_is_mirrored_and_ignored_outside(
     )
     np.testing.assert_array_equal(found.image[0], image[rows][:, columns])
     assert found.inside == tuple(slice(0, side) for side in shape)
-    assert found.pixels_inside == shape[0] * shape[1]
+    assert math.prod(found.shape_inside) == shape[0] * shape[1]
     np.testing.assert_array_equal(found.truth[found.inside], mask)
     outside = np.ones(size, np.bool_)
     outside[found.inside] = False
@@ -64,7 +65,7 @@ def test_a_window_that_ends_at_the_border_lies_inside(tmp_path: Path) -> None:
     image, mask = tiny.content((101, 64), 2)
     found = read_window(view(tmp_path, image, mask), Place(0, (101 - 64, 0), (64, 64)))
     np.testing.assert_array_equal(found.image[0], image[37:])
-    assert found.pixels_inside == 64 * 64
+    assert math.prod(found.shape_inside) == 64 * 64
 
 
 def test_without_labels_all_truth_is_ignored(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_what_is_inside_never_leaves_the_window_and_covers_the_mosaic(small: Mos
     real = min(61, size)
     assert (inside - 1) * size < real * side
     assert inside * size >= real * side
-    assert found.pixels_inside == inside * 64
+    assert math.prod(found.shape_inside) == inside * 64
     assert (found.truth[inside:] == 255).all()
 
 

@@ -185,7 +185,8 @@ def test_fast_fields_are_the_gradient_of_their_group_cut_at_the_reach() -> None:
     assert [field.pixel for field in found] == pixels
     for group, total in zip(together, sums, strict=True):
         for y, x in itertools.product(range(48), range(48)):
-            distances = [max(abs(y - pixels[index][0]), abs(x - pixels[index][1])) for index in group]
+            # In units of the reach, of which half a pixel is a part.
+            distances = [max(abs(y - pixels[index][0]) / 9.5, abs(x - pixels[index][1]) / 13.5) for index in group]
             owner = group[int(np.argmin(distances))]
             kept = abs(y - pixels[owner][0]) <= reach[0] and abs(x - pixels[owner][1]) <= reach[1]
             for index in group:
@@ -234,10 +235,10 @@ def test_every_place_belongs_to_the_first_of_the_nearest_pixels(data: st.DataObj
     owned = np.zeros(shape, np.int64)
     for index, own in enumerate(pixels):
         box = box_around(own, reach, shape)
-        mine = nearest(own, positions, box)
+        mine = nearest(own, positions, box, reach)
         owned[box] += mine
         for place in itertools.product(*(range(part.start, part.stop) for part in box)):
-            distances = np.abs(positions - np.array(place)).max(axis=1)
+            distances = (np.abs(positions - np.array(place)) / (np.array(reach) + 0.5)).max(axis=1)
             inner = tuple(at - part.start for at, part in zip(place, box, strict=True))
             assert mine[inner] == (distances.argmin() == index)
     assert owned.max() <= 1

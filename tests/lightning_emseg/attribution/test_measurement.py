@@ -148,7 +148,7 @@ def test_rows_of_a_linear_network_by_hand(views: list[MosaicView], output: Outpu
     for pixel, found in zip(pixels, measure(method, setting_of(views), units, CPU), strict=True):
         row = found.row
         assert (row.mosaic, row.position, row.window) == ("val/m1", pixel, (0, 0))
-        assert (row.pixel_nm2, row.window_px) == (25.0, 40 * 37)
+        assert (row.sizes[0].place_nm, row.sizes[0].window) == (25.0, 40 * 37)
         # Mirrored past the end, at 40 × 37 px.
         image = np.pad(views[1].read_image((0, 0), (40, 37)), ((0, 8), (0, 11)), mode="symmetric").astype(np.float64)
         noise = location_noise((3, number_of("val/m1"), 0), (0, 0), (SIDE, SIDE)).astype(np.float64)
@@ -165,7 +165,7 @@ def test_rows_of_a_linear_network_by_hand(views: list[MosaicView], output: Outpu
         np.testing.assert_allclose([row.output, row.baseline_output], [end, start], rtol=1e-4, atol=1e-6)
         assert row.completeness_error < 1e-4
         inside = pull[:40, :37] / np.abs(pull[:40, :37]).max()
-        assert row.areas_px == tuple(int((inside > k).sum()) for k in THRESHOLDS)
+        assert row.sizes[0].counts == tuple(int((inside > k).sum()) for k in THRESHOLDS)
 
 
 def test_positions_are_those_of_the_mosaic_whatever_the_size(views: list[MosaicView]) -> None:
@@ -181,7 +181,7 @@ def test_positions_are_those_of_the_mosaic_whatever_the_size(views: list[MosaicV
         setting = replace(setting_of(views), resize=resize)
         units = shared_units(method, Chosen(place, (pixel,), ("TP",)), ())
         (found,) = measure(method, setting, units, CPU)
-        assert (found.row.position, found.row.pixel_nm2) == (position, pixel_nm2)
+        assert (found.row.position, found.row.sizes[0].place_nm) == (position, pixel_nm2)
         assert found.shape == (resize or (SIDE, SIDE))
 
 
@@ -238,7 +238,7 @@ def test_a_method_without_exact_fields_yields_none_of_them(views: list[MosaicVie
     assert len(found) == 3 * len(PIXELS)
     assert not any(each.exact for each in found)
     # The third window is larger than its mosaic.
-    assert [each.row.areas_px[0] for each in found[-2:]] == [40 * 37] * 2
+    assert [each.row.sizes[0].counts[0] for each in found[-2:]] == [40 * 37] * 2
 
 
 def test_probabilities_are_quantised(views: list[MosaicView], tmp_path: FilePath) -> None:

@@ -6,11 +6,8 @@ from pathlib import Path
 import linear_network
 import numpy as np
 import pytest
-import tiny
 import zarr
 from linear_network import Files, groups, table, values
-
-from data_modules.store import LabelInfo, SampleWriter
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +63,3 @@ def test_a_method_of_captum_goes_the_same_way(files: Files, tmp_path: Path) -> N
             np.testing.assert_allclose(field, expected, atol=1e-5)
         assert "checked" not in group
     assert json.loads((tmp_path / "c" / "summary.json").read_text())["method"]["method"] == "captum.attr.InputXGradient"
-
-
-def test_volumes_have_tables_and_no_pictures(files: Files, tmp_path: Path) -> None:
-    random = np.random.default_rng(3)
-    store, shape = tmp_path / "v.zarr", (4, 20, 20)
-    with SampleWriter(store, "test", "v", shape, (40.0, 4.0, 4.0)) as sample:
-        label = sample.add_label("membrane", LabelInfo("binary"))
-        sample.image.write(random.integers(0, 256, shape, dtype=np.uint8))
-        label.write(random.integers(0, 2, shape, dtype=np.uint8))
-    checkpoint = linear_network.save(tiny.GreyModule(), tmp_path / "g.ckpt")
-    more = ["--checkpoint", str(checkpoint), "--store", str(store), "--points", "8", "--method.steps", "2"]
-    assert "one side or 3 sides" in files.refused(tmp_path / "o", *[*more, "--window", "[16,16]"])
-    files.attribute(tmp_path / "o", *more, "--window", "[4,16,16]")
-    rows = table(tmp_path / "o" / "points.csv")
-    assert len(rows) == 8
-    for row in rows:
-        # A field of one voxel: its volume where it speaks for the foreground, else nothing.
-        difference = float(row["output"]) - float(row["baseline_output"])
-        assert float(row["S_0.01_nm2"]) == (640.0 if difference > 0 else 0.0)
-    assert not list((tmp_path / "o").glob("*.png"))

@@ -131,7 +131,7 @@ def test_a_run_of_no_row_is_refused(rows: Path, tmp_path: Path) -> None:
         leaderboard(rows, collect={"c.yaml": run_of(tmp_path / "run", 0.5)})
 
 
-TABLES = {"membranes": "README.md"}
+TABLES = {"membranes": "README.md", "clefts": "docs/clefts.md"}
 
 
 @pytest.mark.parametrize("name", TABLES)

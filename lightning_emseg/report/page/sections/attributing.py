@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning_emseg.attribution.extent import AREA, VOLUME
 from lightning_emseg.report.page.attribution_files import Area, AreaStudy
 from lightning_emseg.report.page.axis import Axis
 from lightning_emseg.report.page.plot import Line, Plot, line_plot, look
@@ -12,7 +13,6 @@ from lightning_emseg.report.page.run_files import Run
 from lightning_emseg.report.page.tables import Cell, Table, mean_cell, number_cell
 
 _K = Axis("threshold k", log=True)
-_AREA = Axis("Sₖ (nm²)", log=True)
 _ALL = "all"
 
 
@@ -57,7 +57,8 @@ def attributing(runs: Sequence[Run], studies: Sequence[AreaStudy]) -> Attributin
     """The section of what runs hold themselves, and of studies."""
     parts = [_part(f"{run.name}, {study.name}", study) for run in runs for study in run.attribution]
     parts += [_part(f"study {study.name}", study) for study in studies]
-    return Attributing([_together(studies)] if len(studies) > 1 else [], parts)
+    groups = [[study for study in studies if study.extent == extent] for extent in (AREA, VOLUME)]
+    return Attributing([_together(group) for group in groups if len(group) > 1], parts)
 
 
 def _part(title: str, study: AreaStudy) -> Attribution:
@@ -66,13 +67,20 @@ def _part(title: str, study: AreaStudy) -> Attribution:
             Cell(area.outcome),
             Cell(f"{area.threshold:g}", area.threshold),
             number_cell(area.pixels),
-            mean_cell(area.area_nm2, area.area_se),
+            mean_cell(area.size, area.se),
             Cell(f"{area.share:.3%}", area.share),
             number_cell(area.completeness),
         ]
         for area in study.latest
     ]
-    header = ["outcome", "k", "pixels", "Sₖ (nm²), mean ± SE", "share of window", "relative completeness error"]
+    header = [
+        "outcome",
+        "k",
+        "pixels",
+        f"Sₖ ({study.extent.sign}), mean ± SE",
+        "share of window",
+        "relative completeness error",
+    ]
     settings = {key.replace("_", " "): str(value) for key, value in study.method.items() if value is not None}
     plots = [plot for plot in (_by_threshold(study), _by_epoch(study)) if plot is not None]
     return Attribution(
@@ -85,10 +93,10 @@ def _by_threshold(study: AreaStudy) -> Plot | None:
         return None
     groups = _outcomes(study.curve)
     lines = [
-        Line(outcome, [area.threshold for area in areas], [area.area_nm2 for area in areas], look(number))
+        Line(outcome, [area.threshold for area in areas], [area.size for area in areas], look(number))
         for number, (outcome, areas) in enumerate(groups.items())
     ]
-    return line_plot("Sₖ by threshold", lines, _K, _AREA)
+    return line_plot("Sₖ by threshold", lines, _K, _size_axis(study))
 
 
 def _by_epoch(study: AreaStudy) -> Plot | None:
@@ -100,22 +108,26 @@ def _by_epoch(study: AreaStudy) -> Plot | None:
         Line(
             outcome,
             [area.epoch for area in areas],
-            [area.area_nm2 for area in areas],
+            [area.size for area in areas],
             look(number),
-            [area.area_se for area in areas],
+            [area.se for area in areas],
         )
         for number, (outcome, areas) in enumerate(groups.items())
     ]
-    return line_plot(f"Sₖ at k = {smallest:g} during training", lines, Axis("epoch"), Axis("Sₖ (nm²)"))
+    return line_plot(f"Sₖ at k = {smallest:g} during training", lines, Axis("epoch"), Axis(f"Sₖ ({study.extent.sign})"))
 
 
 def _together(studies: Sequence[AreaStudy]) -> Plot:
     lines = [
-        Line(study.name, [area.threshold for area in areas], [area.area_nm2 for area in areas], look(number))
+        Line(study.name, [area.threshold for area in areas], [area.size for area in areas], look(number))
         for number, study in enumerate(studies)
         if (areas := _outcomes(study.curve).get(_ALL, []))
     ]
-    return line_plot("Sₖ of all pixels", lines, _K, _AREA)
+    return line_plot("Sₖ of all pixels", lines, _K, _size_axis(studies[0]))
+
+
+def _size_axis(study: AreaStudy) -> Axis:
+    return Axis(f"Sₖ ({study.extent.sign})", log=True)
 
 
 def _outcomes(areas: Sequence[Area]) -> dict[str, list[Area]]:

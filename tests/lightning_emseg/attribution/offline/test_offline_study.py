@@ -11,6 +11,7 @@ from offline_views import CPU, SEED, make_views
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicView
+from lightning_emseg.attribution.extent import AREA, Size
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.measurement import Setting
@@ -37,7 +38,7 @@ def test_fields_come_back_from_the_store_whole(tmp_path: Path) -> None:
         for at, (origin, box) in enumerate(boxes)
     ]
     rows = tuple(
-        Row("test/m", (at, at), (0, 0), name, at + 0.1, -at - 0.2, 0.3 * at, (9, at), 12.0, 480)
+        Row("test/m", (at, at), (0, 0), name, at + 0.1, -at - 0.2, 0.3 * at, (Size(AREA, (9, at), 12.0, 480),))
         for at, name in enumerate(("TP", "", "TN", "FN"))
     )
     store = FieldsStore(tmp_path / "f.zarr")
@@ -150,7 +151,7 @@ def test_checked_pixels_measure_the_error_of_the_fast_path(views: list[MosaicVie
             exact = linear_network.field_of(image, np.zeros_like(image), (y, x))
             exact = exact[: inside[0] - place.origin[0], : inside[1] - place.origin[1]]
             area = int((exact / np.abs(exact).max() > 0.01).sum())
-            errors.append(store.read(study.plan.name(number)).rows[at].areas_px[threshold] / area - 1)
+            errors.append(store.read(study.plan.name(number)).rows[at].sizes[0].counts[threshold] / area - 1)
     accuracy = found.accuracy([0.01])
     assert accuracy is not None
     assert accuracy.pixels == 12

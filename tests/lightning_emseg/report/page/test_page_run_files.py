@@ -53,6 +53,20 @@ def test_a_damaged_file_is_left_out_with_a_note(tmp_path: Path, name: str, conte
     assert [name in note for note in run.notes] == [True]
 
 
+def test_attribution_of_volumes_is_shown_in_cubic_nanometers(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    columns = "epoch,k,outcome,pixels,S_nm3,S_nm3_se,share,share_se,S_xy_nm2,S_xy_nm2_se,share_xy,share_xy_se"
+    row = "1,0.01,TP,4,1280.0,64.0,0.25,0.01,320.0,16.0,0.5,0.01"
+    (folder / "attribution" / "summary-fit.csv").write_text(f"{columns}\n{row}\n")
+    (run,) = read_runs([folder])
+    (area,) = run.attribution[0].areas
+    assert (area.size, area.se, area.extent.sign) == (1280, 64, "nm³")
+    assert not run.notes
+    html = make_page([run], [], [], 5).html
+    assert "Sₖ (nm³), mean ± SE" in html
+    assert "1,280" in html
+
+
 def test_a_log_of_words_is_left_out_with_a_note(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     (folder / "metrics.csv").write_text("step,loss\n1,much\n")
@@ -156,7 +170,7 @@ def test_studies_and_definitions_are_read(tmp_path: Path) -> None:
     write_study(tmp_path / "study")
     write_quality(tmp_path / "quality")
     study = read_study(tmp_path / "study")
-    assert [area.area_nm2 for area in study.curve if area.outcome == "TP"] == pytest.approx([1e5, 1e4, 1e3, 1e2])
+    assert [area.size for area in study.curve if area.outcome == "TP"] == pytest.approx([1e5, 1e4, 1e3, 1e2])
     assert len(study.panels) == 1
     table = read_definition(tmp_path / "quality" / "quality.csv")
     assert table.criteria == ("brenner",)
