@@ -2,10 +2,12 @@
 
 from typing import Any, Literal
 
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from data_modules.errors import UserError
 from lightning_emseg.losses import CleftLoss, WeightedBCELoss
+from lightning_emseg.modules.evaluation import datasets_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.networks import volumes
 
@@ -51,3 +53,15 @@ class CleftNet(SegmentationMixin):
         chosen = loss or (CleftLoss() if maps == 2 else WeightedBCELoss())
         stride = max(network.stride[1:])
         super().__init__(network, in_channels=in_channels, stride=stride, loss=chosen, **kwargs)
+        self.queries_of = tuple(patch) if attention == "augmentor" else None
+
+    def on_train_start(self) -> None:
+        """Say where queries are made for other patches than those that come; they are interpolated at every step."""
+        super().on_train_start()
+        for data in datasets_of(self.trainer.train_dataloader):
+            size = getattr(data, "size", None)
+            if self.queries_of is not None and size is not None and tuple(size) != self.queries_of:
+                rank_zero_warn(
+                    f"CleftNet's queries are made for patches of {self.queries_of} voxels, but those of training have "
+                    f"{tuple(size)}: pass --model.patch {list(size)}, unless they are to be interpolated"
+                )

@@ -77,6 +77,13 @@ def test_architecture_takes_steps_and_uses_every_weight(name: str, volumes: Path
     assert 0 <= float(probability.min()) <= float(probability.max()) <= 1
 
 
+def test_queries_for_other_patches_than_those_of_training_are_reported(volumes: Path, tmp_path: Path) -> None:
+    trainer = tiny.quiet_trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    module = CleftNet(patch=(4, 32, 32), widths=(8, 8, 16, 24))
+    with pytest.warns(UserWarning, match=r"made for patches of \(4, 32, 32\) .* pass --model\.patch \[8, 32, 32\]"):
+        trainer.fit(module, data_of(volumes))
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_module_comes_back_from_its_checkpoint(name: str, tmp_path: Path) -> None:
     module = ARCHITECTURES[name]()
