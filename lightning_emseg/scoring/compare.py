@@ -165,6 +165,6 @@ def _measure(
 
 
 def _headings(label: str, columns: Mapping[str, Sequence[str]], official: OfficialScores) -> dict[str, Sequence[str]]:
-    pixels = [f"{label}_{score}" for score in (*SCORES, "average_precision", "roc_auc")] + ["background_f1"]
+    pixels = [f"{label}_{score}" for score in (*SCORES, "average_precision")] + ["background_f1"]
     added = list(next(iter(official.rows.values()), {}))
     return {"pixels": pixels, **columns, **({"official": added} if added else {})}

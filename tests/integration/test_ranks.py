@@ -187,7 +187,7 @@ def test_fewer_tiles_than_ranks_are_each_counted_once(folder: Path, tiles: str, 
     rows = [[row for row in metrics_of(run) if row["val_tiles/f1"]] for run in (one, several)]
     assert len(rows[0]) == len(rows[1]) == 2
     columns = [name for name in rows[0][0] if name.startswith("val_tiles/")]
-    assert len(columns) == 8
+    assert len(columns) == 9
     for mine, theirs in zip(*rows, strict=True):
         assert {name: mine[name] for name in columns} == {name: theirs[name] for name in columns}
     pictures = [(run / "figures" / "validation.png").read_bytes() for run in (one, several)]
