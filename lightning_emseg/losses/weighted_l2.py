@@ -13,9 +13,19 @@ from lightning_emseg.losses.weighted_bce import share_of_valid, weighted_mean
 Reading = Literal["intended", "as_printed"]
 """Of an equation that contradicts the text around it."""
 
-_WEIGHT_INSIDE: Mapping[Reading, Callable[[Tensor], Tensor]] = {
-    "intended": lambda inside_share: 1 - inside_share,
-    "as_printed": lambda inside_share: inside_share,
+
+def _by_rarity(inside: Tensor, outside: Tensor, valid: Tensor) -> Tensor:
+    # Both shares are counted, as in `weighted_bce_loss`, for the sake of very small ones.
+    return share_of_valid(outside, valid) * inside + share_of_valid(inside, valid) * outside
+
+
+def _by_frequency(inside: Tensor, outside: Tensor, valid: Tensor) -> Tensor:
+    return share_of_valid(inside, valid) * inside + share_of_valid(outside, valid) * outside
+
+
+_WEIGHT: Mapping[Reading, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "intended": _by_rarity,
+    "as_printed": _by_frequency,
 }
 
 
@@ -56,8 +66,7 @@ def weighted_l2_loss(
     pixels = valid_pixels(logits, target)
     label = torch.where(pixels.valid > 0, boundary.flatten(1).to(pixels.logits.dtype), 0.0)
     inside = (label > 0).to(label.dtype)
-    beta = _WEIGHT_INSIDE[reading](share_of_valid(inside, pixels.valid))
-    weight = beta * inside + (1 - beta) * (1 - inside)
+    weight = _WEIGHT[reading](inside, 1 - inside, pixels.valid)
     return weighted_mean((label - torch.tanh(pixels.logits)) ** 2, weight, pixels.valid, balanced)
 
 
@@ -93,5 +102,5 @@ def check_reading(setting: str, reading: str) -> None:
     Raises:
         UserError: There is no such reading.
     """
-    if reading not in _WEIGHT_INSIDE:
-        raise UserError(f"{setting} must be one of {', '.join(_WEIGHT_INSIDE)}, but is {reading!r}")
+    if reading not in _WEIGHT:
+        raise UserError(f"{setting} must be one of {', '.join(_WEIGHT)}, but is {reading!r}")

@@ -1,6 +1,8 @@
-"""The one check that networks with a stride make of their input."""
+"""The checks that networks with a stride make of their input."""
 
-from torch import Tensor
+from math import prod
+
+from torch import Tensor, nn
 
 from data_modules.errors import UserError
 
@@ -40,6 +42,26 @@ def _check_volume(x: Tensor, stride: tuple[int, int, int], network: str) -> None
             f"{network} takes volumes whose depth, height and width are multiples of {_times(stride)} voxels, but got "
             f"{_times(sides)}; choose a patch and tile size of e.g. {nearest}, or build the network for another "
             "model.patch"
+        )
+
+
+def check_bottom(x: Tensor, stride: tuple[int, int, int], network: nn.Module) -> None:
+    """Refuse, in training, a batch of which the bottom of a network sees one voxel: batch norm has no variance there.
+
+    Args:
+        x: ``(B, C, Z, Y, X)``.
+        stride: Product of the network's factors an axis.
+        network: With batch norm at its bottom.
+
+    Raises:
+        UserError: A single voxel is left, and a batch norm is in training.
+    """
+    if len(x) * prod(side // step for side, step in zip(x.shape[2:], stride, strict=True)) > 1:
+        return
+    if any(norm.training for norm in network.modules() if isinstance(norm, nn.BatchNorm3d)):
+        raise UserError(
+            f"{type(network).__name__} shrinks this batch of one patch of {_times(x.shape[2:])} voxels to a single "
+            "voxel, of which its batch norm can learn nothing: choose a larger data.batch_size or data.patch_size"
         )
 
 

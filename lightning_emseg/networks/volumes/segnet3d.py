@@ -6,7 +6,7 @@ from math import prod
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_emseg.networks.sides import check_sides
+from lightning_emseg.networks.sides import check_bottom, check_sides
 from lightning_emseg.networks.volumes.blocks import convolution, double_convolution
 from lightning_emseg.networks.volumes.levels import Triple, VoxelSize, level_factors, stride_of
 from lightning_emseg.networks.volumes.u_shape import PATCH, WIDTHS, check_widths
@@ -58,9 +58,11 @@ class SegNet3D(nn.Module):
             ``(B, maps, Z, Y, X)``.
 
         Raises:
-            UserError: A side is no multiple of its stride, or ``x`` is no batch of volumes.
+            UserError: A side is no multiple of its stride, ``x`` is no batch of volumes, or one voxel of it is left at
+                the bottom while batch norm trains.
         """
         check_sides(x, self.stride, "SegNet3D")
+        check_bottom(x, self.stride, self)
         places = []
         for block, factors in zip(self.encoder, self.factors, strict=True):
             x = block(x)

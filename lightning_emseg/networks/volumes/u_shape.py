@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.networks.sides import check_sides
+from lightning_emseg.networks.sides import check_bottom, check_sides
 from lightning_emseg.networks.volumes.blocks import Down, transposed
 from lightning_emseg.networks.volumes.levels import Triple, VoxelSize, level_factors, level_sizes, stride_of
 
@@ -132,9 +132,11 @@ class UShape(nn.Module):
             ``(B, maps, Z, Y, X)``.
 
         Raises:
-            UserError: A side is no multiple of its stride, or ``x`` is no batch of volumes.
+            UserError: A side is no multiple of its stride, ``x`` is no batch of volumes, or one voxel of it is left at
+                the bottom while batch norm trains.
         """
         check_sides(x, self.stride, type(self).__name__)
+        check_bottom(x, self.stride, self)
         skips: list[Tensor] = []
         for block, down in zip(self.encoder, self.down, strict=True):
             skips.append(block(x))

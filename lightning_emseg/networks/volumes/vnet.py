@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_emseg.networks.sides import check_sides
+from lightning_emseg.networks.sides import check_bottom, check_sides
 from lightning_emseg.networks.volumes.blocks import strided, transposed
 from lightning_emseg.networks.volumes.levels import Triple, VoxelSize, level_factors, stride_of
 from lightning_emseg.networks.volumes.u_shape import PATCH, WIDTHS, check_widths
@@ -64,9 +64,11 @@ class VNet(nn.Module):
             ``(B, maps, Z, Y, X)``.
 
         Raises:
-            UserError: A side is no multiple of its stride, or ``x`` is no batch of volumes.
+            UserError: A side is no multiple of its stride, ``x`` is no batch of volumes, or one voxel of it is left at
+                the bottom while batch norm trains.
         """
         check_sides(x, self.stride, "VNet")
+        check_bottom(x, self.stride, self)
         first, *lower = self.encoder
         skips = [first(x, self.widen(x))]
         for down, stage in zip(self.down, lower, strict=True):

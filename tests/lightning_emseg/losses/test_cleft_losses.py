@@ -2,11 +2,19 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
+from cleft_equations import (
+    Voxel,
+    slow_balanced,
+    slow_boundary,
+    slow_coherence,
+    slow_segmentation,
+    slow_total,
+    slow_total_as_printed,
+)
 from torch import Tensor, nn
 
 from data_modules.batch import IGNORE
@@ -27,66 +35,6 @@ from lightning_emseg.targets import boundary_labels
 Loss = Callable[[Tensor, Tensor], Tensor]
 VOXEL = (10.0, 1.0, 1.0)
 SHAPE = (3, 2, 3, 6, 7)
-
-
-@dataclass(frozen=True)
-class Voxel:
-    """What the paper's equations know of one voxel: both logits, class, boundary label."""
-
-    segmentation: float
-    distance: float
-    y_s: int
-    y_b: float
-
-
-def sigmoid(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
-
-
-def slow_segmentation(voxels: list[Voxel]) -> float:
-    beta = sum(1 for v in voxels if v.y_s == 0) / len(voxels)
-    rare = sum(math.log(sigmoid(v.segmentation)) for v in voxels if v.y_s == 1)
-    rest = sum(math.log(sigmoid(-v.segmentation)) for v in voxels if v.y_s == 0)
-    return (-beta * rare - (1 - beta) * rest) / len(voxels)
-
-
-def slow_boundary(voxels: list[Voxel], as_printed: bool = False) -> float:
-    inside = [v for v in voxels if v.y_b > 0]
-    outside = [v for v in voxels if v.y_b == 0]
-    beta = len(inside if as_printed else outside) / len(voxels)
-    errors = [sum((v.y_b - math.tanh(v.distance)) ** 2 for v in part) for part in (inside, outside)]
-    return (beta * errors[0] + (1 - beta) * errors[1]) / len(voxels)
-
-
-def slow_coherence(voxels: list[Voxel], as_printed: bool = False) -> float:
-    total = 0.0
-    for v in voxels:
-        boundary = math.tanh(v.distance)
-        if boundary > 0:
-            total -= (1 - sigmoid(v.segmentation)) * math.log(max(boundary, FLOOR))
-        else:
-            total -= (1 - boundary) * math.log(sigmoid(v.segmentation if as_printed else -v.segmentation))
-    return total / len(voxels)
-
-
-def slow_balanced(voxels: list[Voxel]) -> float:
-    means = []
-    for inside in (True, False):
-        part = [v for v in voxels if (v.y_s == 1) == inside]
-        entropy = -sum(math.log(sigmoid(v.segmentation if inside else -v.segmentation)) for v in part)
-        error = sum((v.y_b - math.tanh(v.distance)) ** 2 for v in part)
-        means.append((entropy / len(part), error / len(part)))
-    (of_clefts, inside_error), (of_rest, outside_error) = means
-    weighted = (of_clefts + of_rest) / 2 + 0.5 * (inside_error + outside_error) / 2
-    return weighted + 0.2 * slow_coherence(voxels)
-
-
-def slow_total(voxels: list[Voxel]) -> float:
-    return slow_segmentation(voxels) + 0.5 * slow_boundary(voxels) + 0.2 * slow_coherence(voxels)
-
-
-def slow_total_as_printed(voxels: list[Voxel]) -> float:
-    return slow_segmentation(voxels) + 0.3 * slow_boundary(voxels, True) + 0.7 * slow_coherence(voxels, True)
 
 
 class OnFirst(nn.Module):
@@ -242,6 +190,14 @@ def test_a_patch_without_clefts_teaches_by_coherence_alone() -> None:
     printed = weighted_l2_loss(logits[:, 1:], boundary_labels(target), target, "as_printed")
     torch.testing.assert_close(printed, everywhere)
     torch.testing.assert_close(CleftLoss()(logits, target), 0.2 * coherence_loss(logits, target))
+
+
+def test_one_voxel_in_a_million_keeps_its_weight_in_single_precision() -> None:
+    target = torch.zeros(1, 100, 100, 100, dtype=torch.uint8)
+    target[0, 50, 50, 50] = 1
+    logits, boundary = torch.ones(1, 1, 100, 100, 100), target.float()
+    for loss in (lambda x: weighted_bce_loss(x, target), lambda x: weighted_l2_loss(x, boundary.to(x), target)):
+        torch.testing.assert_close(loss(logits).double(), loss(logits.double()), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("balanced", [False, True])

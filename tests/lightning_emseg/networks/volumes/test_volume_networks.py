@@ -197,6 +197,18 @@ def test_sizes_that_do_not_go_are_refused(name: str) -> None:
         NETWORKS[name](widths=(8,))
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_single_voxel_at_the_bottom_is_refused_only_where_batch_norm_trains(name: str) -> None:
+    network = NETWORKS[name](widths=(8, 8, 8), patch=(4, 4, 4))
+    with pytest.raises(UserError, match=r"one patch of 4 × 4 × 4 voxels to a single voxel, .* larger data\.batch_size"):
+        network(torch.zeros(1, 1, 4, 4, 4))
+    assert network(torch.zeros(2, 1, 4, 4, 4)).shape[0] == 2
+    assert network(torch.zeros(1, 1, 4, 4, 8)).shape[-1] == 8
+    for norm in network.modules():
+        norm.train(not isinstance(norm, nn.BatchNorm3d))
+    assert network(torch.zeros(1, 1, 4, 4, 4)).shape[-1] == 4
+
+
 def test_settings_that_do_not_go_are_refused() -> None:
     with pytest.raises(UserError, match="one of augmentor, self, none, not 'both'"):
         CleftNet(attention="both")  # type: ignore[arg-type]
