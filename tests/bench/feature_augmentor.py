@@ -1,6 +1,6 @@
 """Memory and time of one feature augmentor at the paper's first level, and of smaller ones on the way there.
 
-Each runs in a process of its own, on one thread. A size that would take longer than three minutes, by the pairs of keys
+Each runs in a process of its own, on one thread. A size that would take longer than ten minutes, by the pairs of keys
 and queries of the size before, is extrapolated instead: time in proportion to the pairs, memory to the voxels.
 """
 
@@ -16,7 +16,7 @@ from lightning_emseg.networks.volumes.feature_augmentor import augment_down
 CHANNELS = 32
 PATCHES = ((8, 32, 32), (8, 64, 64), (8, 128, 128), (8, 256, 256))
 FACTORS = (2, 2, 2)
-LONGEST_S = 180.0
+LONGEST_S = 600.0
 MIB = 2**20
 
 

@@ -12,16 +12,13 @@ stacks, is pretrained on; their neighbours in the stack are.
 import argparse
 import csv
 import json
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from run import describe, machine
+from steps import Steps
 from transfer_chain_data import MEMBRANES, TransferSet, label_probe, label_tiles, lay_out_mitochondria, lay_out_raw
 
 from lightning_emseg.metrics.table import Summary, summarise
@@ -59,6 +56,7 @@ class Chain:
     def __init__(self, data: Path, out: Path) -> None:
         self.data, self.out = data, out
         self.encoder = out / "encoder.pth"
+        self._steps = Steps(out / "logs")
 
     def curate(self) -> None:
         """From files to the packed set of tiles."""
@@ -66,12 +64,12 @@ class Chain:
         if not (self.out / "sources.csv").is_file():
             lay_out_raw(self.data, raw, self.out / "sources.csv")
         stated = ("--sources", str(self.out / "sources.csv"))
-        self._step("tile", "emseg", "curate", "tile", str(raw), str(tiles), *stated, "--workers", "1")
-        self._step("dedup", "emseg", "curate", "dedup", str(tiles), "--workers", "1")
+        self._steps.run("tile", "emseg", "curate", "tile", str(raw), str(tiles), *stated, "--workers", "1")
+        self._steps.run("dedup", "emseg", "curate", "dedup", str(tiles), "--workers", "1")
         label_tiles(self.data, tiles)
         forest = ("--forest", str(tiles / "labels.csv"))
-        self._step("filter", "emseg", "curate", "filter", str(tiles), *forest, "--workers", "1")
-        self._step("pack", "emseg", "curate", "pack", str(tiles), "--workers", "1")
+        self._steps.run("filter", "emseg", "curate", "filter", str(tiles), *forest, "--workers", "1")
+        self._steps.run("pack", "emseg", "curate", "pack", str(tiles), "--workers", "1")
         label_probe(self.packed, tiles, self.out / "probe.csv")
 
     @property
@@ -89,21 +87,21 @@ class Chain:
         where = ("--data.tiles", str(self.packed), "--data.labels", str(self.out / "probe.csv"))
         folder = ("--trainer.default_root_dir", str(run))
         config = ("--config", str(EXPERIMENTS / "moco.yaml"))
-        self._step("moco", "lightning", "fit", *config, *PRETRAINING, *where, *folder, *resume)
-        self._step("export", "emseg", "export", "encoder", str(last), "--out", str(self.encoder))
+        self._steps.run("moco", "lightning", "fit", *config, *PRETRAINING, *where, *folder, *resume)
+        self._steps.run("export", "emseg", "export", "encoder", str(last), "--out", str(self.encoder))
 
     def convert(self) -> None:
         """Stores of the two sets, divided by section."""
         sections = (f"--{split}={sections}" for split, sections in MEMBRANES.items())
         membranes = ("--root", str(self.data / "isbi2012"), *sections)
         out = ("--out", str(self.store(SETS[1])), "--overwrite", "true")
-        self._step("membranes", "emseg", "data", "convert", "isbi2012", *membranes, *out)
+        self._steps.run("membranes", "emseg", "data", "convert", "isbi2012", *membranes, *out)
         out = ("--out", str(self.store(SETS[0])), "--overwrite", "true")
         # The data set does not say what its pixels measure; nothing here depends on it.
         about = ("--label-name", "mitochondrion", "--foreground", "bright", "--pixel-size-nm", "1")
         for split, folder in lay_out_mitochondria(self.data, self.out / "mitochondria").items():
             images = ("--images", str(folder / "images"), "--labels", str(folder / "labels"), "--split", split)
-            self._step(f"mitochondria-{split}", "emseg", "data", "convert", "folder", *images, *about, *out)
+            self._steps.run(f"mitochondria-{split}", "emseg", "data", "convert", "folder", *images, *about, *out)
 
     def store(self, of: TransferSet) -> Path:
         """Of a set."""
@@ -124,8 +122,8 @@ class Chain:
             where = ("--data.store", str(self.store(of)), "--trainer.default_root_dir", str(run))
             quiet = ("--trainer.enable_progress_bar", "false")
             config = ("--config", str(EXPERIMENTS / f"transfer_cpu_{of.name}.yaml"), "--seed_everything", str(seed))
-            self._step(f"fit-{run.name}", "lightning", "fit", *config, *given, *norms, *where, *quiet)
-            self._step(f"test-{run.name}", "lightning", "test", "--config", str(run / "config.yaml"))
+            self._steps.run(f"fit-{run.name}", "lightning", "fit", *config, *given, *norms, *where, *quiet)
+            self._steps.run(f"test-{run.name}", "lightning", "test", "--config", str(run / "config.yaml"))
         found: dict[str, float] = json.loads(scores.read_text())["mean"]
         return found
 
@@ -146,35 +144,11 @@ class Chain:
             },
         }
 
-    def _step(self, name: str, program: str, *words: str) -> None:
-        """Run a command unless its log is there, which it is once the command has succeeded.
-
-        Raises:
-            RuntimeError: with the end of its output, if it fails.
-        """
-        log = self.out / "logs" / f"{name}.log"
-        if log.is_file():
-            return
-        log.parent.mkdir(parents=True, exist_ok=True)
-        part = log.with_suffix(".partial")
-        print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
-        with part.open("w") as file:
-            print(program, *words, file=file, flush=True)
-            command = [str(Path(sys.executable).with_name(program)), *words]
-            status = subprocess.run(command, stdout=file, stderr=file, env=_one_thread()).returncode
-        if status:
-            raise RuntimeError(f"{program} {' '.join(words)} ended with status {status}: {part.read_text()[-2000:]}")
-        part.replace(log)
-
 
 def grey_norms(encoder: Path) -> tuple[float, float]:
     """Mean and standard deviation of the grey values 0–255 that an encoder was pretrained on."""
     norms = torch.load(encoder, weights_only=True)["norms"]
     return 255 * norms["mean"], 255 * norms["std"]
-
-
-def _one_thread() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
