@@ -1,32 +1,15 @@
-"""``emseg data convert``, ``emseg data inspect``, ``emseg data verify`` and ``emseg data consolidate``."""
+"""``emseg data inspect``, ``emseg data verify`` and ``emseg data consolidate``."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from data_modules.convert import benchmarks, convert_folder, convert_isbi2012, convert_urisc
-from data_modules.convert.volume import convert_volume
 from data_modules.store import ArrayRef, MosaicStore, Sample, layout
 from data_modules.store import verify as find_damage
 from data_modules.store.consolidation import consolidate as write_list
 from data_modules.store.stamps import is_url
 from data_modules.store.verify import pixels_to_verify
-
-CONVERTERS: Mapping[str, Callable[..., list[str]]] = {
-    "folder": convert_folder,
-    "volume": convert_volume,
-    "urisc": convert_urisc,
-    "isbi2012": convert_isbi2012,
-    "cremi": benchmarks.convert_cremi,
-    "guay": benchmarks.convert_guay,
-    "kasthuri": benchmarks.convert_kasthuri,
-    "lucchi": benchmarks.convert_lucchi,
-    "perez": benchmarks.convert_perez,
-    "urocell": benchmarks.convert_urocell,
-    "all-mitochondria": benchmarks.convert_all_mitochondria,
-}
-"""What ``emseg data convert`` knows, by name."""
 
 
 def inspect(store: str) -> str:

@@ -25,7 +25,7 @@ from data_modules.errors import UserError
 from data_modules.store import MosaicStore, read
 from lightning_emseg.callbacks import PredictionWriter
 from lightning_emseg.commands import main
-from lightning_emseg.commands.export import cremi
+from lightning_emseg.commands.export.cremi import cremi
 from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
 from lightning_emseg.metrics.comparison import Comparison
 
