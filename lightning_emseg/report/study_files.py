@@ -47,7 +47,7 @@ def write_tables(folder: Path, study: Study) -> str:
     }
     (folder / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
     table = summary_text(summaries, study.accuracy([k[0], *THRESHOLDS]), study.exact_completeness)
-    return "\n".join([_headline(study), table, _speed(study)])
+    return "\n".join([_headline(study), table, *_shortage(study), _speed(study)])
 
 
 def write_curves(folder: Path, study: Study) -> list[Path]:
@@ -127,6 +127,21 @@ def _headline(study: Study) -> str:
         f"threshold {settings['threshold']:.3f} ({settings['threshold_source']})"
         + (f"; fields cut off at {nm_text(reach)} px" if reach else "")
     )
+
+
+def _shortage(study: Study) -> list[str]:
+    """A line where outcomes have fewer pixels than were asked for, as is usual of sparse foreground."""
+    settings = study.plan.settings
+    if settings["sampling"] != "stratified" or settings["label"] is None:
+        return []
+    wanted = settings["points"] // len(OUTCOMES)
+    counts = {name: sum(row.outcome == name for row in study.rows) for name in OUTCOMES}
+    short = ", ".join(f"{count} of {wanted} {name}" for name, count in counts.items() if count < wanted)
+    if not short:
+        return []
+    if settings["windows"] is None:
+        return [f"fewer pixels than asked for: {short}; there are no more"]
+    return [f"fewer pixels than asked for in {settings['windows']} windows: {short}; --windows null chooses from all"]
 
 
 def _seconds(study: Study) -> dict[str, float | None]:

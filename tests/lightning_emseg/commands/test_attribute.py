@@ -110,6 +110,19 @@ def test_a_study_leaves_tables_pictures_and_an_account(study: Path) -> None:
     assert not list(study.glob(".*"))
 
 
+def test_outcomes_with_fewer_pixels_than_asked_for_are_told(files: Files, tmp_path: Path) -> None:
+    many = ["--points", "900", "--window", "16", "--method.steps", "2", "--method.baseline", "zero", "--check", "0"]
+    for windows, advice in (("1", "; --windows null chooses from all"), ("null", "; there are no more")):
+        out = tmp_path / windows
+        files.attribute(out, *many, "--windows", windows)
+        found = [row["outcome"] for row in table(out / "points.csv")]
+        short = ", ".join(f"{found.count(name)} of 225 {name}" for name in OUTCOMES if found.count(name) < 225)
+        assert short
+        (line,) = [line for line in (out / "summary.txt").read_text().splitlines() if line.startswith("fewer pixels")]
+        assert line.endswith(advice)
+        assert f": {short};" in line
+
+
 def test_a_finished_study_is_left_as_it_is(
     study: Path, files: Files, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
