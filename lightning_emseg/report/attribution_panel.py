@@ -240,7 +240,7 @@ def colour_key(size: tuple[int, int], fields: Sequence[PanelField], font: Font, 
     x = width + 4.5 * font.size
     draw.text((x, top), "evidence for", BLACK, font)
     draw.text((x, cell.height - 1), "evidence against", BLACK, font, "lb")
-    notes = [f"colour: sign(w)·|w|^{GAMMA:g}", *(["boxes: parts shown below"] if zoomed else [])]
+    notes = [f"colour: sign(w)·|w|^{GAMMA:g}", *(["boxes: parts that the fields show"] if zoomed else [])]
     draw.text((x, top + 0.55 * height), "\n".join(notes), BLACK, font, spacing=0.4 * font.size)
     for row, name in enumerate(name for name in OUTCOME_COLOURS if name in {field.outcome for field in fields}):
         y = top + 0.14 * height + 1.5 * font.size * row
