@@ -62,7 +62,7 @@ def weighted_bce_loss(logits: Tensor, target: Tensor, balanced: bool = False) ->
     0.2599
     """
     pixels = valid_pixels(logits, target)
-    # Both counted: 1 − β in single precision would be some per cent off where clefts are a voxel in a million.
+    # Both counted: 1 − β in single precision would be 1 % off where clefts are a voxel in a million.
     background, clefts = (share_of_valid(each, pixels.valid) for each in (1 - pixels.truth, pixels.truth))
     weight = background * pixels.truth + clefts * (1 - pixels.truth)
     towards_truth = pixels.logits * (2 * pixels.truth - 1)
