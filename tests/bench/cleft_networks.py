@@ -3,7 +3,8 @@
 ``python tests/bench/cleft_networks.py ../shared/data --out runs/cleft-networks`` types what a user would type: `emseg
 data convert volume`, `lightning fit|test` of every ``experiments/vnc_synapses/*.yaml`` and seed, `lightning predict` of
 the first seed, `emseg leaderboard`. It takes about three hours of one core. What is finished is kept, so that the same
-line goes on where it was interrupted. ``table.md`` has the leaderboard, ``networks.png`` the predictions.
+line goes on where it was interrupted. ``table.md`` has the leaderboard, ``networks.png`` the predictions; the results
+of these experiments in ``experiments/leaderboard/clefts.json`` are replaced, as `emseg leaderboard` does.
 """
 
 import argparse

@@ -68,4 +68,4 @@ def test_an_isotropic_volume_has_no_note(tmp_path: Path) -> None:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        convert_volume(str(tmp_path / "v.tif"), tmp_path / "o.zarr", "v", "5,5,5")
+        assert convert_volume(str(tmp_path / "v.tif"), tmp_path / "o.zarr", "v", "5,5,5") == ["train/v"]

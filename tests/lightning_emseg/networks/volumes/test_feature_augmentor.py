@@ -99,12 +99,16 @@ def test_takes_the_path_without_the_matrix(name: str, dtype: torch.dtype) -> Non
     for each in (x, x.to(memory_format=torch.channels_last_3d)):
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # any other path is an error now
             augmentor(each).sum().backward()
+    assert all(bool(weight.grad.isfinite().all()) for weight in augmentor.parameters() if weight.grad is not None)
+    assert augmentor.keys.weight.grad is not None
 
 
 def test_takes_the_path_without_the_matrix_in_mixed_precision() -> None:
     augmentor = augment_up(8, FLAT, (3, 6, 4))
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         augmentor(torch.randn(2, 8, 3, 3, 2)).float().sum().backward()
+    assert augmentor.keys.weight.grad is not None
+    assert bool(augmentor.keys.weight.grad.isfinite().all())
 
 
 def test_no_part_of_it_is_as_large_as_the_matrix() -> None:
