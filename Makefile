@@ -48,7 +48,7 @@ test-slurm: install
 	PATH="$(abspath $(BIN)):$$PATH" tests/slurm/run.sh
 
 bench: install
-	$(BIN)/python tests/bench/run.py $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m tests.bench.run $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) runs/demo runs/smoke data/smoke.zarr build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-# Helper modules lie beside the tests that use them most; there are no packages under tests/.
-sys.path.insert(0, str(Path(__file__).parent / "lightning_emseg"))
 torch.set_num_threads(1)
 _PEAK = pytest.StashKey[int]()
 
@@ -20,7 +18,7 @@ _PEAK = pytest.StashKey[int]()
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two or three mosaics of 50–200 px in each of train, val and test; read only, please."""
-    import tiny
+    from tests.support import tiny
 
     path = tmp_path_factory.mktemp("stores") / "tiny.zarr"
     tiny.make_store(path)

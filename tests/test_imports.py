@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+
 LEAVES = ("networks", "losses", "metrics", "attribution", "inference", "curation", "features", "targets")
 """Parts of ``lightning_emseg`` that know nothing of Lightning's modules, callbacks and command lines."""
 COMPOSITION = tuple(f"lightning_emseg.{name}" for name in ("cli", "__main__", "commands", "short_names"))

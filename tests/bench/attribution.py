@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
-from harness import Row, cores, interleave, median, synthetic_image, synthetic_mask
 from torch import Tensor
 
 from data_modules.store import MosaicStore, MosaicView
@@ -24,6 +23,7 @@ from lightning_emseg.attribution.points import Pixel, priorities, stratified
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
 from lightning_emseg.modules.unet import UNet
+from tests.bench.harness import Row, cores, interleave, median, synthetic_image, synthetic_mask
 
 SIDE = 512
 STEPS = 20

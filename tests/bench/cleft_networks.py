@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from steps import Steps
 
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.commands.leaderboard import leaderboard
 from lightning_emseg.report.picture_grid import PictureGrid, show_grey, show_heat
+from tests.bench.steps import Steps
+from tests.support import EXPERIMENTS
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 NETWORKS = {
     "segnet": "SegNet",
     "vnet": "V-Net",

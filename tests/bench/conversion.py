@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from harness import Row, interleave, median, peak_of, synthetic_image, synthetic_mask
 from PIL import Image
 
 from data_modules.convert.folder import convert_folder
+from tests.bench.harness import Row, interleave, median, peak_of, synthetic_image, synthetic_mask
 
 SHAPE = (9958, 9959)
 REPEATS = 5

@@ -9,7 +9,6 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from harness import Row, peak_of
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
@@ -19,6 +18,7 @@ from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
 from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.histogram import LEVELS, truth_histogram
 from lightning_emseg.metrics.pixel import confusion_at
+from tests.bench.harness import Row, peak_of
 
 SHAPE = (125, 1250, 1250)
 SIZE_NM = (40.0, 4.0, 4.0)

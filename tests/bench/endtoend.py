@@ -12,7 +12,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from harness import Row, store_of
 
 from data_modules.base import Mosaic
 from data_modules.batch import Batch
@@ -21,6 +20,7 @@ from lightning_emseg.callbacks import PredictionWriter
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.unet import UNet
+from tests.bench.harness import Row, store_of
 
 SHAPE = (9958, 9959)
 TILE, OVERLAP = 1024, 0.5

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from harness import Row, peak_of
 
 from lightning_emseg.networks.volumes.feature_augmentor import augment_down
+from tests.bench.harness import Row, peak_of
 
 CHANNELS = 32
 PATCHES = ((8, 32, 32), (8, 64, 64), (8, 128, 128), (8, 256, 256))

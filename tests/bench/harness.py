@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from data_modules.store import LabelInfo, MosaicStore, Sample, SampleWriter
+from tests.support import ROOT
 
 Pixels = NDArray[np.uint8]
 _PERIOD = 1024
@@ -114,7 +115,7 @@ def memory_of(command: Sequence[str], interval: float = 0.05) -> Memory:
     """
     with tempfile.TemporaryFile("w+") as output:
         # Commands may name classes of the benchmarks.
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(command, stdout=output, stderr=output, env=environment) as process:
             memory = _watch(process.pid, lambda: process.poll() is None, interval)
         if process.returncode:

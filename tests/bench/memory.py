@@ -13,10 +13,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from harness import Memory, Row, memory_of, store_of
 from torch import Tensor, nn
 
 from lightning_emseg.modules.mixin import SegmentationMixin
+from tests.bench.harness import Memory, Row, memory_of, store_of
 
 TARGET = 1.2
 WIDTH = 10_000
@@ -77,7 +77,7 @@ def predict(scratch: Path, height: int) -> Memory:
     store, out = scratch / f"{height}.zarr", scratch / f"{height}-predicted.zarr"
     store_of(store, (height, WIDTH), "test/a", label=None)
     command = [sys.executable, "-m", "lightning_emseg", "predict"]
-    model = ["--model", "memory.Pixelwise", "--ckpt_path", str(scratch / "pixelwise.ckpt")]
+    model = ["--model", "tests.bench.memory.Pixelwise", "--ckpt_path", str(scratch / "pixelwise.ckpt")]
     data = ["--data", "Mosaic", "--data.store", str(store), "--data.tile_size", "1024", "--data.overlap", "0.5"]
     run = ["--trainer.accelerator", "cpu", "--trainer.default_root_dir", str(scratch / "run")]
     quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]

@@ -1,14 +1,14 @@
 """A large mosaic for the readers: real electron micrographs side by side where there are any, else synthetic pixels."""
 
-from pathlib import Path
-
 import numpy as np
-from harness import synthetic_image, synthetic_mask
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.bench.harness import synthetic_image, synthetic_mask
+from tests.support import DATA
+
 Pixels = NDArray[np.uint8]
-REAL = Path(__file__).parents[3] / "shared" / "data" / "vnc_sstem" / "stack1"
+REAL = DATA / "vnc_sstem" / "stack1"
 """16 sections of 1024² px of serial-section TEM with membranes."""
 TILE = 1024
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from harness import Row, peak_of
 from numpy.typing import NDArray
 
 from lightning_emseg.curation.near_pairs import Hashes, near_pairs
+from tests.bench.harness import Row, peak_of
 
 MOST = 11
 SIZES = (100_000, 300_000, 1_000_000)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from harness import Row, peak_of
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label
@@ -16,6 +15,7 @@ from skimage.morphology import skeletonize
 from data_modules.synthetic import SyntheticMosaic
 from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.scoring.panel import full, panel_row
+from tests.bench.harness import Row, peak_of
 
 SHAPE = (9958, 9959)
 LEVEL = 100

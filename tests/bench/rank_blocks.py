@@ -14,14 +14,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from harness import interleave, synthetic_image, synthetic_mask
-from rank_callbacks import AllReduces, Reduced, Silence, StepClock
 from torch import multiprocessing
 from torch.utils.data import DataLoader
 
 from data_modules.batch import Batch
 from lightning_emseg.callbacks import FiniteLoss
 from lightning_emseg.modules.mixin import SegmentationMixin
+from tests.bench.harness import interleave, synthetic_image, synthetic_mask
+from tests.bench.rank_callbacks import AllReduces, Reduced, Silence, StepClock
 
 ONE, ONE_WHOLE, APART, SILENT, DDP, WATCHED = "one", "one, whole batch", "apart", "no_sync", "ddp", "watched"
 

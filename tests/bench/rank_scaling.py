@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from harness import Row, median
-from rank_blocks import APART, DDP, MODES, ONE, ONE_WHOLE, SILENT, WATCHED, Measured, Setting, measure
-from rank_callbacks import Reduced
 
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.bench.harness import Row, median
+from tests.bench.rank_blocks import APART, DDP, MODES, ONE, ONE_WHOLE, SILENT, WATCHED, Measured, Setting, measure
+from tests.bench.rank_callbacks import Reduced
 
 ON_CPU = (
     Setting(LinkNet, patch=256, batch=2, precision="32-true", steps=4, rounds=3),

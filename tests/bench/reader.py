@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 import zarr
-from harness import Row, interleave, median
-from micrographs import mosaic
 from numpy.typing import NDArray
 
 from data_modules.store import ArrayRef, LabelInfo, MosaicStore, SampleWriter, read
+from tests.bench.harness import Row, interleave, median
+from tests.bench.micrographs import mosaic
 
 PATCH = 1024
 SIDE = 8192

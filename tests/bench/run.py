@@ -1,6 +1,6 @@
 """``make bench``: all benchmarks, one JSON and one Markdown table.
 
-``python tests/bench/run.py --only reader,training --out runs/bench`` runs some. Each has a fresh process, so that
+``python -m tests.bench.run --only reader,training --out runs/bench`` runs some. Each has a fresh process, so that
 none inherits another's threads, caches or peak memory.
 """
 
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import Row, cores
+
+from tests.bench.harness import Row, cores
 
 CASES = (
     *("reader", "shapes", "training", "stitching", "endtoend", "conversion", "memory", "scaling", "attribution"),
@@ -91,7 +92,7 @@ def measure(case: str, out: Path) -> Iterator[Row]:
 
 
 def _send(case: str, scratch: Path, connection: "Connection[Any, Any]") -> None:
-    for row in import_module(MODULES.get(case, case)).rows(scratch):
+    for row in import_module(f"tests.bench.{MODULES.get(case, case)}").rows(scratch):
         connection.send(row)
     connection.close()
 

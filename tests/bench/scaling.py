@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from harness import Row, interleave, median, store_of
 
 from data_modules.base import Mosaic
 from data_modules.grid import Grid, RowSpan, Sweep
 from lightning_emseg.callbacks import PredictionWriter
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
+from tests.bench.harness import Row, interleave, median, store_of
 
 SIDE = 1536
 BATCH = 4

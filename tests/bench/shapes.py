@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import zarr
-from harness import Row, interleave, median
-from micrographs import mosaic
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from data_modules.store import ArrayRef, read
+from tests.bench.harness import Row, interleave, median
+from tests.bench.micrographs import mosaic
 
 SHAPE = (4096, 8192)
 PATCH = 1024

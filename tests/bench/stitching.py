@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import Row, interleave, median, peak_of
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from data_modules.grid import Grid, RowSpan, Shape, Sweep
 from lightning_emseg.inference.band import TileBand
 from lightning_emseg.inference.blending import window
 from lightning_emseg.inference.stitching import SweepStitcher
+from tests.bench.harness import Row, interleave, median, peak_of
 
 SHAPE: Shape = (9958, 9959)
 TILE, OVERLAP, BATCH = 1024, 0.5, 4

@@ -6,13 +6,12 @@ import time
 import zlib
 from pathlib import Path
 
-import harness
 import numpy as np
 import pytest
-import run
-from harness import Row
 
 from data_modules.store import read
+from tests.bench import harness, run
+from tests.bench.harness import Row
 
 
 def test_candidates_take_turns_and_none_is_always_first() -> None:

@@ -5,16 +5,15 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import rank_scaling
-import run
-from harness import Row
 from hypothesis import given
 from hypothesis import strategies as st
-from rank_blocks import APART, DDP, MODES, ONE, ONE_WHOLE, SILENT, WATCHED, Measured, Mode, Setting, measure
-from rank_callbacks import AllReduces, Reduced, Silence, covered
-from rank_scaling import Steps
 
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.bench import rank_scaling, run
+from tests.bench.harness import Row
+from tests.bench.rank_blocks import APART, DDP, MODES, ONE, ONE_WHOLE, SILENT, WATCHED, Measured, Mode, Setting, measure
+from tests.bench.rank_callbacks import AllReduces, Reduced, Silence, covered
+from tests.bench.rank_scaling import Steps
 
 SECONDS = {ONE: 1.0, ONE_WHOLE: 1.8, APART: 1.25, SILENT: 1.3, DDP: 1.625, WATCHED: 1.7}
 REDUCED = Reduced(seconds=0.425, buckets=3, mib=44.5)
@@ -99,7 +98,7 @@ def test_one_gpu_gives_rows_of_one_process() -> None:
 
 def test_every_case_has_a_module() -> None:
     assert set(run.MODULES) <= set(run.CASES)
-    assert import_module(run.MODULES["ranks"]) is rank_scaling
+    assert import_module(f"tests.bench.{run.MODULES['ranks']}") is rank_scaling
 
 
 @pytest.mark.ddp

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from harness import Row, cores, interleave, median, store_of
 from torch.utils.data import DataLoader
 
 from data_modules.base import Mosaic
@@ -23,6 +22,7 @@ from lightning_emseg.callbacks import Throughput
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.unet import UNet
+from tests.bench.harness import Row, cores, interleave, median, store_of
 
 TARGET = 0.97
 HELD = "one batch held in memory"

@@ -17,13 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run import describe, machine
-from steps import Steps
-from transfer_chain_data import MEMBRANES, TransferSet, label_probe, label_tiles, lay_out_mitochondria, lay_out_raw
 
 from lightning_emseg.metrics.table import Summary, summarise
+from tests.bench.run import describe, machine
+from tests.bench.steps import Steps
+from tests.bench.transfer_chain_data import (
+    MEMBRANES,
+    TransferSet,
+    label_probe,
+    label_tiles,
+    lay_out_mitochondria,
+    lay_out_raw,
+)
+from tests.support import EXPERIMENTS
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments" / "cem500k"
+EXPERIMENTS = EXPERIMENTS / "cem500k"
 SEEDS = (42, 43, 44, 45, 46)
 SETS = (TransferSet("mitochondria", "mitochondrion"), TransferSet("membranes", "membrane"))
 MOCO, FROZEN, TRAINED = "MoCoV2, frozen", "random, frozen", "random, trained"

@@ -8,7 +8,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import zarr
-from mosaic_checks import binary, grey, write_mosaic, write_random
 
 from data_modules.base import Mosaic
 from data_modules.batch import Batch
@@ -20,6 +19,7 @@ from data_modules.splits import PatchSplit, RegionSplit
 from data_modules.transforms import Augment
 from data_modules.urisc import URISC
 from data_modules.volume_augment import VolumeAugment
+from tests.support.mosaic_checks import binary, grey, write_mosaic, write_random
 
 SIZES: dict[str, tuple[int, ...]] = {
     "train/a": (96, 130),

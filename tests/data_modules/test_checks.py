@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mosaic_checks import grey, views, write_mosaic
 
 from data_modules import checks
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, SampleWriter
+from tests.support.mosaic_checks import grey, views, write_mosaic
 
 
 def test_counts_and_sizes() -> None:

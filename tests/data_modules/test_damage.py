@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mosaic_checks import Bytes, views, write_random
 
 from data_modules.base import Mosaic
 from data_modules.damage import SkippingPatches
@@ -13,6 +12,7 @@ from data_modules.dataset import PatchDataset
 from data_modules.errors import UserError
 from data_modules.samplers import Patch
 from data_modules.store import MosaicView
+from tests.support.mosaic_checks import Bytes, views, write_random
 
 # Two chunks of 512 px wide.
 WIDE, SMALL = (64, 700), (64, 64)

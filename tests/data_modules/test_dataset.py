@@ -9,7 +9,6 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from mosaic_checks import Bytes, views, write_mosaic, write_random
 from torch import Tensor
 
 from data_modules.base import Mosaic
@@ -18,6 +17,7 @@ from data_modules.dataset import PatchDataset, SweepDataset, TileDataset, spread
 from data_modules.grid import Grid, RowSpan, Sweep
 from data_modules.samplers import Patch
 from data_modules.store import MosaicView
+from tests.support.mosaic_checks import Bytes, views, write_mosaic, write_random
 
 SIZES: dict[str, tuple[int, ...]] = {"train/a": (150, 210), "train/b": (40, 300), "train/c": (20, 25)}
 

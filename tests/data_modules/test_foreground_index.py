@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mosaic_checks import Bytes, binary, grey, views, write_mosaic
 
 from data_modules import foreground_index
 from data_modules.foreground_index import ForegroundIndex, masks_of
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, SampleWriter
+from tests.support.mosaic_checks import Bytes, binary, grey, views, write_mosaic
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "train/image": (101, 203),

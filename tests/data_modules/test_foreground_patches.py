@@ -6,11 +6,11 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from mosaic_checks import Bytes, grey, views, write_mosaic
 
 from data_modules.errors import UserError
 from data_modules.sampling import ForegroundPatches
 from data_modules.store import MosaicView
+from tests.support.mosaic_checks import Bytes, grey, views, write_mosaic
 
 Half = tuple[MosaicView, Bytes]
 

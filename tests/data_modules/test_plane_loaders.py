@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mosaic_checks import Bytes
-from plane_checks import NAMES, SAMPLES, Store, write
 
 from data_modules.base import Mosaic
 from data_modules.batch import Batch
@@ -16,6 +14,8 @@ from data_modules.errors import UserError
 from data_modules.sampling import ForegroundPatches, GridPatches
 from data_modules.splits import PatchSplit, RegionSplit
 from data_modules.transforms import Augment
+from tests.support.mosaic_checks import Bytes
+from tests.support.plane_checks import NAMES, SAMPLES, Store, write
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mosaic_checks import Bytes
-from plane_checks import CUBIC, FLAT, SAMPLES, Store, view, write
 
 from data_modules.errors import UserError
 from data_modules.planes import is_isotropic, only_planes, plane_views, sides, tile_of
 from data_modules.store import MosaicView
+from tests.support.mosaic_checks import Bytes
+from tests.support.plane_checks import CUBIC, FLAT, SAMPLES, Store, view, write
 
 ORDERS = list(itertools.permutations(range(3)))
 

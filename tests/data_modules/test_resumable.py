@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
-from mosaic_checks import views, write_random
 from torch.utils.data import DataLoader
 
 from data_modules.batch import Batch
@@ -15,6 +14,7 @@ from data_modules.resumable import ResumableLoader
 from data_modules.samplers import EpochSampler
 from data_modules.sampling import RandomPatches
 from data_modules.store import MosaicView
+from tests.support.mosaic_checks import views, write_random
 
 PATCH = (32, 32)
 Loader = TypeVar("Loader", bound=DataLoader[Batch])

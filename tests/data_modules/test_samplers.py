@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from mosaic_checks import views, write_random
 
 from data_modules.samplers import EpochSampler, Patch
 from data_modules.sampling import FixedPatches, ForegroundPatches, GridPatches, PatchSampling, Position, RandomPatches
 from data_modules.store import MosaicView
+from tests.support.mosaic_checks import views, write_random
 
 SIZES: dict[str, tuple[int, ...]] = {"train/a": (200, 300), "train/b": (64, 64), "train/c": (100, 400)}
 PATCH = (64, 64)

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mosaic_checks import binary, grey, views, write_mosaic, write_random
 
 from data_modules.base import Mosaic
 from data_modules.errors import UserError
 from data_modules.sampling import ForegroundPatches
 from data_modules.splits import Division, SectionSplit
+from tests.support.mosaic_checks import binary, grey, views, write_mosaic, write_random
 
 PATCH = (4, 16, 16)
 

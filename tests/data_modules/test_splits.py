@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mosaic_checks import views, write_random
 
 from data_modules.errors import UserError
 from data_modules.sampling import Position
 from data_modules.splits import Division, MosaicSplit, PatchSplit, RegionSplit
 from data_modules.store import MosaicView
+from tests.support.mosaic_checks import views, write_random
 
 SIZES: dict[str, tuple[int, ...]] = {"train/a": (200, 300), "train/b": (150, 260), "val/c": (100, 120)}
 PATCH = (32, 32)

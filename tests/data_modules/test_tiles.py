@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tile_sets import SOURCES, make_tile_set
 
 from data_modules.errors import UserError
 from data_modules.randomness import Purpose, stream
@@ -18,6 +17,7 @@ from data_modules.tile_choice import divide
 from data_modules.tile_images import TileBatch, mirrored
 from data_modules.tile_set import Source, SourceWriter
 from data_modules.tiles import Tiles
+from tests.support.tile_sets import SOURCES, make_tile_set
 
 Place = tuple[int, int]
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
-from volume_batches import DEPTH, EVERYTHING, batch_of, drawn, forced, noise
 
 from data_modules.volume_augment import VolumeAugment, _Draw
+from tests.support.volume_batches import DEPTH, EVERYTHING, batch_of, drawn, forced, noise
 
 
 def test_nothing_changes_nothing() -> None:

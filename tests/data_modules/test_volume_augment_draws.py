@@ -8,11 +8,11 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from volume_batches import DEPTH, EVERYTHING, batch_of, noise
 
 from data_modules import transforms, volume_augment
 from data_modules.errors import UserError
 from data_modules.volume_augment import VolumeAugment, _Draw
+from tests.support.volume_batches import DEPTH, EVERYTHING, batch_of, noise
 
 
 def draws_of(number: int = 3000, depth: int = DEPTH, **options: Any) -> list[_Draw]:

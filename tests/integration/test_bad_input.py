@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import tiny
 import yaml
 from zarr import open_group
 
 from lightning_emseg import cli
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 MESSAGES: dict[str, str] = {}
 

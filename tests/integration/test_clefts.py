@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cremi_predictions import NOTHING, VOXEL_NM, CleftsOfTheChallenge, Ids, Pixels, clefts_in, write_file
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import f1_score, roc_auc_score
 
 from data_modules.store import MosaicStore, read
 from lightning_emseg import cli, commands
+from tests.support import ROOT
+from tests.support.cremi_predictions import NOTHING, VOXEL_NM, CleftsOfTheChallenge, Ids, Pixels, clefts_in, write_file
 
-ROOT = Path(__file__).parents[2]
 SHAPE = (24, 80, 96)
 
 

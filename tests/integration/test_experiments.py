@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from lightning_emseg import cli
+from tests.support import EXPERIMENTS
 
-FOLDER = Path(__file__).parents[2] / "experiments"
+FOLDER = EXPERIMENTS
 _NOT_RUN = {"with", "leaderboard", "sweeps", "start", "parts", "table.yaml"}
 BASES = sorted(path for path in FOLDER.rglob("*.yaml") if not {path.parent.name, path.name} & _NOT_RUN)
 SECOND = sorted((FOLDER / "with").glob("*.yaml"))

@@ -9,17 +9,14 @@ import sys
 import zipfile
 from pathlib import Path
 
-import forked
 import pytest
-import tiny
 import torch
 import yaml
-from failing_parts import KeepTrainer
 
 from lightning_emseg import cli
 from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
-
-TESTS = Path(__file__).parents[1] / "lightning_emseg"
+from tests.support import ROOT, forked, tiny
+from tests.support.failing_parts import KeepTrainer
 
 
 def _experiment(folder: Path, store: Path, **trainer: object) -> Path:
@@ -44,7 +41,7 @@ def _experiment(folder: Path, store: Path, **trainer: object) -> Path:
 
 
 def _sabotage(action: str, path: Path) -> list[dict[str, object]]:
-    return [{"class_path": "failing_parts.Sabotage", "init_args": {"action": action, "path": str(path)}}]
+    return [{"class_path": "tests.support.failing_parts.Sabotage", "init_args": {"action": action, "path": str(path)}}]
 
 
 def _ended(capsys: pytest.CaptureFixture[str], config: Path, *more: str) -> str:
@@ -119,7 +116,7 @@ def test_damaged_checkpoint_offers_the_one_before(
 
 def test_loss_that_is_not_a_number(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = _experiment(tmp_path, tiny_store)
-    loss = ["--model.loss", "failing_parts.BrokenLoss", "--model.loss.call", "6"]
+    loss = ["--model.loss", "tests.support.failing_parts.BrokenLoss", "--model.loss.call", "6"]
     message = _ended(capsys, config, *loss)
     assert "training loss is nan in epoch 1 at step 5" in message
     assert str(tmp_path / "run" / "bad-batch.json") in message
@@ -129,13 +126,13 @@ def test_loss_that_is_not_a_number(tiny_store: Path, tmp_path: Path, capsys: pyt
 
 def test_step_that_needs_too_much_memory(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = _experiment(tmp_path, tiny_store, num_sanity_val_steps=0)
-    message = _ended(capsys, config, "--model.loss", "failing_parts.HungryLoss")
+    message = _ended(capsys, config, "--model.loss", "tests.support.failing_parts.HungryLoss")
     assert "this machine's memory is full" in message
     assert "data.batch_size" in message
 
 
 def test_plugins_of_the_user_stay(tiny_store: Path, tmp_path: Path) -> None:
-    callbacks = [{"class_path": "failing_parts.KeepTrainer"}]
+    callbacks = [{"class_path": "tests.support.failing_parts.KeepTrainer"}]
     environment = "lightning_fabric.plugins.environments.LightningEnvironment"
     config = _experiment(tmp_path, tiny_store, callbacks=callbacks, plugins=[environment], fast_dev_run=True)
     cli.main(["fit", "--config", str(config)])
@@ -161,7 +158,7 @@ def test_full_disk_of_the_first_rank_ends_all(tiny_store: Path, tmp_path: Path) 
     # Started as a user does it, so that the other rank is Lightning's to start and to end.
     config = _experiment(tmp_path, tiny_store, devices=2, strategy="ddp", callbacks=callbacks)
     command = [sys.executable, "-m", "lightning_emseg", "fit", "--config", str(config)]
-    paths = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": paths}
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=tmp_path)
     assert done.returncode != 0

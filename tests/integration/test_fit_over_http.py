@@ -1,17 +1,14 @@
 """Training, with loader workers, from a store behind a URL."""
 
 import csv
-import sys
 from pathlib import Path
 
 import pytest
-import tiny
 
 from lightning_emseg import cli
 from lightning_emseg.commands import main
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data_modules" / "store"))
-from servers import serving
+from tests.support import tiny
+from tests.support.servers import serving
 
 CONFIG = """
 model: {class_path: UNet, init_args: {encoder: resnet18}}

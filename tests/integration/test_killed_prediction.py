@@ -9,13 +9,12 @@ import signal
 import time
 from pathlib import Path
 
-import forked
 import pytest
-import tiny
 import yaml
 
 from data_modules.store import MosaicStore, verify
 from lightning_emseg import cli
+from tests.support import forked, tiny
 
 pytestmark = pytest.mark.slow
 

@@ -10,16 +10,16 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import chromium
 import numpy as np
 import pytest
 from PIL import Image
-from tile_sets import make_tile_set
 
 from data_modules.errors import UserError
 from data_modules.tile_set import TileSet
 from lightning_emseg.curation.label_server import LabelServer
 from lightning_emseg.curation.label_session import LabelSession
+from tests.support import chromium
+from tests.support.tile_sets import make_tile_set
 
 
 @pytest.fixture

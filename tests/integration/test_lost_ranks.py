@@ -4,9 +4,10 @@ import os
 import random
 from pathlib import Path
 
-import forked
 import pytest
-from interrupted import STOP, diary, differences, state, write_experiment
+
+from tests.support import forked
+from tests.support.interrupted import STOP, diary, differences, state, write_experiment
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from exactness import by_kind, differences, table, weights
-from rank_runs import GLOBAL_BATCH, accumulated, best, of_all, predict_tall, write_experiments
-from ranks import run, started, words
+
+from tests.support.exactness import by_kind, differences, table, weights
+from tests.support.rank_runs import GLOBAL_BATCH, accumulated, best, of_all, predict_tall, write_experiments
+from tests.support.ranks import run, started, words
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 

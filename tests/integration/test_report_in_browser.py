@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import chromium
 import pytest
-from example_run import write_run, write_study
 
 from lightning_emseg.commands.report import report
+from tests.support import chromium
+from tests.support.example_run import write_run, write_study
 
 pytestmark = pytest.mark.skipif(chromium.EXECUTABLE is None, reason="Chromium is not installed")
 _TABLE = "#scores table:has(tfoot)"

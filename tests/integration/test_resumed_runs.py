@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import forked
 import pytest
-from interrupted import STOP, diary, differences, state, write_experiment
+
+from tests.support import forked
+from tests.support.interrupted import STOP, diary, differences, state, write_experiment
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,9 @@ import yaml
 
 from data_modules.store import MosaicStore
 from lightning_emseg import cli
+from tests.support import EXPERIMENTS
 
-EXPERIMENT = Path(__file__).parents[2] / "experiments" / "smoke.yaml"
+EXPERIMENT = EXPERIMENTS / "smoke.yaml"
 
 
 def _lightning(verb: str, folder: Path, *more: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import smp_files
 import tifffile
 import yaml
 from PIL import Image
@@ -18,9 +17,10 @@ from PIL import Image
 from data_modules.store import MosaicStore
 from lightning_emseg import cli
 from lightning_emseg.commands import main
+from tests.support import EXPERIMENTS, smp_files
 
 pytestmark = pytest.mark.slow
-FOLDER = Path(__file__).parents[2] / "experiments" / "cem500k"
+FOLDER = EXPERIMENTS / "cem500k"
 SMALL = (
     *("--model.encoder", "resnet18", "--model.lr_scheduler.init_args.total_steps", "2"),
     *("--data.patch_size", "64", "--data.tile_size", "64", "--data.augment.size", "64", "--data.overlap", "0.0"),

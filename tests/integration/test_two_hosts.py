@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 import yaml
-from hosts import Host, Job, loopback, two_namespaces
-from ranks import lightning
+
+from tests.support import tiny
+from tests.support.hosts import Host, Job, loopback, two_namespaces
+from tests.support.ranks import lightning
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 import yaml
 
@@ -20,8 +19,7 @@ from lightning_emseg import cli, commands
 from lightning_emseg.leaderboard.rows import read_definition
 from lightning_emseg.modules.restore import restore
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
-
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT, tiny
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-from wandb_server import Server, serving
-
 from data_modules.synthesize import synthesize
 from lightning_emseg.sweeps.definition import read
+from tests.support import ROOT
+from tests.support.wandb_server import Server, serving
 
-ROOT = Path(__file__).parents[2]
 RUN = "trial7"
 TRIAL = {
     "model.init_args.loss": '{"class_path": "lightning_emseg.losses.TverskyLoss", "init_args": {"alpha": 0.2}}',

@@ -13,14 +13,12 @@ import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.loggers import WandbLogger
 
-sys.path.insert(0, str(Path(__file__).parent))
-from interrupted import STOP
-from wandb_server import Content, RemoteRun, Server, serving
-
 from data_modules.errors import UserError
 from lightning_emseg.callbacks.wandb_run import keep_wandb_run
+from tests.support import ROOT
+from tests.support.interrupted import STOP
+from tests.support.wandb_server import Content, RemoteRun, Server, serving
 
-ROOT = Path(__file__).parents[2]
 WANDB = ROOT / "experiments" / "with" / "wandb.yaml"
 
 
@@ -99,7 +97,7 @@ def experiment(folder: Path, store: Path) -> None:
     fields = {"per_outcome": 1, "windows": 1, "window": 64, "check": 1, "every_n_epochs": 2, "max_share": None}
     method = {"class_path": "IntegratedGradients", "init_args": {"steps": 2, "reach": 9}}
     more = [
-        {"class_path": "interrupted.Struck"},
+        {"class_path": "tests.support.interrupted.Struck"},
         {"class_path": "AttributionFields", "init_args": {**fields, "method": method}},
     ]
     sizes = {"patch_size": 64, "batch_size": 1, "patches_per_epoch": 4, "val_tiles": 2, "overlap": 0.0}
@@ -117,7 +115,7 @@ def environment(folder: Path, server: Server, **more: str) -> dict[str, str]:
     """Of a process whose only W&B is the stand-in."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     kept |= {"HOME": str(folder), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "0"}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent), **more}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
 
 
 def fit(folder: Path, server: Server, mode: str, stop: str = "", ranks: int = 1) -> int:

@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
 from data_modules.errors import UserError
@@ -12,6 +11,7 @@ from lightning_emseg import checkpoints
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 import yaml
 
 from data_modules.errors import UserError
 from lightning_emseg import cli
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 
 def test_message_of_a_loader_process_is_cut_out_of_its_traceback() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from failing_parts import HungryLoss
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_emseg.failures import explanation
+from tests.support.failing_parts import HungryLoss
 
 
 def _raised(error: BaseException) -> str:

@@ -4,12 +4,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-import tiny
 from torch import nn
 
 from lightning_emseg import cli
 from lightning_emseg.frozen_modules import expect_frozen
 from lightning_emseg.modules.unet import UNet
+from tests.support import tiny
 
 EVAL_MODE = "module(s) in eval mode at the start of training"
 

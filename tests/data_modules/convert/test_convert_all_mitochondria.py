@@ -3,8 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_trees import casser, guay, perez, urocell
-from convert_checks import pixel_size, provenance, stored
 
 from data_modules.convert.benchmarks import (
     convert_all_mitochondria,
@@ -16,6 +14,8 @@ from data_modules.convert.benchmarks import (
 )
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
+from tests.support.benchmark_trees import casser, guay, perez, urocell
+from tests.support.convert_checks import pixel_size, provenance, stored
 
 BENCHMARKS = ("guay", "perez", "urocell", "lucchi", "kasthuri")
 pytestmark = pytest.mark.filterwarnings("ignore:.*were published:UserWarning")

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_trees import cremi, perez, urocell
-from convert_checks import picture, save, stored
 
 from data_modules.store import MosaicStore
 from lightning_emseg.commands import main
+from tests.support.benchmark_trees import cremi, perez, urocell
+from tests.support.convert_checks import picture, save, stored
 
 
 def test_benchmarks_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

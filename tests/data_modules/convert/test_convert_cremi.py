@@ -4,12 +4,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from benchmark_trees import BACKGROUND, cremi
-from convert_checks import Pixels, attributes, pixel_size, stored
 
 from data_modules.convert.benchmarks import convert_cremi
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
+from tests.support.benchmark_trees import BACKGROUND, cremi
+from tests.support.convert_checks import Pixels, attributes, pixel_size, stored
 
 
 def expected_cleft(clefts: Pixels) -> Pixels:

@@ -6,12 +6,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from benchmark_trees import cremi
-from convert_checks import Pixels, pixel_size, stored
 
 from data_modules.convert.benchmarks import convert_cremi
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
+from tests.support.benchmark_trees import cremi
+from tests.support.convert_checks import Pixels, pixel_size, stored
 
 
 def without(path: Path, *names: str) -> None:

@@ -5,7 +5,6 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from convert_checks import attributes, dark, object_mask, picture, pixel_size, provenance, real_data, save, stored
 from PIL import Image
 
 from data_modules.convert import convert_folder
@@ -13,6 +12,17 @@ from data_modules.convert.pairs import pair
 from data_modules.convert.sources import Page
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
+from tests.support.convert_checks import (
+    attributes,
+    dark,
+    object_mask,
+    picture,
+    pixel_size,
+    provenance,
+    real_data,
+    save,
+    stored,
+)
 
 
 def _pages(*names: str) -> list[Page]:

@@ -2,10 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from convert_checks import picture
 
 from data_modules.convert.grey import to_8_bit
 from data_modules.errors import UserError
+from tests.support.convert_checks import picture
 
 
 @pytest.mark.parametrize("rule", ["percentile", "range", "dtype"])

@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from benchmark_trees import guay
-from convert_checks import attributes, pixel_size, provenance, stored
 
 from data_modules.convert.benchmarks import convert_guay
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
+from tests.support.benchmark_trees import guay
+from tests.support.convert_checks import attributes, pixel_size, provenance, stored
 
 
 def test_three_volumes_of_seven_classes(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from convert_checks import dark, object_mask, picture, pixel_size, provenance, real_data, save, stored
 from PIL import Image
 
 from data_modules.convert import convert_isbi2012
 from data_modules.convert.isbi2012 import choose_sections
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore
+from tests.support.convert_checks import dark, object_mask, picture, pixel_size, provenance, real_data, save, stored
 
 SIDE = (16, 16)
 

@@ -3,12 +3,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convert_checks import Pixels, object_mask
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.convert.labels import Foreground, LabelRule, value_counts
 from data_modules.errors import UserError
+from tests.support.convert_checks import Pixels, object_mask
 
 BRIGHT = LabelRule("binary", "bright")
 SHAPE = (600, 50)

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_trees import casser
-from convert_checks import pixel_size, provenance, save, stored
 from PIL import Image
 
 from data_modules.convert.benchmarks import convert_kasthuri, convert_lucchi
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
+from tests.support.benchmark_trees import casser
+from tests.support.convert_checks import pixel_size, provenance, save, stored
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*were published:UserWarning")
 

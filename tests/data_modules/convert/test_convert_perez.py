@@ -3,12 +3,12 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from benchmark_trees import grey, perez
-from convert_checks import pixel_size, provenance, save, stored
 
 from data_modules.convert.benchmarks import convert_perez
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore
+from tests.support.benchmark_trees import grey, perez
+from tests.support.convert_checks import pixel_size, provenance, save, stored
 
 Organelle = Literal["lysosomes", "mitochondria", "nuclei", "nucleoli"]
 

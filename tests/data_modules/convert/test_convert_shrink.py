@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from convert_checks import object_mask, picture
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_modules.convert.shrink import Filter, Shrink
 from data_modules.errors import UserError
+from tests.support.convert_checks import object_mask, picture
 
 MOSAIC, TRACK2 = 9958 / 8, 1024 / 8
 SIZES = ((round(MOSAIC), round(MOSAIC)), (round(TRACK2), round(TRACK2)))

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from convert_checks import Pixels, object_mask, picture, save
 from PIL import Image
 
 from data_modules.convert.sources import find_images, find_images_below
 from data_modules.errors import UserError
+from tests.support.convert_checks import Pixels, object_mask, picture, save
 
 
 def _read(path: Path, as_values: bool = False) -> Pixels:

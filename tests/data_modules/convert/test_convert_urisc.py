@@ -3,11 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert_checks import attributes, dark, object_mask, picture, pixel_size, provenance, save, stored
 
 from data_modules.convert import convert_urisc
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
+from tests.support.convert_checks import attributes, dark, object_mask, picture, pixel_size, provenance, save, stored
 
 SEEDS = {"train/1": 1, "train/2": 2, "val/3": 3, "test/4": 4}
 

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_trees import UROCELL, nifti, urocell
-from convert_checks import pixel_size, provenance, stored
 
 from data_modules.convert.benchmarks import convert_urocell
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
+from tests.support.benchmark_trees import UROCELL, nifti, urocell
+from tests.support.convert_checks import pixel_size, provenance, stored
 
 
 def test_volumes_are_turned_cropped_and_split(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
-from convert_checks import Pixels, attributes, pixel_size, provenance, real_data, save, stored
 from PIL import Image
 
 from data_modules.convert.labels import LabelRule
@@ -17,6 +16,7 @@ from data_modules.convert.volume_samples import VolumeLabel, VolumeSample, write
 from data_modules.convert.volume_stacks import Stack
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
+from tests.support.convert_checks import Pixels, attributes, pixel_size, provenance, real_data, save, stored
 
 SHAPE = (37, 20, 28)
 """More sections than a slab has, and no two sides equal."""

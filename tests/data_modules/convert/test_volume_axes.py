@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from convert_checks import pixel_size, stored
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.convert.volume import convert_volume
 from data_modules.convert.volume_axes import doubtful_axes
+from tests.support.convert_checks import pixel_size, stored
 
 CREMI, PADDED = (125, 1250, 1250), (200, 3072, 3072)
 Order = tuple[int, int, int]

@@ -2,7 +2,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convert_checks import Pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -10,6 +9,7 @@ from hypothesis.extra import numpy as arrays
 from data_modules.convert.volume_grey import volume_rule
 from data_modules.convert.volume_stacks import Stack, without_rows
 from data_modules.errors import UserError
+from tests.support.convert_checks import Pixels
 
 
 def stack_of(volume: Pixels) -> Stack:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_checks import Pixels, noise, write_sample
 
 from data_modules.base import Mosaic
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, MosaicView
+from tests.support.store_checks import Pixels, noise, write_sample
 
 SHAPE = (31, 45)
 CLASSES = {0: "background", 5: "nucleus", 2: "vesicle", 200: "mito"}

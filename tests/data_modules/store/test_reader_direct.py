@@ -14,14 +14,14 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reader_checks import CODECS, Shape, write
-from store_checks import Pixels, noise
 from zarr.codecs import Crc32cCodec, GzipCodec, ZstdCodec
 
 from data_modules.errors import UserError
 from data_modules.store import ArrayRef, read, tensors
 from data_modules.store.errors import ReadError
 from data_modules.store.sharded import Sharded
+from tests.support.reader_checks import CODECS, Shape, write
+from tests.support.store_checks import Pixels, noise
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int16", "float32")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from store_checks import Pixels, foreign_sample, noise, write_sample
 from torch.utils.data import DataLoader, Dataset
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from data_modules.errors import UserError
 from data_modules.store import ArrayRef, LabelInfo, MosaicStore, read, survives_fork
+from tests.support.store_checks import Pixels, foreign_sample, noise, write_sample
 
 METHODS = ("fork", "forkserver", "spawn")
 PIXELS = noise((700, 600))

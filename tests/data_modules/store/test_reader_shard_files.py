@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reader_checks import write
-from store_checks import Pixels, flip_byte, noise
 
 from data_modules.errors import UserError
 from data_modules.store import ArrayRef, read, shard_files
 from data_modules.store.settings import CACHE_VARIABLE
+from tests.support.reader_checks import write
+from tests.support.store_checks import Pixels, flip_byte, noise
 
 
 def age(folder: Path) -> None:

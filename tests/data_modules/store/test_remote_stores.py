@@ -11,13 +11,13 @@ import boto3
 import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
-from servers import serving
-from store_checks import flip_byte, foreign_sample, noise, read_all, write_sample
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, read, tensors, verify
 from data_modules.store.consolidation import consolidate, forget_consolidated
 from data_modules.store.location import local_folder, locate
+from tests.support.servers import serving
+from tests.support.store_checks import flip_byte, foreign_sample, noise, read_all, write_sample
 
 IMAGE, MASK = noise((700, 600)), noise((700, 600), 1, top=2)
 REGION = (slice(500, 700), slice(3, 600))

@@ -13,13 +13,13 @@ import zarr
 from moto.server import ThreadedMotoServer
 from ome_zarr.format import FormatV04
 from ome_zarr.writer import write_image
-from servers import serving
-from store_checks import noise
 
 from data_modules.store import tensors
 from data_modules.tile_set import TileSet
 from data_modules.tiling import RefusedError, Settings, find_sources, tile_sources
 from data_modules.tiling.formats import open_volume
+from tests.support.servers import serving
+from tests.support.store_checks import noise
 
 STACK = noise((5, 12, 9)).astype(np.uint16) * 200
 WIDE = noise((2, 230, 470), 1)

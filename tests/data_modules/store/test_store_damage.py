@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_checks import data_files, edit_json, flip_byte, foreign_sample, noise, read_all, write_sample
 
 from data_modules.errors import UserError
 from data_modules.store import Damage, LabelInfo, MosaicStore, MosaicView, read, verify
 from data_modules.store.verify import pixels_to_verify
+from tests.support.store_checks import data_files, edit_json, flip_byte, foreign_sample, noise, read_all, write_sample
 
 BINARY = LabelInfo("binary")
 SHAPE = (2100, 1100)

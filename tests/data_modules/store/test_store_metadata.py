@@ -8,11 +8,11 @@ import ome_zarr.io
 import ome_zarr.reader
 import pytest
 import zarr
-from store_checks import edit_json, foreign_sample, noise, read_all, stock, write_sample
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, read, verify
 from data_modules.store.layout import multiscales
+from tests.support.store_checks import edit_json, foreign_sample, noise, read_all, stock, write_sample
 
 BINARY = LabelInfo("binary")
 

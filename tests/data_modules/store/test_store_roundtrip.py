@@ -8,10 +8,10 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_checks import Pixels, noise, read_all, stock, write_sample
 
 from data_modules.store import LabelInfo, MosaicStore, SampleWriter, read
 from data_modules.store.layout import chunk_and_shard, level_shapes
+from tests.support.store_checks import Pixels, noise, read_all, stock, write_sample
 
 BINARY = LabelInfo("binary")
 

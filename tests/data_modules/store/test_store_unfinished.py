@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_checks import noise, read_all
 
 from data_modules.errors import UserError
 from data_modules.store import Earlier, LabelInfo, MosaicStore, SampleWriter, clear_rest, find_earlier
+from tests.support.store_checks import noise, read_all
 
 SHAPE = (5000, 2100)
 BINARY = LabelInfo("binary")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_checks import Pixels, noise, write_sample
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, MosaicView
+from tests.support.store_checks import Pixels, noise, write_sample
 
 SHAPE = (37, 53)
 CLASSES = {0: "background", 1: "mitochondrion", 2: "vesicle", 5: "nucleus"}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_checks import data_files, noise, read_all, stock, write_sample
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, SampleWriter, shard_rows, verify
+from tests.support.store_checks import data_files, noise, read_all, stock, write_sample
 
 BINARY = LabelInfo("binary")
 

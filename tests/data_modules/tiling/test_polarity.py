@@ -1,7 +1,5 @@
 """Thin dark lines are found dark; an inverted image has the opposite score and flag."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +9,8 @@ from scipy import ndimage
 
 from data_modules.convert.decode import pages_in, read_page
 from data_modules.tiling.polarity import is_inverted, polarity
+from tests.support import DATA
 
-DATA = Path(__file__).parents[4] / "shared" / "data"
 DARK = (
     "isbi2012/train/images/00.png", "isbi2012/test/images/00.png", "vnc_sstem/stack1/raw/00.png",
     "vnc_sstem/stack2/raw/00.png", "sbem_mito_cdeep3m/training/images/010.png", "fib25_medulla/raw.tif",

@@ -10,10 +10,10 @@ import pytest
 import tifffile
 import zarr
 from PIL import Image
-from volume_files import WHOLE, Array, stack, write_hdf5, write_mrc, write_nifti, write_tiff, write_video
 
 from data_modules.tiling.formats import open_volume
 from data_modules.tiling.volumes import RefusedError
+from tests.support.volume_files import WHOLE, Array, stack, write_hdf5, write_mrc, write_nifti, write_tiff, write_video
 
 
 @pytest.mark.parametrize("write", [write_tiff, write_mrc, write_nifti, write_hdf5])

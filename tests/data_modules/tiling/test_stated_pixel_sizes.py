@@ -7,9 +7,9 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
-from volume_files import stack, write_hdf5, write_mrc, write_nifti
 
 from data_modules.tiling.formats import open_volume
+from tests.support.volume_files import stack, write_hdf5, write_mrc, write_nifti
 
 
 def size_of(path: Path) -> tuple[float, ...] | None:

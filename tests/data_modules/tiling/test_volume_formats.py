@@ -13,7 +13,9 @@ import zarr
 from ome_zarr.format import FormatV04, FormatV05
 from ome_zarr.writer import write_image
 from PIL import Image
-from volume_files import (
+
+from data_modules.tiling.formats import open_volume
+from tests.support.volume_files import (
     WHOLE,
     Array,
     stack,
@@ -25,8 +27,6 @@ from volume_files import (
     write_zarr_2,
     write_zarr_3,
 )
-
-from data_modules.tiling.formats import open_volume
 
 
 @pytest.mark.parametrize(

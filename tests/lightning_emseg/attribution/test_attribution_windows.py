@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -17,6 +16,7 @@ from PIL import Image
 
 from data_modules.store import MosaicStore, MosaicView, SampleWriter
 from lightning_emseg.attribution.windows import Place, baseline_of, read_window, window_shape
+from tests.support import tiny
 
 Pixels = NDArray[np.uint8]
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from lightning_emseg.attribution.outputs import PixelOutput
 from lightning_emseg.attribution.path import Path, Rule, answers_at, path_attributions
 from lightning_emseg.attribution.points import OUTCOMES, outcomes
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 Trained = tuple[nn.Module, Tensor, Tensor, NDArray[np.uint8]]
 

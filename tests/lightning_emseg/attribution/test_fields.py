@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from attribution_checks import settled, windows
-from global_networks import CornerAligned, Gated
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -21,6 +19,8 @@ from lightning_emseg.attribution.points import groups, lattice
 from lightning_emseg.attribution.receptive import box_around, receptive_radius
 from lightning_emseg.networks.multiscale import MultiScaleInput
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from tests.support.attribution_checks import settled, windows
+from tests.support.global_networks import CornerAligned, Gated
 
 PATH = Path(3)
 FEW: Sequence[Shape] = [(0, 0), (63, 63), (5, 60), (31, 32), (62, 1)]

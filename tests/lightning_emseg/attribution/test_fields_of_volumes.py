@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from attribution_checks import windows
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
@@ -17,6 +16,7 @@ from lightning_emseg.attribution.path import Path
 from lightning_emseg.attribution.points import groups
 from lightning_emseg.attribution.receptive import receptive_radius
 from lightning_emseg.networks.volumes import CleftNet, UNet3D
+from tests.support.attribution_checks import windows
 
 PATH = Path(3)
 

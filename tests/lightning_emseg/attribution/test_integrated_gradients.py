@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from attribution_checks import settled, windows
 from torch import nn
 
 from data_modules.errors import UserError
@@ -19,6 +18,7 @@ from lightning_emseg.attribution.outputs import GreyNetwork, PixelOutput
 from lightning_emseg.attribution.path import Path
 from lightning_emseg.attribution.points import groups, lattice
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from tests.support.attribution_checks import settled, windows
 
 PIXELS: Sequence[Shape] = lattice((64, 64), (16, 16), (8, 8))
 

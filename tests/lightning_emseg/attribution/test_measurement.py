@@ -7,9 +7,7 @@ from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from attribution_checks import settled
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -37,6 +35,8 @@ from lightning_emseg.attribution.network_copy import detached_copy
 from lightning_emseg.attribution.outputs import Output
 from lightning_emseg.attribution.windows import Place
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from tests.support import tiny
+from tests.support.attribution_checks import settled
 
 CPU = torch.device("cpu")
 THRESHOLDS = (0.01, 0.05, 0.1)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from attribution_checks import settled
 from torch import Tensor, nn
 
 from lightning_emseg.attribution.network_copy import detached_copy, folded
 from lightning_emseg.networks.casenet import CASENet
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from tests.support.attribution_checks import settled
 
 
 def in_training() -> nn.Module:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from attribution_checks import settled, windows
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from lightning_emseg.attribution import path as path_module
 from lightning_emseg.attribution.outputs import Output, PixelOutput, flat_index
 from lightning_emseg.attribution.path import Path, Rule, answers_at, path_attributions
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from tests.support.attribution_checks import settled, windows
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 LINEAR: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {

@@ -6,7 +6,6 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from global_networks import Gated
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from lightning_emseg.attribution.receptive import box_around, receptive_radius
 from lightning_emseg.networks.casenet import CASENet
 from lightning_emseg.networks.multiscale import MultiScaleInput
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from tests.support.global_networks import Gated
 
 
 class Resized(nn.Module):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import tiny
 import torch
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger
@@ -21,6 +20,7 @@ from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.outputs import GreyNetwork
 from lightning_emseg.callbacks import AttributionFields
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 Rows = list[dict[str, str]]
 

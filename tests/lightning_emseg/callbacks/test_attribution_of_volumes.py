@@ -5,10 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import linear_volume
 import numpy as np
 import pytest
-import tiny
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger
 
@@ -17,6 +15,7 @@ from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.callbacks import AttributionFields
 from lightning_emseg.modules.cleftnet import CleftNet
+from tests.support import linear_volume, tiny
 
 THRESHOLDS = (0.01, 0.05, 0.1)
 

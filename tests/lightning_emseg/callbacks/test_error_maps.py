@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 from PIL import Image
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.callbacks import ErrorMaps
+from tests.support import tiny
 
 LEVEL = 100
 

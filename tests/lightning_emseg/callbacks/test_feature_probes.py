@@ -9,11 +9,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import tiny
 import torch
 from pytorch_lightning.loggers import CSVLogger
 from sklearn.linear_model import LogisticRegression
-from tile_sets import make_tile_set
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
@@ -23,6 +21,8 @@ from lightning_emseg.callbacks.feature_probe import FeatureProbe, Features
 from lightning_emseg.callbacks.knn_probe import KNNProbe, knn_labels
 from lightning_emseg.callbacks.linear_probe import LinearProbe, fit_linear
 from lightning_emseg.modules.moco import MoCo
+from tests.support import tiny
+from tests.support.tile_sets import make_tile_set
 
 
 def clouds(number: int, seed: int, spread: float = 1.0) -> Features:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import tiny
 import torch
-from failing_parts import BrokenLoss, SteepLoss
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from lightning_emseg.callbacks.finite_loss import FiniteLoss
+from tests.support import tiny
+from tests.support.failing_parts import BrokenLoss, SteepLoss
 
 
 class Weights(pl.Callback):

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-import tiny
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lightning_emseg.callbacks import LastCheckpoint
+from tests.support import tiny
 
 Written = list[tuple[int, str]]
 

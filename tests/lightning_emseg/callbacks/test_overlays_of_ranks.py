@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
 
 from data_modules.splits import PatchSplit
 from lightning_emseg.callbacks import Overlays, overlays
 from lightning_emseg.inference.stitching import StitchedRows
+from tests.support import tiny
 
 T = TypeVar("T")
 

@@ -3,13 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import class_runs
 import numpy as np
 import pytest
-import tiny
 import torch
-from class_runs import NAMES
-from tiny import Pixels
 from torch import Tensor, nn
 
 from data_modules.base import Mosaic
@@ -17,6 +13,9 @@ from data_modules.grid import Grid
 from data_modules.store import MosaicStore
 from lightning_emseg.callbacks import PredictionWriter
 from lightning_emseg.modules.mixin import SegmentationMixin
+from tests.support import class_runs, tiny
+from tests.support.class_runs import NAMES
+from tests.support.tiny import Pixels
 
 SIZES: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
     "test/image": ((100, 90), (4.0, 4.0)),

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import tiny
 
 from data_modules.batch import Batch
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, read, verify
 from lightning_emseg.callbacks import PredictionWriter
+from tests.support import tiny
 
 TALL = 6500
 """Four rows of shards, the last of them short."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-import tiny
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from data_modules.batch import Batch
 from lightning_emseg.callbacks.preemption import STOPPED, Preemption
+from tests.support import tiny
 
 
 class SignalAt(pl.Callback):

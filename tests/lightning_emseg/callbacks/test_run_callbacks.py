@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from lightning_emseg.callbacks import Overlays, RunFolder, ScoreFiles
 from lightning_emseg.callbacks.overlays import log_picture
 from lightning_emseg.callbacks.run_folder import environment, git_state, make_room, put_aside
+from tests.support import tiny
 
 
 def test_earlier_runs_are_numbered(tmp_path: Path) -> None:

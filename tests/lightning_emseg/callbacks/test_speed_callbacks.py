@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import pytest
 import pytorch_lightning as pl
-import tiny
 import torch
 from pytorch_lightning.callbacks.progress import tqdm_progress
 from pytorch_lightning.loggers import CSVLogger
@@ -23,6 +22,7 @@ from data_modules.grid import Grid, RowSpan, Sweep
 from lightning_emseg.callbacks import MegapixelProgressBar, Throughput
 from lightning_emseg.callbacks.progress import SweepProgress
 from lightning_emseg.callbacks.throughput import LoaderClock
+from tests.support import tiny
 
 # Description, unit, count and total that a bar shows.
 Told = list[tuple[str, str, float, float | None]]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +18,7 @@ from lightning_emseg import checkpoints
 from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
 from lightning_emseg.checkpoints.files import damage, write
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 
 def _content(value: int, count: int = 50) -> dict[str, Any]:

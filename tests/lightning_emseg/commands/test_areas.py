@@ -4,12 +4,12 @@ import csv
 import math
 from pathlib import Path
 
-import linear_network
 import numpy as np
 import pytest
 from PIL import Image
 
 from lightning_emseg.commands import main
+from tests.support import linear_network
 
 
 @pytest.fixture(scope="module")

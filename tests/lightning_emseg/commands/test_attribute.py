@@ -4,17 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import linear_network
 import numpy as np
 import pytest
 import zarr
-from linear_network import Files, groups, table, values
 from PIL import Image
 from scipy.stats import sem
 
 from data_modules.store import MosaicStore
 from lightning_emseg.attribution.offline.fields_store import FieldsStore
 from lightning_emseg.attribution.points import OUTCOMES
+from tests.support import linear_network
+from tests.support.linear_network import Files, groups, table, values
 
 FEW = ["--points", "24", "--window", "32", "--windows", "6", "--method.steps", "3", "--method.baseline", "zero"]
 PIXEL_NM2 = linear_network.NM[0] * linear_network.NM[1]

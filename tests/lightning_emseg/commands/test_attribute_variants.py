@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
-import linear_network
 import numpy as np
 import pytest
 import zarr
-from linear_network import Files, groups, table, values
+
+from tests.support import linear_network
+from tests.support.linear_network import Files, groups, table, values
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
-import linear_network
-import linear_volume
 import numpy as np
 import pytest
-import tiny
 import zarr
-from linear_network import groups, table, values
 from PIL import Image
 
 from lightning_emseg.commands import main
 from lightning_emseg.modules.cleftnet import CleftNet
+from tests.support import linear_network, linear_volume, tiny
+from tests.support.linear_network import groups, table, values
 
 THRESHOLDS = (0.01, 0.05, 0.1)
 

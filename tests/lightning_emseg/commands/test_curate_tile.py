@@ -16,11 +16,8 @@ from PIL import Image
 
 from data_modules.tile_set import TileSet
 from lightning_emseg.commands import main
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "data_modules" / "store"))
-from servers import serving
-
-DATA = Path(__file__).parents[4] / "shared" / "data"
+from tests.support import DATA
+from tests.support.servers import serving
 
 
 def rows(out: Path) -> list[dict[str, str]]:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import zarr
 
 from data_modules.store import MosaicStore
 from lightning_emseg import commands
 from lightning_emseg.commands import main, normalised
 from lightning_emseg.commands.baselines import baseline_tables
+from tests.support import tiny
 
 
 @pytest.mark.parametrize(

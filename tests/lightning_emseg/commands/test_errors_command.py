@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import zarr
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.callbacks import PredictionWriter
 from lightning_emseg.commands.errors import errors
+from tests.support import tiny
 
 LEVEL = 100
 

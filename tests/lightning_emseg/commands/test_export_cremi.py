@@ -6,18 +6,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import tiny
-from cremi_predictions import (
-    NOTHING,
-    VOXEL_NM,
-    CleftsOfTheChallenge,
-    blobs,
-    clefts_in,
-    write_file,
-    write_images,
-    write_prediction,
-    write_truth,
-)
 from numpy.typing import NDArray
 
 from data_modules.convert.benchmarks import convert_cremi
@@ -28,6 +16,18 @@ from lightning_emseg.commands import main
 from lightning_emseg.commands.export.cremi import cremi
 from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
 from lightning_emseg.metrics.comparison import Comparison
+from tests.support import tiny
+from tests.support.cremi_predictions import (
+    NOTHING,
+    VOXEL_NM,
+    CleftsOfTheChallenge,
+    blobs,
+    clefts_in,
+    write_file,
+    write_images,
+    write_prediction,
+    write_truth,
+)
 
 SHAPE = (18, 40, 44)
 

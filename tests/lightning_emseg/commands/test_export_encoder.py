@@ -4,9 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
-from tile_sets import make_tile_set
 from torchvision.models import resnet18  # type: ignore[import-untyped]
 
 from data_modules.errors import UserError
@@ -17,6 +15,8 @@ from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.moco import MoCo
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.unet_transfer import UNetTransfer
+from tests.support import tiny
+from tests.support.tile_sets import make_tile_set
 
 
 @pytest.fixture(scope="module")

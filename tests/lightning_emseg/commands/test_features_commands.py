@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from tile_sets import make_tile_set, textures
 
 from lightning_emseg.commands import main
 from lightning_emseg.commands.features.inputs import choose_tiles
@@ -19,6 +18,7 @@ from lightning_emseg.features.encoder import keep_resolution, open_encoder
 from lightning_emseg.features.firing_rate import measure_firing
 from lightning_emseg.features.occlusion import measure_occlusion
 from lightning_emseg.features.selectivity import measure_selectivity
+from tests.support.tile_sets import make_tile_set, textures
 
 Pixels = NDArray[np.uint8]
 ENCODERS = ("--encoders", "a=random:resnet18:0", "b=random:resnet18:1")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -16,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.commands import main
 from lightning_emseg.commands.quality import Filter, measure, quality
+from tests.support import tiny
 
 Pixels = NDArray[np.uint8]
 SHAPES = {"a": (2100, 61), "b": (97, 130), "c": (64, 64)}

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from example_run import write_quality, write_run, write_study
 
 from lightning_emseg.commands import main
+from tests.support.example_run import write_quality, write_run, write_study
 
 
 def test_the_command_writes_a_page_and_says_its_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-from score_checks import error, folders, images, run, save
 
 from data_modules.store import LabelInfo, SampleWriter
 from lightning_emseg.commands import main
+from tests.support import tiny
+from tests.support.score_checks import error, folders, images, run, save
 
 
 def test_sizes_that_differ(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import tiny
-from score_checks import assert_scores, error, expected, folders, images, run, save
 
 from lightning_emseg.commands import main
+from tests.support import tiny
+from tests.support.score_checks import assert_scores, error, expected, folders, images, run, save
 
 
 def test_folders_against_scikit_learn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

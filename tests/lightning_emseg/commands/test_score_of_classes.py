@@ -5,19 +5,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import class_runs
 import numpy as np
 import pytest
-import tiny
-from class_bands import BandModule, data_of, known_classes, write_classes
-from class_runs import NAMES, VALUES
-from score_checks import error, run, save
 from sklearn.metrics import precision_recall_fscore_support
-from tiny import Pixels
 
 from lightning_emseg.callbacks import PredictionWriter, ScoreFiles
 from lightning_emseg.commands import main
 from lightning_emseg.scoring.panel import full
+from tests.support import class_runs, tiny
+from tests.support.class_bands import BandModule, data_of, known_classes, write_classes
+from tests.support.class_runs import NAMES, VALUES
+from tests.support.score_checks import error, run, save
+from tests.support.tiny import Pixels
 
 SIZES = {"test/a": ((60, 50), (4.0, 4.0)), "test/b": ((45, 70), (4.0, 4.0))}
 LIST = "[background, mito, golgi]"

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny
-from score_checks import run
 
 from lightning_emseg.callbacks import PredictionWriter, ScoreFiles
 from lightning_emseg.commands import main
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
+from tests.support.score_checks import run
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from score_checks import error, folders, images, run, save
 
 from lightning_emseg.commands import main
 from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.segmentation.over_thresholds import ISBI_LEVELS
 from lightning_emseg.metrics.segmentation.rand import VRand
+from tests.support import DATA, tiny
+from tests.support.score_checks import error, folders, images, run, save
 
-URISC = Path(__file__).parents[4] / "shared" / "data" / "urisc_eval"
+URISC = DATA / "urisc_eval"
 BEST = {
     "v_rand": 1.0,
     "v_info": 1.0,

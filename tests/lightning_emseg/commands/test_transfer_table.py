@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from transfer_runs import ROOT, ROWS, write_run
 
 from lightning_emseg.commands import main
 from lightning_emseg.commands.transfer_table import transfer_table
 from lightning_emseg.transfer.definition import read_table
+from tests.support.transfer_runs import ROOT, ROWS, write_run
 
 
 @pytest.fixture

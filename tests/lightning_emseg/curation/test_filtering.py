@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tile_sets import textures
 
 from data_modules.errors import UserError
 from data_modules.labelled_tiles import split_labels
@@ -19,6 +18,7 @@ from lightning_emseg.curation import tile_values
 from lightning_emseg.curation.filtering import Rule, filter_tiles
 from lightning_emseg.curation.forest import auroc
 from lightning_emseg.curation.tile_values import TileValues
+from tests.support.tile_sets import textures
 
 Tile = NDArray[np.uint8]
 

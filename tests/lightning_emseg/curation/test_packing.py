@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tile_sets import textures
 
 from data_modules.errors import UserError
 from data_modules.tile_set import Source, SourceWriter, TileSet
 from lightning_emseg.commands.curate.pack import pack_set
 from lightning_emseg.curation.filtering import deduplicated
+from tests.support.tile_sets import textures
 
 SOURCES = {"a": (6, "CC0"), "b": (3, "CC0"), "c": (2, "")}
 DEDUP = {"a": [1, 1, 1, 0, 1, 0], "b": [1, 1, 0], "c": [1, 1]}

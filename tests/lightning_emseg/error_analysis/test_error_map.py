@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from error_cases import broken_membrane, compare, comparisons
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -12,6 +11,7 @@ from scipy.spatial.distance import cdist
 from data_modules.errors import UserError
 from lightning_emseg.error_analysis.error_map import Outcome, error_codes, pixel_counts, reduced
 from lightning_emseg.metrics.comparison import Comparison
+from tests.support.error_cases import broken_membrane, compare, comparisons
 
 CODES = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 4, 5, 255])
 

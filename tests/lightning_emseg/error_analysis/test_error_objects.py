@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
-from error_cases import Pixels, broken_membrane, compare, comparisons
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -16,6 +15,7 @@ from lightning_emseg.error_analysis.objects import breaks, spurious_membranes
 from lightning_emseg.metrics.boundary.skeleton import skeleton
 from lightning_emseg.metrics.boundary.skeleton_recall import breaks as counted_breaks
 from lightning_emseg.metrics.comparison import Comparison
+from tests.support.error_cases import Pixels, broken_membrane, compare, comparisons
 
 
 def test_a_gap_is_a_break_with_place_and_length() -> None:

@@ -8,13 +8,13 @@ import ome_zarr.io
 import ome_zarr.reader
 import pytest
 import zarr
-from error_cases import Pixels, broken_membrane, compare
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, SampleWriter, read, verify
 from lightning_emseg.error_analysis.analysis import ErrorAnalysis, analyse
 from lightning_emseg.error_analysis.error_map import Outcome
 from lightning_emseg.error_analysis.label_layers import error_layers, halve_worst, write_label_layers
+from tests.support.error_cases import Pixels, broken_membrane, compare
 
 KEY = "test/a"
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from error_cases import Pixels, broken_membrane
 from PIL import Image
 
 from data_modules.errors import UserError
 from lightning_emseg.error_analysis.error_map import Outcome
 from lightning_emseg.error_analysis.error_picture import COLOURS
 from lightning_emseg.error_analysis.report_files import write_error_files
+from tests.support.error_cases import Pixels, broken_membrane
 
 VIEWS = ("image", "truth", "probability", "errors")
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_encoders import encoder_of, stacked
 from torch import Tensor
 
 from lightning_emseg.features.distortions import DISTORTIONS
 from lightning_emseg.features.encoder import open_encoder
 from lightning_emseg.features.firing_rate import Responses, find_firing, firing_rates, images_needed, measure_firing
+from tests.support.known_encoders import encoder_of, stacked
 
 
 def slow_rates(noise: Responses, undistorted: Responses, distorted: Responses) -> list[float]:

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from captum.attr import Occlusion as CaptumOcclusion
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_encoders import encoder_of, stacked
 from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.errors import UserError
 from lightning_emseg.features.encoder import open_encoder
 from lightning_emseg.features.occlusion import measure_occlusion, second_view, square_corners
+from tests.support.known_encoders import encoder_of, stacked
 
 WINDOW = (slice(70, 90), slice(130, 150))
 MEAN, STD = 100.0, 40.0

@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_encoders import encoder_of
 from numpy.typing import NDArray
 from scipy.stats import pointbiserialr
 from torch import Tensor
 
 from lightning_emseg.features import selectivity
 from lightning_emseg.features.selectivity import measure_selectivity, point_biserial
+from tests.support.known_encoders import encoder_of
 
 Values = NDArray[np.float64]
 

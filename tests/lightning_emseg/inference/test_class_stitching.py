@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from dense_reference import BLENDS, CPU, weights_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from data_modules.grid import Grid, RowSpan, Shape, Sweep
 from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
+from tests.support.dense_reference import BLENDS, CPU, weights_of
 
 GRID = Grid((61, 45), (16, 16), 0.5)
 TILES = list(GRID)

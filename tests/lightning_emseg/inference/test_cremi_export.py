@@ -6,7 +6,6 @@ from unittest import mock
 import h5py
 import numpy as np
 import pytest
-from cremi_predictions import NOTHING, VOXEL_NM, Ids, Pixels, blobs, clefts_in, write_images, write_prediction
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -15,6 +14,16 @@ from scipy.ndimage import label as scipy_label
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, Sample
 from lightning_emseg.inference.cremi_export import Crop, predicted_clefts, write_clefts
+from tests.support.cremi_predictions import (
+    NOTHING,
+    VOXEL_NM,
+    Ids,
+    Pixels,
+    blobs,
+    clefts_in,
+    write_images,
+    write_prediction,
+)
 
 KEY = "predict/sample-A+"
 Mask = NDArray[np.bool_]

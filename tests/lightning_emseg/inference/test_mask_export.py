@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import tiny
 from PIL import Image
 
 from lightning_emseg.inference.export import Format, Polarity, export_masks
+from tests.support import tiny
 
 
 @pytest.mark.parametrize(("polarity", "foreground"), [("dark", 0), ("bright", 255)])

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from dense_reference import CPU, inside, stream, tile_at, weights_of
 from monai.inferers.utils import sliding_window_inference
 from numpy.typing import NDArray
 
 from data_modules.grid import Grid, RowSpan, Shape, Sweep
 from lightning_emseg.inference.band import TileBand
 from lightning_emseg.inference.blending import Blend
+from tests.support.dense_reference import CPU, inside, stream, tile_at, weights_of
 
 
 def _monai(grid: Grid, blend: Blend) -> NDArray[np.float32]:

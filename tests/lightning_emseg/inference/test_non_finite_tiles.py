@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from dense_reference import CPU, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from data_modules.grid import Grid, RowSpan, Shape, Sweep
 from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
+from tests.support.dense_reference import CPU, stream
 
 GRID = Grid((61, 45), (16, 16), 0.5)
 TILES = list(GRID)

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from dense_reference import BLENDS, CPU, dense, inside, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from data_modules.grid import Grid, RowSpan, Sweep
 from lightning_emseg.inference.band import TileBand
 from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.stitching import SweepStitcher
+from tests.support.dense_reference import BLENDS, CPU, dense, inside, stream
 
 SINGLE = 2.0**-24
 """Relative error of one rounding in single precision."""

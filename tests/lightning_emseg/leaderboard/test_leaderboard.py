@@ -14,8 +14,8 @@ from lightning_emseg.commands.leaderboard import leaderboard
 from lightning_emseg.leaderboard.rows import read_definition, read_results
 from lightning_emseg.leaderboard.table import BEGIN, END
 from lightning_emseg.report.page.paper_values import PAPER_VALUES
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[3]
 MAIN = "from lightning_emseg.commands import main; main()"
 ROWS = """
 columns: {membrane_f1: membrane F1, background_f1: background F1, v_rand: V-Rand}

@@ -7,15 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from cleft_equations import (
-    Voxel,
-    slow_balanced,
-    slow_boundary,
-    slow_coherence,
-    slow_segmentation,
-    slow_total,
-    slow_total_as_printed,
-)
 from torch import Tensor, nn
 
 from data_modules.batch import IGNORE
@@ -32,6 +23,15 @@ from lightning_emseg.losses import (
 )
 from lightning_emseg.losses.coherence import FLOOR
 from lightning_emseg.targets import boundary_labels
+from tests.support.cleft_equations import (
+    Voxel,
+    slow_balanced,
+    slow_boundary,
+    slow_coherence,
+    slow_segmentation,
+    slow_total,
+    slow_total_as_printed,
+)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 VOXEL = (10.0, 1.0, 1.0)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import segmentation_models_pytorch as smp
-import tiny
 import torch
 
 from data_modules.errors import UserError
@@ -20,6 +19,7 @@ from lightning_emseg.modules.smp_model import SmpModel
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 Made = Callable[[], SegmentationMixin]
 ARCHITECTURES: dict[str, Made] = {

@@ -4,11 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import class_runs
 import pytest
-import tiny
 import torch
-from class_runs import NAMES
 from pytorch_lightning import Trainer
 
 from data_modules.base import Mosaic
@@ -20,6 +17,8 @@ from lightning_emseg.modules.smp_model import SmpModel
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import class_runs, tiny
+from tests.support.class_runs import NAMES
 
 Made = Callable[..., SegmentationMixin]
 ARCHITECTURES: dict[str, Made] = {

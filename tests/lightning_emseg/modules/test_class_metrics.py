@@ -3,13 +3,9 @@
 import json
 from pathlib import Path
 
-import class_runs
 import numpy as np
 import pytest
-import tiny
-from class_bands import BandModule, data_of, known_classes, write_classes
 from scipy import ndimage
-from tiny import Pixels
 
 from data_modules.errors import UserError
 from lightning_emseg.callbacks import ErrorMaps, ScoreFiles
@@ -18,6 +14,9 @@ from lightning_emseg.metrics.boundary.distances import SurfaceDistances
 from lightning_emseg.metrics.boundary.skeleton_recall import SkeletonRecall
 from lightning_emseg.metrics.segmentation.information import VInfo
 from lightning_emseg.metrics.segmentation.labelled_iou import LabelledObjectsIoU
+from tests.support import class_runs, tiny
+from tests.support.class_bands import BandModule, data_of, known_classes, write_classes
+from tests.support.tiny import Pixels
 
 SIZES: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = {
     "train/a": ((70, 66), (4.0, 4.0)),

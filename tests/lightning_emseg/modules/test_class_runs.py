@@ -7,17 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import class_runs
 import numpy as np
 import pytest
-from class_runs import NAMES, lightning
 from PIL import Image
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
-from tiny import Pixels
 
 from data_modules.store import MosaicStore
 from lightning_emseg.commands import main
 from lightning_emseg.commands.leaderboard import leaderboard
+from tests.support import class_runs
+from tests.support.class_runs import NAMES, lightning
+from tests.support.tiny import Pixels
 
 pytestmark = pytest.mark.slow
 

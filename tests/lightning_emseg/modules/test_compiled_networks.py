@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 
 from lightning_emseg.modules.casenet import CASENet
@@ -14,6 +13,7 @@ from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 pytestmark = pytest.mark.slow
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import yaml
 from scipy import ndimage
 
@@ -19,6 +18,7 @@ from data_modules.volume_augment import VolumeAugment
 from lightning_emseg import cli
 from lightning_emseg.callbacks import ErrorMaps, ScoreFiles
 from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
+from tests.support import tiny
 
 SHAPE = (20, 48, 40)
 SPLIT: dict[str, Any] = {"train": 12, "val": 8}

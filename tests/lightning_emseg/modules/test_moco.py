@@ -8,11 +8,9 @@ from typing import Any, cast
 
 import pytest
 import pytorch_lightning as pl
-import tiny
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.callbacks import ModelCheckpoint
-from tile_sets import make_tile_set
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -23,6 +21,8 @@ from lightning_emseg import cli
 from lightning_emseg.callbacks.keyed_randomness import KeyedRandomness
 from lightning_emseg.modules import moco
 from lightning_emseg.modules.moco import MoCo
+from tests.support import tiny
+from tests.support.tile_sets import make_tile_set
 
 SGD = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-4)
 Views = dict[str, Tensor]

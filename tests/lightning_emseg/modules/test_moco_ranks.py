@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from ranks import run, words
-from tile_sets import make_tile_set
+
+from tests.support.ranks import run, words
+from tests.support.tile_sets import make_tile_set
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
@@ -34,7 +35,7 @@ def write(path: Path, encoder: str) -> None:
             **{"enable_progress_bar": False, "enable_model_summary": False},
             "callbacks+": [
                 {"class_path": "KNNProbe", "init_args": {"neighbours": 3, "every_n_epochs": 1}},
-                {"class_path": "queue_checks.QueuesAgree"},
+                {"class_path": "tests.support.queue_checks.QueuesAgree"},
             ],
         },
     }

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import tiny
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
@@ -18,6 +17,7 @@ from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.callbacks import ScoreFiles
 from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
+from tests.support import tiny
 
 LEVEL = 100
 

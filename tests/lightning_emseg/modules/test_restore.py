@@ -4,9 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import linear_network
 import pytest
-import tiny
 import torch
 
 from data_modules.errors import UserError
@@ -16,6 +14,7 @@ from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import linear_network, tiny
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from data_modules.errors import UserError
 from data_modules.grid import Grid
 from lightning_emseg.inference.stitching import StitchedRows
 from lightning_emseg.modules.mixin import SegmentationMixin
+from tests.support import tiny
 
 SHAPES = ((70, 90), (133, 97))
 GRIDS = [Grid(shape, (32, 32), 0.5) for shape in SHAPES]

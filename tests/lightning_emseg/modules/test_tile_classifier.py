@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import timm
-import tiny
 import torch
 import yaml
-from tile_sets import make_tile_set
 from torch import Tensor
 
 from data_modules.errors import UserError
@@ -21,6 +19,8 @@ from data_modules.tile_set import TileSet
 from lightning_emseg import cli
 from lightning_emseg.commands.curate.filter import filter_set
 from lightning_emseg.modules.tile_classifier import TileClassifier
+from tests.support import EXPERIMENTS, tiny
+from tests.support.tile_sets import make_tile_set
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 
@@ -169,7 +169,7 @@ def test_weights_that_cannot_be_fetched_are_a_message(
 
 
 def test_the_shipped_experiment_is_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
-    path = Path(__file__).parents[3] / "experiments" / "cem500k" / "filter.yaml"
+    path = EXPERIMENTS / "cem500k" / "filter.yaml"
     with pytest.raises(SystemExit):
         cli.main(["fit", "--config", str(path), "--print_config"])
     config = yaml.safe_load(capsys.readouterr().out)

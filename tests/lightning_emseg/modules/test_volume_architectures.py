@@ -6,11 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import linear_network
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import tiny
 import torch
 
 from data_modules.errors import UserError
@@ -21,6 +19,7 @@ from lightning_emseg.modules.cleftnet import CleftNet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
 from lightning_emseg.modules.volume_baselines import AttnUNet3D, ResUNet3D, SegNet3D, UNet3D, VNet
+from tests.support import linear_network, tiny
 
 PATCH = (8, 32, 32)
 SMALL: dict[str, Any] = {"patch": PATCH, "widths": (8, 8, 16, 24)}

@@ -5,19 +5,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import class_runs
 import numpy as np
 import pytest
 import torch
-from class_runs import NAMES, lightning
 from numpy.typing import NDArray
 from sklearn.metrics import jaccard_score
-from tiny import Pixels
 
 from data_modules.store import MosaicStore
 from lightning_emseg.commands import main
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
+from tests.support import class_runs
+from tests.support.class_runs import NAMES, lightning
+from tests.support.tiny import Pixels
 
 pytestmark = pytest.mark.slow
 

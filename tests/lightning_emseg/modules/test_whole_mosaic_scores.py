@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 import zarr
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
 from lightning_emseg.callbacks import PredictionWriter, ScoreFiles
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 Pixels = NDArray[np.uint8]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 
 from data_modules.errors import UserError
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.scoring.sources import Source
 from lightning_emseg.scoring.thresholds import Choice, default_threshold, given_threshold, swept_threshold
+from tests.support import tiny
 
 
 def of(threshold: tuple[float, str] | None = None) -> Source:

@@ -12,8 +12,8 @@ import yaml
 from lightning_emseg import cli
 from lightning_emseg.sweeps.command_line import command_line, verb_of
 from lightning_emseg.sweeps.definition import Sweep, draw, read
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[3]
 SHIPPED = sorted((ROOT / "experiments" / "sweeps").glob("*.yaml"))
 
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from lightning_emseg.commands import main
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[3]
 EXPERIMENT = """
 model: {class_path: VanillaUNet, init_args: {base_channels: 4, depth: 2}}
 data: {class_path: Mosaic, init_args: {store: none.zarr}}

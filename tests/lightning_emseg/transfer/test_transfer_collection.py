@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from transfer_runs import CEM500K, ROWS, write_run, write_scores
 
 from data_modules.errors import UserError
 from lightning_emseg.transfer.collect import Collection, Row, collect
 from lightning_emseg.transfer.definition import Term, read_table
 from lightning_emseg.transfer.runs import UnusableError, read_run
+from tests.support.transfer_runs import CEM500K, ROWS, write_run, write_scores
 
 TABLE = read_table(ROWS, "table2")
 LUCCHI = Row("lucchi", 10000, "resnet50")

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from attribution_checks import bias_free, windows
 from captum.attr import Occlusion
 from jsonargparse import ArgumentParser
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from data_modules.errors import UserError
 from lightning_emseg.attribution.captum_methods.class_path import CaptumMethod
 from lightning_emseg.attribution.outputs import PixelOutput
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support.attribution_checks import bias_free, windows
 
 SHAPE = (2, 4, 5)
 PIXELS = [(1, 2), (0, 0), (3, 4)]

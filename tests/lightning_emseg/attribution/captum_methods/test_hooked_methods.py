@@ -3,7 +3,6 @@ from typing import Any
 
 import pytest
 import torch
-from attribution_checks import bias_free, settled, windows
 from captum.attr import DeepLift
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.smp_model import SmpModel
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support.attribution_checks import bias_free, settled, windows
 
 COMPLETE: dict[str, Callable[[], nn.Module]] = {
     "vanilla U-Net": lambda: VanillaUNet(base_channels=4),

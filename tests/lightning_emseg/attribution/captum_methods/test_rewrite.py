@@ -4,7 +4,6 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from attribution_checks import settled
 from captum.attr import DeepLift
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support.attribution_checks import settled
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vanilla U-Net": lambda: VanillaUNet(base_channels=4, depth=3),

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import linear_network
 import numpy as np
 import pytest
 import zarr
-from offline_views import CPU, SEED, make_views
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicView
@@ -22,6 +20,8 @@ from lightning_emseg.attribution.offline.plan import Plan, earlier_plan, plan_of
 from lightning_emseg.attribution.offline.sampling import by_outcome, choose_pixels, tiles_of
 from lightning_emseg.attribution.offline.study import CURVE, read_study, run
 from lightning_emseg.attribution.table import Row
+from tests.support import linear_network
+from tests.support.offline_views import CPU, SEED, make_views
 
 
 @pytest.fixture(scope="module")

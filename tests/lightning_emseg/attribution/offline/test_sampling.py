@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from offline_views import CPU, SEED, make_views
 
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.chosen import Chosen, checked_pixels
@@ -26,6 +24,8 @@ from lightning_emseg.attribution.offline.sampling import (
 from lightning_emseg.attribution.offline.study import CURVE
 from lightning_emseg.attribution.outputs import GreyNetwork
 from lightning_emseg.attribution.points import OUTCOMES, priorities
+from tests.support import tiny
+from tests.support.offline_views import CPU, SEED, make_views
 
 
 @pytest.fixture(scope="module")

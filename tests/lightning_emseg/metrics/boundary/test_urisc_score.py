@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +16,12 @@ from skimage.morphology import disk
 from data_modules.errors import UserError
 from lightning_emseg.metrics.boundary.urisc_score import UriscF1, urisc_binary_score, urisc_score
 from lightning_emseg.metrics.comparison import Comparison
+from tests.support import DATA
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-REAL = Path(__file__).parents[5] / "shared" / "data" / "urisc_eval"
+REAL = DATA / "urisc_eval"
 # Of reference.md: the binary variant, which no script was published for.
 PAIRS = [("pre.png", "gt.png", 0.535572), ("pres/1.png", "gts/1.png", 0.505781)]
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_images import Labels, rearranged, segmentations
 from skimage.metrics import variation_of_information as reference
 
 from lightning_emseg.metrics.segmentation.contingency import contingency
@@ -17,6 +16,7 @@ from lightning_emseg.metrics.segmentation.information import (
     variation_of_information,
 )
 from lightning_emseg.metrics.segmentation.split_merge import SplitMerge
+from tests.support.label_images import Labels, rearranged, segmentations
 
 
 def v_info_of(truth: Labels, predicted: Labels) -> SplitMerge:

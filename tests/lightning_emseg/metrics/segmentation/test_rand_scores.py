@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_images import Labels, rearranged, segmentations
 from skimage.metrics import adapted_rand_error
 
 from lightning_emseg.metrics.segmentation.contingency import contingency
 from lightning_emseg.metrics.segmentation.rand import AdaptedRandError, adapted_rand, v_rand
 from lightning_emseg.metrics.segmentation.split_merge import SplitMerge
+from tests.support.label_images import Labels, rearranged, segmentations
 
 
 def v_rand_of(truth: Labels, predicted: Labels) -> SplitMerge:

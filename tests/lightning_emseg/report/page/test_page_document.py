@@ -4,13 +4,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from example_run import KEYS, score_row, write_quality, write_run, write_scores, write_settings, write_study
 
 from lightning_emseg.report.page.attribution_files import read_study
 from lightning_emseg.report.page.definition_file import read_definition
 from lightning_emseg.report.page.document import make_page
 from lightning_emseg.report.page.paper_values import paper_values
 from lightning_emseg.report.page.run_files import read_runs
+from tests.support.example_run import (
+    KEYS,
+    score_row,
+    write_quality,
+    write_run,
+    write_scores,
+    write_settings,
+    write_study,
+)
 
 _VOID = {"meta", "link", "img", "br", "input"}
 _EVIL = "<img src=x onerror=alert(1)>\"'&"

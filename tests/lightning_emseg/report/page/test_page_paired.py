@@ -3,12 +3,12 @@ import math
 
 import numpy as np
 import pytest
-from example_run import score_row
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_emseg.report.page.paired import ambiguous, common_mosaics, paired
 from lightning_emseg.report.page.score_file import Scores, ThresholdCurve
+from tests.support.example_run import score_row
 
 
 def scores(rows: dict[str, dict[str, float]]) -> Scores:

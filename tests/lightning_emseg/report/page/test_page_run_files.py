@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_run import KEYS, score_row, write_quality, write_run, write_scores, write_study
 
 from data_modules.errors import UserError
 from lightning_emseg.error_analysis.report_files import write_error_files
@@ -15,6 +14,7 @@ from lightning_emseg.report.page.error_index import read_errors
 from lightning_emseg.report.page.run_files import read_runs
 from lightning_emseg.report.page.score_file import read_scores
 from lightning_emseg.report.page.training_log import read_log
+from tests.support.example_run import KEYS, score_row, write_quality, write_run, write_scores, write_study
 
 
 def test_a_whole_run_is_read_without_notes(tmp_path: Path) -> None:

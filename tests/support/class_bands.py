@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny
 import torch
-from class_runs import NAMES, VALUES
-from tiny import Pixels
 from torch import Tensor, nn
 
 from data_modules.base import Mosaic
 from data_modules.store import LabelInfo, SampleWriter
 from lightning_emseg.modules.mixin import SegmentationMixin
+from tests.support import tiny
+from tests.support.class_runs import NAMES, VALUES
+from tests.support.tiny import Pixels
 
 
 class Bands(nn.Module):

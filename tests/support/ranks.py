@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from lightning_emseg import cli
+from tests.support import ROOT
 
-_HERE = str(Path(__file__).parent)
 _LIMIT_S = 240.0
 """Of one command."""
 
@@ -40,7 +40,7 @@ def run(commands: Sequence[Sequence[str]], ranks: int, folder: Path) -> None:
             cli.main([*command, "--trainer.devices", "1"])
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_emseg.cli", "tiny"])
+    context.set_forkserver_preload(["lightning_emseg.cli", "tests.support.tiny"])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(ranks)}
     logs = [folder / f"rank{rank}-of-{ranks}.log" for rank in range(ranks)]
     processes = [
@@ -66,7 +66,7 @@ def started(command: Sequence[str], ranks: int, folder: Path) -> None:
     """Run a command as a user starts it: one process, which starts those of the other ranks."""
     python = [sys.executable, "-m", "lightning_emseg", *command, *_over(ranks)]
     # Experiments may name the modules of `tiny`.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": _HERE}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(python, capture_output=True, text=True, timeout=_LIMIT_S, env=environment, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
 

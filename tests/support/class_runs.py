@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import yaml
 from scipy.ndimage import gaussian_filter
-from tiny import Pixels
 from torch import nn
 
 from data_modules.store import LabelInfo, MosaicStore, SampleWriter, read
 from lightning_emseg import cli
 from lightning_emseg.modules.mixin import SegmentationMixin
+from tests.support.tiny import Pixels
 
 NAMES = ("background", "mito", "golgi")
 VALUES = (0, 7, 3)

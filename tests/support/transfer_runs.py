@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
+
 ROWS = ROOT / "experiments" / "cem500k" / "table.yaml"
 CEM500K = "data/cem500k_mocov2_resnet50_200ep.pth.tar"
 

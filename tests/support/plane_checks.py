@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mosaic_checks import Bytes, grey
 
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, SampleWriter
+from tests.support.mosaic_checks import Bytes, grey
 
 NAMES = ["background", "mito", "golgi"]
 CUBIC = (5.0, 4.2, 4.2)

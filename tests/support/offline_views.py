@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import linear_network
 import torch
 
 from data_modules.store import MosaicStore, MosaicView
+from tests.support import linear_network
 
 CPU = torch.device("cpu")
 SEED = 5

@@ -78,7 +78,7 @@ def write_experiment(folder: Path, store: Path, **changes: Any) -> None:
     data = {"store": str(store), "patch_size": 32, "batch_size": 2, "patches_per_epoch": 10, "val_tiles": 4}
     augment = {"class_path": "data_modules.transforms.Augment", "init_args": {"noise": 0.02}}
     content: dict[str, Any] = {
-        "model": {"class_path": "interrupted.DropoutNet", "init_args": {}},
+        "model": {"class_path": "tests.support.interrupted.DropoutNet", "init_args": {}},
         "data": {"class_path": "Mosaic", "init_args": {**data, "augment": augment, "full_validation_every": 3}},
         "trainer": {
             "accelerator": "cpu",
@@ -88,7 +88,10 @@ def write_experiment(folder: Path, store: Path, **changes: Any) -> None:
             "enable_model_summary": False,
             "log_every_n_steps": 1,
             # The command line adds its own behind these.
-            "callbacks": [{"class_path": "interrupted.Diary"}, {"class_path": "interrupted.Struck"}],
+            "callbacks": [
+                {"class_path": "tests.support.interrupted.Diary"},
+                {"class_path": "tests.support.interrupted.Struck"},
+            ],
         },
     }
     for key, value in changes.items():

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import class_runs
-import tiny
 import yaml
-from ranks import words
+
+from tests.support import class_runs, tiny
+from tests.support.ranks import words
 
 GLOBAL_BATCH = 6
 SHAPES = {
@@ -55,10 +55,10 @@ def write_experiments(path: Path) -> None:
     convolution = {"optimizer": sgd, "metrics": METRICS}
     # Fewer fields than ranks.
     few = fields(per_outcome=1, windows=1, check=1)
-    write(path / "t.yaml", path / "s.zarr", "tiny.ConvolutionModule", convolution, data, [few], 2)
+    write(path / "t.yaml", path / "s.zarr", "tests.support.tiny.ConvolutionModule", convolution, data, [few], 2)
     still = {"optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.0}}}
     cheap = {"patch_size": 32, "patches_per_epoch": 6, "full_validation_every": 0, "eval_batch_size": 1}
-    write(path / "c.yaml", path / "one.zarr", "tiny.ConvolutionModule", still, cheap, [], 2)
+    write(path / "c.yaml", path / "one.zarr", "tests.support.tiny.ConvolutionModule", still, cheap, [], 2)
     class_runs.make_store(path / "k.zarr", CLASSES)
     names = list(class_runs.NAMES)
     loss = {"class_path": "lightning_emseg.losses.CrossEntropyLoss", "init_args": {"weights": [0.3, 1.0, 3.0]}}
@@ -74,7 +74,15 @@ def write_experiments(path: Path) -> None:
     }
     sizes: dict[str, Any] = {"patch_size": 24, "patches_per_epoch": 18, "full_validation_every": 2, "val_tiles": 7}
     sizes |= {"tile_size": 40, "overlap": 0.25}
-    write(path / "k.yaml", path / "k.zarr", "class_runs.ClassConvolutions", several, {**planes, **sizes}, [], 2)
+    write(
+        path / "k.yaml",
+        path / "k.zarr",
+        "tests.support.class_runs.ClassConvolutions",
+        several,
+        {**planes, **sizes},
+        [],
+        2,
+    )
 
 
 def write(

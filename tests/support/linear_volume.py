@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from data_modules.store import LabelInfo, SampleWriter
 from lightning_emseg.modules.mixin import SegmentationMixin
+from tests.support import tiny
 
 RADII = (1, 2, 2)
 NM = (40.0, 4.0, 3.0)

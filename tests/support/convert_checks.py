@@ -9,8 +9,10 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.support import DATA
+
 Pixels = NDArray[Any]
-_DATA = Path(__file__).parents[4] / "shared" / "data"
+_DATA = DATA
 
 
 def picture(seed: int = 0, shape: tuple[int, int] = (40, 56)) -> NDArray[np.uint8]:

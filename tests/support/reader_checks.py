@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import zarr
-from store_checks import Pixels
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from data_modules.store import ArrayRef
+from tests.support.store_checks import Pixels
 
 Shape = tuple[int, ...]
 CODECS: dict[str | None, list[Any]] = {

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import ROOT
+
 
 @dataclass(frozen=True)
 class Host:
@@ -95,7 +97,7 @@ class Job:
         if len(commands) == 1:
             program = ["-m", "lightning_emseg", *commands[0], *shape]
         else:
-            program = [str(Path(__file__).with_name("commands_in_turn.py"))]
+            program = ["-m", "tests.support.commands_in_turn"]
             program += [json.dumps([[*words, *shape] for words in commands])]
         self._processes = []
         for number, (host, log) in enumerate(zip(hosts, self.logs, strict=True)):
@@ -104,7 +106,7 @@ class Job:
             # Both namespaces answer to the name of this machine, so that names cannot tell the hosts apart.
             torchrun += ["--rdzv-endpoint", endpoint, "--rdzv-conf", f"is_host={number == 0}"]
             torchrun += ["--rdzv-id", name, "--local-addr", host.address]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
             # With a store of its own for every start; agents that count their restarts differently would mix them up.
             environment |= {"GLOO_SOCKET_IFNAME": host.interface, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
             with log.open("w") as output:

@@ -6,7 +6,8 @@ import h5py
 import nibabel
 import numpy as np
 import tifffile
-from convert_checks import Pixels, save
+
+from tests.support.convert_checks import Pixels, save
 
 BACKGROUND = 2**64 - 1
 """Of CREMI's clefts."""

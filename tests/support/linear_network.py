@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 import zarr
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from torch import nn
 from data_modules.store import LabelInfo, SampleWriter
 from lightning_emseg.commands import main
 from lightning_emseg.modules.mixin import SegmentationMixin
+from tests.support import tiny
 
 RADIUS = 2
 NM = (4.0, 3.0)
