@@ -53,48 +53,75 @@ class Field:
         return values
 
 
+def exact_groups(
+    pixels: Sequence[Shape], shape: Sequence[int], radius: Shape | None, stride: int | Sequence[int] = 1
+) -> list[list[int]]:
+    """Group the pixels of a window for :func:`exact_fields`, by which way is less work.
+
+    Either pixels share passes over the window where their receptive fields are disjoint, or each pixel is alone, with
+    the window cut to its receptive field.
+
+    Args:
+        pixels: All positions in the window that are wanted, in px.
+        shape: Shape of the window, in px.
+        radius: Radius of the receptive field, from
+            :func:`~lightning_emseg.attribution.receptive.receptive_radius`; ``None`` where it is unknown.
+        stride: Stride of the network, one for all axes or one an axis; windows are cut at multiples of it.
+
+    Returns:
+        Positions in ``pixels``.
+    """
+    alone = [[index] for index in range(len(pixels))]
+    if radius is None:
+        return alone
+    together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
+    # A forward and a backward pass each; forward passes over the window are shared by all groups.
+    cut_work = 2 * sum(_size(box_around(pixel, radius, shape, stride)) for pixel in pixels)
+    return alone if cut_work < (1 + len(together)) * math.prod(shape) else together
+
+
 def exact_fields(
     answers: PixelOutput,
     image: Tensor,
     baseline: Tensor,
     pixels: Sequence[Shape],
+    together: Sequence[Sequence[int]],
     path: Path,
     radius: Shape | None = None,
     stride: int | Sequence[int] = 1,
 ) -> list[Field]:
-    """Fields with nothing left out.
+    """Compute fields with nothing left out.
+
+    A field depends on its own group only: windows of another size may take another kernel, which rounds otherwise, so
+    that what a window is cut to must not depend on which other groups the process computes.
 
     Args:
-        answers: Of a copy of the network whose weights need no gradient.
+        answers: Outputs of a copy of the network whose weights need no gradient.
         image: ``float (C, *S)``, grey levels 0–255, on the network's device.
-        baseline: Likewise.
+        baseline: Baseline of the same shape.
         pixels: Positions in the window, in px.
-        path: Of integration.
-        radius: Of the network's receptive field, from
-            :func:`~lightning_emseg.attribution.receptive.receptive_radius`: fields then share passes where their
-            receptive fields are disjoint, or windows are cut to these, whichever is less work.
-        stride: Of the network, one for all axes or one an axis; windows are cut at multiples of it.
+        together: Positions in ``pixels`` of those that share a pass, each of them once; from :func:`exact_groups`.
+        path: Path of integration.
+        radius: Radius of the receptive field, from
+            :func:`~lightning_emseg.attribution.receptive.receptive_radius`; windows of pixels that are alone are cut to
+            it where that saves work. Without it, no pixels may share a pass.
+        stride: Stride of the network, one for all axes or one an axis; windows are cut at multiples of it.
     """
-    if not pixels:
-        return []
-    shape = tuple(image.shape[1:])
-    if radius is None:
-        return _shared(answers, image, baseline, pixels, [[index] for index in range(len(pixels))], path, shape)
-    apart = tuple(2 * reach + 1 for reach in radius)
-    together = groups(pixels, apart)
-    cuts = [box_around(pixel, radius, shape, stride) for pixel in pixels]
-    cut_work = 2 * sum(np.prod([part.stop - part.start for part in cut]) for cut in cuts)
-    if cut_work >= (1 + len(together)) * np.prod(shape) or not _cuts_are_safe(answers, image, pixels, cuts):
-        return _shared(answers, image, baseline, pixels, together, path, radius)
-    fields = []
-    for pixel, cut in zip(pixels, cuts, strict=True):
-        first = tuple(part.start for part in cut)
-        inner = tuple(at - start for at, start in zip(pixel, first, strict=True))
-        index = (slice(None), *cut)
-        (field,) = _shared(answers, image[index], baseline[index], [inner], [[0]], path, radius)
-        origin = tuple(a + b for a, b in zip(field.origin, first, strict=True))
-        fields.append(Field(pixel, origin, field.values, field.output, field.baseline_output))
-    return fields
+    reach = radius or tuple(image.shape[1:])
+    alone = [group[0] for group in together if len(group) == 1 and radius is not None]
+    cuts = dict(zip(alone, _safe_cuts(answers, image, [pixels[index] for index in alone], reach, stride), strict=True))
+    fields = {
+        index: _cut_field(answers, image, baseline, pixels[index], cut, path, reach)
+        for index, cut in cuts.items()
+        if cut is not None
+    }
+    shared = [group for group in together if group[0] not in fields]
+    whole = [index for group in shared for index in group]
+    groups_of_whole = [[whole.index(index) for index in group] for group in shared]
+    if whole:
+        found = _shared(answers, image, baseline, [pixels[index] for index in whole], groups_of_whole, path, reach)
+        fields.update(zip(whole, found, strict=True))
+    return [fields[index] for index in range(len(pixels))]
 
 
 def fast_fields(
@@ -188,19 +215,52 @@ def nearest(
     return mine
 
 
-def _cuts_are_safe(
-    answers: PixelOutput, image: Tensor, pixels: Sequence[Shape], cuts: Sequence[tuple[slice, ...]]
-) -> bool:
-    """Whether cuts leave the answers as they are, which they do not where positions depend on the window's size."""
+def _safe_cuts(
+    answers: PixelOutput, image: Tensor, pixels: Sequence[Shape], radius: Shape, stride: int | Sequence[int]
+) -> list[tuple[slice, ...] | None]:
+    """The part of a window that the answer at each pixel depends on; ``None`` where the whole window serves better.
+
+    It does where the part saves little, or changes the answer: some networks treat a position by the window's size.
+    """
+    shape = tuple(image.shape[1:])
+    boxes = [box_around(pixel, radius, shape, stride) for pixel in pixels]
+    # A pass over the whole window has its forward half in common with others, if there are any.
+    cuts: list[tuple[slice, ...] | None] = [box if 4 * _size(box) <= 3 * math.prod(shape) else None for box in boxes]
+    if not any(cuts):
+        return cuts
     # Logits of noise: an empty image and a certain probability are the same whatever the network does to positions.
     logits = PixelOutput(answers.network)
     random = torch.Generator().manual_seed(0)
     noise = (255 * torch.rand(image.shape, generator=random)).to(image.device)
-    whole = answers_at(logits, noise, flat_index(pixels, image.shape[1:]))
-    for expected, pixel, cut in zip(whole, pixels, cuts, strict=True):
-        part = noise[(slice(None), *cut)]
-        inner = [at - side.start for at, side in zip(pixel, cut, strict=True)]
-        alone = answers_at(logits, part, flat_index([inner], part.shape[1:]))[0]
-        if not torch.allclose(expected, alone, rtol=1e-4, atol=1e-4):
-            return False
-    return True
+    whole = answers_at(logits, noise, flat_index(pixels, shape))
+    for index, (pixel, cut) in enumerate(zip(pixels, cuts, strict=True)):
+        if cut is not None:
+            part = noise[(slice(None), *cut)]
+            alone = answers_at(logits, part, flat_index([_inside(pixel, cut)], part.shape[1:]))[0]
+            if not torch.allclose(whole[index], alone, rtol=1e-4, atol=1e-4):
+                cuts[index] = None
+    return cuts
+
+
+def _cut_field(
+    answers: PixelOutput,
+    image: Tensor,
+    baseline: Tensor,
+    pixel: Shape,
+    cut: tuple[slice, ...],
+    path: Path,
+    reach: Shape,
+) -> Field:
+    index = (slice(None), *cut)
+    (field,) = _shared(answers, image[index], baseline[index], [_inside(pixel, cut)], [[0]], path, reach)
+    origin = tuple(at + part.start for at, part in zip(field.origin, cut, strict=True))
+    return Field(pixel, origin, field.values, field.output, field.baseline_output)
+
+
+def _inside(pixel: Shape, cut: tuple[slice, ...]) -> Shape:
+    """Position of a pixel in a part of its window."""
+    return tuple(at - part.start for at, part in zip(pixel, cut, strict=True))
+
+
+def _size(box: tuple[slice, ...]) -> int:
+    return math.prod(part.stop - part.start for part in box)

@@ -11,7 +11,7 @@ from data_modules.errors import UserError
 from data_modules.grid import Shape
 from lightning_emseg.attribution.accuracy import effective_reach
 from lightning_emseg.attribution.baselines import Baseline
-from lightning_emseg.attribution.fields import Field, exact_fields, fast_fields
+from lightning_emseg.attribution.fields import Field, exact_fields, exact_groups, fast_fields
 from lightning_emseg.attribution.method import AttributionMethod, BoundMethod
 from lightning_emseg.attribution.network_copy import folded
 from lightning_emseg.attribution.outputs import Output, PixelOutput
@@ -84,35 +84,38 @@ class BoundIntegratedGradients(BoundMethod):
     def fields(
         self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape], together: Sequence[Sequence[int]]
     ) -> list[Field]:
-        """Fast fields, or exact ones where these are asked for, or where nothing is known of their reach.
-
-        Exact fields share passes as far as that changes nothing, whatever ``together`` says.
-        """
+        """Compute fast fields, or exact ones where these are asked for, or where nothing is known of their reach."""
         reach = self._reach(image.ndim - 1)
-        radius = self._radius(image)
-        within_reach = radius is not None and reach is not None and all(map(operator.le, radius, reach))
-        if self.method.exact or reach is None or within_reach:
-            return self._exact(image, baseline, pixels)
+        if reach is None or self._is_exact(reach, image.shape):
+            return self._exact(image, baseline, pixels, together)
         if self._fast is None:
             self._fast = PixelOutput(folded(self._network, image[None]), self.method.output)
         path = Path(self.method.steps, self.method.rule, self.method.precision)
         return fast_fields(self._fast, image, baseline, pixels, together, path, reach)
 
-    def groups(self, pixels: Sequence[Shape]) -> list[list[int]]:
-        """Groups of pixels that are further apart than their fields reach."""
-        reach = self._reach(len(pixels[0])) if pixels else None
-        if self.method.exact or reach is None:
-            return super().groups(pixels)
+    def groups(self, pixels: Sequence[Shape], shape: Sequence[int]) -> list[list[int]]:
+        """Group pixels that are further apart than their fields reach; see :meth:`BoundMethod.groups`."""
+        reach = self._reach(len(shape) - 1)
+        if reach is None or self._is_exact(reach, shape):
+            return exact_groups(pixels, shape[1:], self._radius(shape), self._stride)
         return groups(pixels, tuple(math.ceil(_APART * each) for each in reach))
 
     def exact_fields(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field] | None:
         """Exact fields in single precision; ``None`` where :meth:`fields` gives no others."""
-        return None if self.method.exact else self._exact(image, baseline, pixels)
+        alone = [[index] for index in range(len(pixels))]
+        return None if self.method.exact else self._exact(image, baseline, pixels, alone)
 
-    def _exact(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field]:
+    def _exact(
+        self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape], together: Sequence[Sequence[int]]
+    ) -> list[Field]:
         answers = PixelOutput(self._network, self.method.output)
         path = Path(self.method.steps, self.method.rule)
-        return exact_fields(answers, image, baseline, pixels, path, self._radius(image), self._stride)
+        return exact_fields(answers, image, baseline, pixels, together, path, self._radius(image.shape), self._stride)
+
+    def _is_exact(self, reach: Shape, shape: Sequence[int]) -> bool:
+        """Whether fields are exact: by the settings, or since the reach covers the receptive field."""
+        radius = self._radius(shape)
+        return self.method.exact or (radius is not None and all(map(operator.le, radius, reach)))
 
     def calibrate(self, exact: Sequence[Field], threshold: float) -> None:
         """Measure the reach, unless it is given."""
@@ -134,11 +137,12 @@ class BoundIntegratedGradients(BoundMethod):
     def _reach(self, axes: int) -> Shape | None:
         return (self.method.reach,) * axes if self.method.reach else self.reach
 
-    def _radius(self, image: Tensor) -> Shape | None:
-        shape = tuple(image.shape[1:])
-        if shape not in self._radii:
-            self._radii[shape] = receptive_radius(self._network, shape, image.shape[0], self._stride)
-        return self._radii[shape]
+    def _radius(self, shape: Sequence[int]) -> Shape | None:
+        """Radius in windows of shape ``(C, *S)``."""
+        channels, *sides = shape
+        if tuple(sides) not in self._radii:
+            self._radii[tuple(sides)] = receptive_radius(self._network, sides, channels, self._stride)
+        return self._radii[tuple(sides)]
 
 
 def _as_one(reach: Shape) -> int | list[int]:

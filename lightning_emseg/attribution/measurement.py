@@ -94,14 +94,18 @@ def exact_units(chosen: Chosen, checked: Sequence[int]) -> list[Unit]:
     return [Unit(chosen.place, (chosen.pixels[at],), (chosen.outcomes[at],), True, (True,)) for at in checked]
 
 
-def shared_units(method: BoundMethod, chosen: Chosen, kept: Collection[int]) -> list[Unit]:
-    """One unit for each group of pixels that share a pass, which does not depend on who computes it.
+def shared_units(method: BoundMethod, chosen: Chosen, kept: Collection[int], resize: Shape | None = None) -> list[Unit]:
+    """Make one unit of each group of pixels that share a pass.
+
+    Units are made before they are shared out, so that they do not depend on the number of processes.
 
     Args:
-        method: That attributes.
+        method: Method that attributes.
         chosen: Pixels of a window.
-        kept: Positions in its ``pixels`` of those whose fields are wanted.
+        kept: Positions in ``chosen.pixels`` of those whose fields are wanted.
+        resize: Size in px that the window is brought to, or ``None``.
     """
+    shape = (1, *(resize or chosen.place.size))
     return [
         Unit(
             chosen.place,
@@ -110,7 +114,7 @@ def shared_units(method: BoundMethod, chosen: Chosen, kept: Collection[int]) -> 
             False,
             tuple(at in kept for at in group),
         )
-        for group in method.groups(chosen.pixels)
+        for group in method.groups(chosen.pixels, shape)
     ]
 
 

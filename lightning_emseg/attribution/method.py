@@ -32,11 +32,20 @@ class BoundMethod(ABC):
             image: ``float (C, *S)``, grey levels 0–255, on the network's device.
             baseline: Likewise.
             pixels: Positions in the window, in px.
-            together: Positions in ``pixels``, of :meth:`groups` or of some of these.
+            together: Positions in ``pixels``; all groups of :meth:`groups`, or some of them. A field depends on its own
+                group only, so that several processes together compute the fields of one.
         """
 
-    def groups(self, pixels: Sequence[Shape]) -> list[list[int]]:
-        """Positions in ``pixels`` of those that share a pass; every pixel on its own where none do."""
+    def groups(self, pixels: Sequence[Shape], shape: Sequence[int]) -> list[list[int]]:
+        """Partition the pixels of a window into groups that share a pass; each pixel is alone where none do.
+
+        Args:
+            pixels: All pixels of the window that are attributed, in px.
+            shape: Shape ``(C, *S)`` of the window.
+
+        Returns:
+            Positions in ``pixels``.
+        """
         return [[index] for index in range(len(pixels))]
 
     def exact_fields(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field] | None:

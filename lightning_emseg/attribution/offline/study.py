@@ -121,7 +121,8 @@ def _attribute(
     exact, exact_seconds = _timed(method, setting, exact_units(chosen, part.checked), device)
     if is_first and method.reach is None:
         method.calibrate([field for _, field in exact], THRESHOLDS[0])
-    found, seconds = _timed(method, setting, shared_units(method, chosen, range(len(chosen.pixels))), device)
+    units = shared_units(method, chosen, range(len(chosen.pixels)), setting.resize)
+    found, seconds = _timed(method, setting, units, device)
     by_pixel = {field.pixel: (row, field) for row, field in found}
     ordered = [by_pixel[pixel] for pixel in chosen.pixels]
     shape = window.truth.shape
