@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: install demo test lint type smoke sweep-smoke test-kills test-ranks test-slurm bench clean constraints
+.PHONY: install demo test test-slow test-portable lint type smoke sweep-smoke test-kills test-ranks test-slurm bench clean \
+	constraints
 
 install: $(VENV)/.installed
 
@@ -18,10 +19,19 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 demo: install
 	$(BIN)/emseg demo
 
-# Files of tests share two processes; WORKERS=0 for one.
+# Tests share two processes; WORKERS=0 for one.
 WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 20
 test: install
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+	$(PYTEST) -m "not slow"
+
+# Runs of many processes, kills and faults, whole chains of commands.
+test-slow: install
+	$(PYTEST) -m slow
+
+# Arithmetic as processors without AVX do it: sums in another order, other kernels for other batch sizes.
+test-portable: install
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(PYTEST) -m "not slow" $(PORTABLE)
 
 lint: install
 	$(BIN)/ruff check .

@@ -201,7 +201,7 @@ class MoCo(pl.LightningModule):
         return torch.cat([encoder(self._normalised(part)) for part in image.chunk(self.norm_groups)])
 
     def _normalised(self, image: Tensor) -> Tensor:
-        return (image.float() - self.grey_mean) / self.grey_std
+        return (image.to(torch.promote_types(self.grey_mean.dtype, torch.float32)) - self.grey_mean) / self.grey_std
 
 
 def _check(

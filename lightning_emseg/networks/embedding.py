@@ -37,4 +37,6 @@ class Embedding(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Embeddings ``(B, dim)`` of length 1 of normalised images ``float (B, 1, Y, X)``."""
-        return F.normalize(self.fc(self.backbone(image)).float(), dim=1)
+        found: Tensor = self.fc(self.backbone(image))
+        # At least single precision, which autocast may have left.
+        return F.normalize(found.to(torch.promote_types(found.dtype, torch.float32)), dim=1)
