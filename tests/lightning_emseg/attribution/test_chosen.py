@@ -11,7 +11,7 @@ from lightning_emseg.attribution.windows import Place
     count=st.integers(0, 12),
 )
 @settings(max_examples=100, deadline=None)
-def test_checked_pixels_are_as_many_as_wanted_and_half_in_one_window(windows: list[list[str]], count: int) -> None:
+def test_half_of_checked_pixels_share_one_window(windows: list[list[str]], count: int) -> None:
     chosen = [
         Chosen(Place(0, (number, 0), (8, 8)), tuple((at, 0) for at in range(len(names))), tuple(names))
         for number, names in enumerate(windows)

@@ -78,7 +78,7 @@ def scalar(exponent: int = 1) -> tuple[nn.Module, Tensor, Tensor, Tensor, float,
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("steps", [2, 7])
-def test_a_linear_network_has_the_field_of_the_closed_form(name: str, rule: Rule, steps: int) -> None:
+def test_linear_network_has_closed_form_field(name: str, rule: Rule, steps: int) -> None:
     build, shape = LINEAR[name]
     network = made(build)
     noise = windows(*shape)
@@ -97,7 +97,7 @@ def test_a_linear_network_has_the_field_of_the_closed_form(name: str, rule: Rule
 @pytest.mark.parametrize(
     ("rule", "order"), [("riemann_middle", 2), ("riemann_trapezoid", 2), ("riemann_left", 1), ("riemann_right", 1)]
 )
-def test_sums_converge_to_the_integral_at_the_order_of_their_rule(rule: Rule, order: int) -> None:
+def test_rules_converge_at_their_order(rule: Rule, order: int) -> None:
     network, image, baseline, pull, end, start = scalar()
     after, before = (1 / (1 + math.exp(-u)) for u in (end, start))
     expected = pull * (after - before) / (end - start)
@@ -113,7 +113,7 @@ def test_sums_converge_to_the_integral_at_the_order_of_their_rule(rule: Rule, or
 
 
 @pytest.mark.parametrize(("exponent", "steps"), [(2, 2), (4, 2), (6, 3), (8, 4)])
-def test_gauss_legendre_is_exact_for_polynomials_of_degree_2n_minus_1(exponent: int, steps: int) -> None:
+def test_gauss_legendre_is_exact_for_polynomials(exponent: int, steps: int) -> None:
     network, image, baseline, pull, end, start = scalar(exponent)
     (found,) = path_attributions(
         PixelOutput(network), image, baseline, [torch.tensor([12])], Path(steps, "gausslegendre")
@@ -123,7 +123,7 @@ def test_gauss_legendre_is_exact_for_polynomials_of_degree_2n_minus_1(exponent: 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("steps", [2, 3, 50])
-def test_weights_sum_to_the_length_of_the_path(rule: Rule, steps: int) -> None:
+def test_weights_sum_to_one(rule: Rule, steps: int) -> None:
     positions, weights = np.array(Path(steps, rule).nodes()).T
     assert len(positions) == steps
     np.testing.assert_allclose(weights.sum(), 1)
@@ -131,7 +131,7 @@ def test_weights_sum_to_the_length_of_the_path(rule: Rule, steps: int) -> None:
     assert positions.max() <= 1
 
 
-def test_trapezoids_are_those_of_numpy() -> None:
+def test_trapezoids_match_numpy() -> None:
     positions, weights = np.array(Path(9, "riemann_trapezoid").nodes()).T
     np.testing.assert_allclose(weights @ np.exp(positions), np.trapezoid(np.exp(np.linspace(0, 1, 9)), dx=1 / 8))
 
@@ -145,7 +145,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("output", get_args(Output))
 @pytest.mark.parametrize("rule", RULES)
-def test_captum_finds_the_same_for_single_pixels(name: str, output: Output, rule: Rule) -> None:
+def test_single_pixel_fields_match_captum(name: str, output: Output, rule: Rule) -> None:
     steps = 6
     answers = PixelOutput(settled(made(NETWORKS[name])), output).requires_grad_(False)
     image, baseline = windows(1, 64, 64)
@@ -167,7 +167,7 @@ def small() -> tuple[PixelOutput, Tensor, Tensor]:
     return answers, *windows(1, 16, 16)
 
 
-def test_the_field_of_a_group_is_the_sum_of_its_fields(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
+def test_field_of_group_is_sum_of_fields(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
     flat = torch.tensor([3, 50, 255])
     (together,) = path_attributions(*small, [flat], Path(5))
     assert_near(together, path_attributions(*small, list(flat[:, None]), Path(5)).sum(dim=0), 1e-5)
@@ -186,7 +186,7 @@ def test_no_groups(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 10, 64])
-def test_batches_that_do_not_divide_the_steps(
+def test_batches_need_not_divide_the_steps(
     small: tuple[PixelOutput, Tensor, Tensor], batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups = [torch.tensor([7]), torch.tensor([100, 200])]
@@ -205,7 +205,7 @@ CONTEXTS: dict[str, Callable[[], torch.inference_mode | torch.no_grad | torch.au
 
 
 @pytest.mark.parametrize("name", CONTEXTS)
-def test_what_is_around_plays_no_role(small: tuple[PixelOutput, Tensor, Tensor], name: str) -> None:
+def test_surrounding_torch_contexts_play_no_role(small: tuple[PixelOutput, Tensor, Tensor], name: str) -> None:
     answers, image, baseline = small
     flat = torch.tensor([20, 255])
     expected = path_attributions(answers, image, baseline, [flat], Path(4)), answers_at(answers, image, flat)
@@ -216,7 +216,7 @@ def test_what_is_around_plays_no_role(small: tuple[PixelOutput, Tensor, Tensor],
         torch.testing.assert_close(answers_at(answers, image.clone(), flat.clone()), expected[1], rtol=0, atol=0)
 
 
-def test_the_caller_notices_nothing(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
+def test_attribution_leaves_the_callers_state_unchanged(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
     answers, image, baseline = small
     image = image[:, None].contiguous(memory_format=torch.channels_last)[:, 0]
     kept = [image.clone(), baseline.clone(), torch.get_rng_state()]
@@ -237,7 +237,7 @@ def test_brain_floats_come_close(small: tuple[PixelOutput, Tensor, Tensor]) -> N
     assert np.corrcoef(rough.ravel(), exact.ravel())[0, 1] > 0.95
 
 
-def test_flat_positions_are_those_of_numpy() -> None:
+def test_flat_positions_match_numpy() -> None:
     pixels: Sequence[tuple[int, ...]] = [(0, 0, 0), (1, 2, 3), (2, 4, 5)]
     expected = np.ravel_multi_index(tuple(np.array(pixels).T), (3, 5, 6))
     assert flat_index(pixels, (3, 5, 6)).tolist() == expected.tolist()

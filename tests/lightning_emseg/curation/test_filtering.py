@@ -61,9 +61,7 @@ def deduplicated(path: Path, removed: tuple[str, int]) -> None:
     (path / "dedup.csv").write_text("\n".join(rows) + "\n")
 
 
-def test_every_tile_has_its_reason_and_a_second_run_reads_no_pixels(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tiles_have_reasons_and_reruns_read_no_pixels(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deduplicated(made, ("good", 3))
     said = filter_set(made, forest=made / "labels.csv", held_out=0.3, workers=1)
     assert "AUROC 1.000 on 8 held-out labels" in said
@@ -96,7 +94,7 @@ def test_every_tile_has_its_reason_and_a_second_run_reads_no_pixels(
     assert {row["reason"] for row in table(made).values()} >= {"uninformative", "duplicate", "100 % uniform"}
 
 
-def test_sources_that_lose_nearly_all_are_named_and_what_deduplication_took_is_not_counted(tmp_path: Path) -> None:
+def test_sources_losing_nearly_all_tiles_are_named(tmp_path: Path) -> None:
     path = tmp_path / "set"
     # Tiles, duplicates and tiles that the filter keeps of the others.
     numbers = {"tenth": (10, 0, 1), "less": (11, 0, 1), "of_few": (20, 18, 1), "lost": (3, 1, 0), "twice": (2, 2, 0)}
@@ -129,12 +127,12 @@ def test_sources_that_lose_nearly_all_are_named_and_what_deduplication_took_is_n
         ({"checkpoint": Path("none.ckpt")}, "no checkpoint at none.ckpt"),
     ],
 )
-def test_mistakes_are_named(made: Path, options: dict[str, Path | float], message: str) -> None:
+def test_invalid_options_are_named(made: Path, options: dict[str, Path | float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         filter_set(made, workers=1, **options)  # type: ignore[arg-type]
 
 
-def test_labels_are_held_out_by_class_and_by_seed(made: Path, tmp_path: Path) -> None:
+def test_labels_are_held_out_by_class_and_seed(made: Path, tmp_path: Path) -> None:
     sources = TileSet(made).sources()
     split = split_labels(made / "labels.csv", sources, 0.25, 0)
     assert sorted(split.of(split.held_out)) == [0] * 3 + [1] * 4
@@ -152,7 +150,7 @@ def test_labels_are_held_out_by_class_and_by_seed(made: Path, tmp_path: Path) ->
         split_labels(odd, sources, 0.25, 0)
 
 
-def test_values_go_on_where_they_were_and_are_made_again_for_another_stamp(made: Path, tmp_path: Path) -> None:
+def test_known_values_are_reused_for_one_stamp(made: Path, tmp_path: Path) -> None:
     asked: list[int] = []
 
     def mean(tiles: Sequence[Tile]) -> NDArray[np.float32]:
@@ -174,7 +172,7 @@ def test_values_go_on_where_they_were_and_are_made_again_for_another_stamp(made:
     assert asked == [4, 10, 4]
 
 
-def test_an_interrupted_source_goes_on_behind_its_last_batch(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_source_resumes_after_its_last_batch(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tile_values, "_BATCH", 4)
     monkeypatch.setattr(tile_values, "_SAVE_EVERY_S", -1.0)
     asked: list[int] = []
@@ -197,7 +195,7 @@ def test_an_interrupted_source_goes_on_behind_its_last_batch(made: Path, monkeyp
     assert np.allclose(found[:, 0], textures(14, 6, 1).mean(axis=(1, 2)))
 
 
-def test_auroc_is_the_share_of_pairs_in_order() -> None:
+def test_auroc_is_the_share_of_ordered_pairs() -> None:
     random = np.random.default_rng(0)
     values, labels = (random.integers(0, 5, 40) / 4).astype(np.float32), random.integers(0, 2, 40)
     pairs = values[labels == 1][:, None] - values[labels == 0]

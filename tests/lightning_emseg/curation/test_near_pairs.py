@@ -49,12 +49,12 @@ def test_each_near_pair_is_found_once(number: int, most: int, seed: int, workers
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3) | st.just(2**64 - 1), max_size=40), st.integers(0, 12))
-def test_hashes_that_are_not_random_at_all(values: list[int], most: int) -> None:
+def test_clustered_hashes_match_brute_force(values: list[int], most: int) -> None:
     hashes = np.array(values, np.uint64)
     assert found(hashes, most) == by_brute_force(hashes, most)
 
 
-def test_many_of_one_hash_are_found_in_portions() -> None:
+def test_identical_hashes_are_found_in_portions() -> None:
     hashes = np.full(2100, 7, np.uint64)
     assert sum(len(piece.first) for piece in near_pairs(hashes, 3)) == 2100 * 2099 // 2
 

@@ -39,7 +39,7 @@ def last_stage(module: MoCo, image: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "architecture", ["mobilenetv3_small_050", "efficientnet_b0", "convnext_atto", "densenet121", "resnet18"]
 )
-def test_a_unet_of_the_same_encoder_has_the_same_maps(architecture: str, tmp_path: Path) -> None:
+def test_unets_of_an_exported_encoder_share_its_maps(architecture: str, tmp_path: Path) -> None:
     module = pretrained(architecture)
     file = exported(module, tmp_path / "encoder.pth")
     image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
@@ -55,7 +55,7 @@ def test_a_unet_of_the_same_encoder_has_the_same_maps(architecture: str, tmp_pat
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_features_of_the_file_are_those_that_moco_pools(tmp_path: Path) -> None:
+def test_features_of_the_file_equal_mocos(tmp_path: Path) -> None:
     module = pretrained("efficientnet_b0")
     encoder = open_encoder("a", str(exported(module, tmp_path / "encoder.pth")), (1.0, 1.0))
     image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
@@ -85,20 +85,20 @@ def test_layers_behind_the_last_stage_are_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("architecture", "key"), [("resnet18", "layer3.22.conv1.weight"), ("convnext_atto", "stages.3.blocks.9.gamma")]
 )
-def test_a_deeper_network_is_not_mistaken_for_one_with_a_head(architecture: str, key: str, tmp_path: Path) -> None:
+def test_deeper_networks_are_not_mistaken_for_heads(architecture: str, key: str, tmp_path: Path) -> None:
     weights = weights_of(architecture, tmp_path)
     deeper = MocoWeights(weights.path, {**weights.state_dict, key: torch.zeros(3)}, None)
     with pytest.raises(UserError, match=rf"1 are not in the encoder \({key}\)"):
         initialise_encoder(smps(architecture), deeper)
 
 
-def test_another_network_is_refused(tmp_path: Path) -> None:
+def test_another_architecture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"does not fit the encoder|fits no weight of the encoder"):
         initialise_encoder(smps("regnetx_002"), weights_of("mobilenetv3_small_050", tmp_path))
 
 
 @pytest.mark.parametrize("architecture", ["mobilenetv3_small_050", "convnext_atto", "resnet18d"])
-def test_three_channels_see_grey_as_one_does_in_any_network(architecture: str, tmp_path: Path) -> None:
+def test_three_channels_see_grey_as_one_does(architecture: str, tmp_path: Path) -> None:
     weights = weights_of(architecture, tmp_path)
     one, three = smps(architecture), smps(architecture, 3)
     initialise_encoder(one, weights)
@@ -116,7 +116,7 @@ def _unwrapped(encoder: torch.nn.Module) -> dict[str, Tensor]:
     return {key.removeprefix("model."): value for key, value in encoder.state_dict().items()}
 
 
-def test_the_first_convolution_is_the_one_that_sees_the_image() -> None:
+def test_first_convolution_is_found_in_any_network() -> None:
     for architecture, key in (
         ("resnet18", "conv1.weight"),
         ("resnet18d", "conv1.0.weight"),

@@ -52,7 +52,7 @@ class SumOfPool(nn.Module):
         return sums
 
 
-def test_an_input_that_wins_several_windows_gets_all_its_shares() -> None:
+def test_input_winning_several_windows_gets_all_shares() -> None:
     window, baseline = torch.tensor([[[0.0, 1.0, 9.0, 2.0, 0.0]]]), torch.zeros(1, 1, 5)
     network = SumOfPool()
     # All three windows hold the 9.

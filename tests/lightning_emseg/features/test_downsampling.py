@@ -38,7 +38,7 @@ def image(side: int = 64) -> Tensor:
     ("architecture", "stages"),
     [("resnet18", 1), ("resnet18", 3), *itertools.product(STRIDED, (2, 4))],
 )
-def test_maps_are_those_of_strides_set_by_hand_to_the_bit(architecture: str, stages: int) -> None:
+def test_maps_equal_networks_with_unit_strides(architecture: str, stages: int) -> None:
     torch.manual_seed(0)
     # Layers without pooling behind them, as they stood alone before other networks were taken.
     network = timm.create_model(architecture, in_chans=1, num_classes=0, global_pool="")
@@ -64,7 +64,7 @@ def test_maps_are_those_of_strides_set_by_hand_to_the_bit(architecture: str, sta
         ("resnet18d", 4),
     ],
 )
-def test_each_dropped_downsampling_doubles_the_maps_of_any_network(architecture: str, most: int) -> None:
+def test_dropped_downsamplings_double_maps_of_any_network(architecture: str, most: int) -> None:
     encoder = open_encoder("a", f"random:{architecture}:0", IMAGES)
     side = encoder.maps(image(32)).shape[-1]
     for stages in (1, most):
@@ -73,7 +73,7 @@ def test_each_dropped_downsampling_doubles_the_maps_of_any_network(architecture:
         keep_resolution(encoder, most + 1)
 
 
-def test_kernels_without_padding_see_the_outermost_pixels_repeated() -> None:
+def test_unpadded_kernels_see_border_pixels_repeated() -> None:
     network = nn.Sequential(nn.AvgPool2d(2), nn.AvgPool2d(2)).eval()
     given = torch.arange(16.0).view(1, 1, 4, 4)
     found = without_downsamplings(network, torch.zeros(1, 1, 8, 8), 1)(given)
@@ -83,7 +83,7 @@ def test_kernels_without_padding_see_the_outermost_pixels_repeated() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
-def test_transformers_have_none_to_drop(architecture: str) -> None:
+def test_transformers_have_no_downsamplings_to_drop(architecture: str) -> None:
     encoder = open_encoder("a", f"random:{architecture}:0", IMAGES)
     assert keep_resolution(encoder, 0) is encoder
     with pytest.raises(UserError, match=r"--drop-stages 1: a \(.*has no downsamplings behind its first layers"):
@@ -105,6 +105,6 @@ class Fusing(nn.Module):
 
 
 @pytest.mark.parametrize(("fits", "message"), [(False, "does not work without its last 1"), (True, "in other ways")])
-def test_networks_that_shrink_maps_in_other_ways_are_refused(fits: bool, message: str) -> None:
+def test_networks_shrinking_maps_otherwise_are_refused(fits: bool, message: str) -> None:
     with pytest.raises(UserError, match=message):
         without_downsamplings(Fusing(fits), torch.zeros(1, 1, 16, 16), 1)

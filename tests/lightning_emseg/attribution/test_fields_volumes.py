@@ -28,12 +28,12 @@ def convolution(z: int, y: int, x: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("attention", ["augmentor", "self"])
-def test_attention_to_everything_has_no_radius(attention: str) -> None:
+def test_global_attention_has_no_radius(attention: str) -> None:
     network = CleftNet(patch=(4, 16, 16), widths=(8, 8), attention=attention)  # type: ignore[arg-type]
     assert receptive_radius(detached_copy(network, 127.5, 127.5), (4, 16, 16), 1, network.stride) is None
 
 
-def test_few_sections_are_taken_whole_and_their_plane_keeps_its_radius() -> None:
+def test_few_sections_are_taken_whole() -> None:
     network = convolution(7, 5, 3)
     # Three sections on each side: more than half of six.
     assert receptive_radius(network, (6, 32, 40), 1, 1) == (6, 3, 2)
@@ -42,7 +42,7 @@ def test_few_sections_are_taken_whole_and_their_plane_keeps_its_radius() -> None
     assert receptive_radius(network, (16, 4, 40), 1, 1) is None
 
 
-def test_fields_of_thin_radii_share_passes_and_lose_nothing() -> None:
+def test_fields_of_thin_radii_share_passes_exactly() -> None:
     answers = PixelOutput(convolution(3, 9, 9)).requires_grad_(False)
     image, baseline = windows(1, 12, 24, 24)
     # Apart along Z alone, and so near that, in voxels, corners of a field are nearer to the other pixel.
@@ -58,7 +58,7 @@ def test_fields_of_thin_radii_share_passes_and_lose_nothing() -> None:
             np.testing.assert_allclose(field.whole((12, 24, 24)), truth.whole((12, 24, 24)), atol=1e-4)
 
 
-def test_a_unet_with_thick_voxels_is_cut_to_the_same_fields() -> None:
+def test_unet_with_thick_voxels_cuts_to_same_fields() -> None:
     torch.manual_seed(3)
     network = UNet3D(patch=(8, 64, 64), widths=(4, 4), voxel_nm=(40.0, 4.0, 4.0))
     copied = detached_copy(network, 127.5, 127.5)
@@ -75,13 +75,13 @@ def test_a_unet_with_thick_voxels_is_cut_to_the_same_fields() -> None:
         np.testing.assert_allclose(field.whole((8, 64, 64)), truth.whole((8, 64, 64)), atol=1e-4)
 
 
-def test_the_reach_across_sections_is_one_of_its_own() -> None:
+def test_sections_have_a_reach_of_their_own() -> None:
     values = np.zeros((9, 41, 41), np.float32)
     values[3:6, 10:31, 10:31] = 1
     assert effective_reach([Field((4, 20, 20), (0, 0, 0), values, 0.0, 0.0)], 0.01) == (1, 10, 10)
 
 
-def test_almost_all_of_a_field_lies_within_both_reaches() -> None:
+def test_reach_keeps_the_share_of_a_volume() -> None:
     random = np.random.default_rng(2)
     places = random.normal((8, 40, 40), (1.5, 8, 8), (400, 3)).round().astype(int)
     values = np.zeros((17, 81, 81), np.float32)
@@ -92,7 +92,7 @@ def test_almost_all_of_a_field_lies_within_both_reaches() -> None:
     assert reach[1] == reach[2] > reach[0]
 
 
-def test_blur_is_that_of_each_section() -> None:
+def test_volumes_are_blurred_section_by_section() -> None:
     image = np.random.default_rng(3).uniform(0, 255, (1, 5, 40, 44)).astype(np.float32)
     found = baseline_window("blurred", image, (0, 0), (0, 0, 0), (40.0, 50.0, 25.0))
     for section, blurred in zip(image[0], found[0], strict=True):

@@ -43,7 +43,7 @@ def grey() -> Tensor:
     return torch.randint(0, 256, (2, 1, 96, 96), dtype=torch.uint8)
 
 
-def test_a_file_gives_torchvisions_maps_and_features(tmp_path: Path, grey: Tensor) -> None:
+def test_file_gives_torchvisions_maps_and_features(tmp_path: Path, grey: Tensor) -> None:
     network = torchvisions()
     file = save(tmp_path / "e.pth", network, norms={"mean": 0.5, "std": 0.25})
     encoder = open_encoder("a", str(file), IMAGES)
@@ -54,13 +54,13 @@ def test_a_file_gives_torchvisions_maps_and_features(tmp_path: Path, grey: Tenso
     torch.testing.assert_close(features, wanted.mean(dim=(2, 3)), rtol=1e-4, atol=1e-4)
 
 
-def test_grey_files_without_norms_are_normalised_by_the_images(tmp_path: Path, grey: Tensor) -> None:
+def test_grey_files_default_to_image_norms(tmp_path: Path, grey: Tensor) -> None:
     encoder = open_encoder("a", str(save(tmp_path / "e.pth", torchvisions())), IMAGES)
     assert encoder.normalised_by == "the images"
     torch.testing.assert_close(encoder.normalised(grey), (grey.float() - 100) / 20)
 
 
-def test_colour_files_without_norms_are_normalised_as_imagenet(tmp_path: Path, grey: Tensor) -> None:
+def test_colour_files_default_to_imagenet_norms(tmp_path: Path, grey: Tensor) -> None:
     encoder = open_encoder("a", str(save(tmp_path / "e.pth", torchvisions(channels=3))), IMAGES)
     assert (encoder.channels, encoder.normalised_by) == (3, "ImageNet")
     normalised = encoder.normalised(grey)
@@ -69,14 +69,14 @@ def test_colour_files_without_norms_are_normalised_as_imagenet(tmp_path: Path, g
 
 
 @pytest.mark.parametrize(("name", "neurons"), [("resnet34", 512), ("resnet50", 2048)])
-def test_depth_is_read_off_the_keys(tmp_path: Path, name: str, neurons: int) -> None:
+def test_depth_follows_from_the_keys(tmp_path: Path, name: str, neurons: int) -> None:
     file = save(tmp_path / "e.pth", timm.create_model(name, num_classes=0, in_chans=1))
     encoder = open_encoder("a", str(file), IMAGES)
     assert encoder.architecture == name
     assert encoder.features(torch.zeros(1, 1, 32, 32)).shape == (1, neurons)
 
 
-def test_random_weights_are_those_of_their_seed_and_leave_other_randomness_alone() -> None:
+def test_random_weights_depend_only_on_their_seed() -> None:
     def first(seed: int) -> Tensor:
         weight = open_encoder("a", f"random:resnet18:{seed}", IMAGES).network.get_parameter("backbone.conv1.weight")
         return weight.detach()
@@ -89,7 +89,7 @@ def test_random_weights_are_those_of_their_seed_and_leave_other_randomness_alone
 
 
 @pytest.mark.parametrize(("stages", "side"), [(0, 3), (1, 6), (2, 12), (3, 24), (4, 48)])
-def test_each_dropped_downsampling_doubles_the_maps(stages: int, side: int) -> None:
+def test_dropped_downsamplings_double_the_maps(stages: int, side: int) -> None:
     encoder = open_encoder("a", "random:resnet18:0", IMAGES)
     changed = keep_resolution(encoder, stages)
     image = torch.randn(1, 1, 96, 96)
@@ -97,7 +97,7 @@ def test_each_dropped_downsampling_doubles_the_maps(stages: int, side: int) -> N
     assert encoder.maps(image).shape == (1, 512, 3, 3)
 
 
-def test_maps_without_two_downsamplings_are_those_of_a_resnet_with_strides_of_1(tmp_path: Path) -> None:
+def test_reduced_resnet_equals_one_with_unit_strides(tmp_path: Path) -> None:
     network = torchvisions()
     encoder = keep_resolution(open_encoder("a", str(save(tmp_path / "e.pth", network)), IMAGES), 2)
     for block in (network.layer4[0], network.layer3[0]):
@@ -106,7 +106,7 @@ def test_maps_without_two_downsamplings_are_those_of_a_resnet_with_strides_of_1(
     torch.testing.assert_close(encoder.maps(image), maps_of(network, image), rtol=1e-4, atol=1e-4)
 
 
-def test_a_resnet_50_keeps_its_resolution_too() -> None:
+def test_resnet_50_keeps_its_resolution() -> None:
     encoder = keep_resolution(open_encoder("a", "random:resnet50:0", IMAGES), 2)
     assert encoder.maps(torch.zeros(1, 1, 64, 64)).shape == (1, 2048, 8, 8)
 
@@ -130,7 +130,7 @@ def unreachable(*_: object, **__: object) -> None:
     raise OSError("no route")
 
 
-def test_what_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_encoders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = torchvisions()
     odd.layer2.append(odd.layer2[1])
     fits_not = torchvisions()

@@ -29,7 +29,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> list[MosaicView]:
     return make_views(tmp_path_factory.mktemp("offline"))
 
 
-def test_fields_come_back_from_the_store_whole(tmp_path: Path) -> None:
+def test_store_returns_whole_fields(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     shape = (20, 24)
     boxes = [((0, 0), (5, 9)), ((15, 18), (5, 6)), ((3, 4), (9, 9)), ((12, 0), (8, 7))]
@@ -82,7 +82,7 @@ class Study:
         return {f"{name}/{key}": np.asarray(array[:]) for name, group in root.groups() for key, array in group.arrays()}
 
 
-def test_fields_of_a_linear_network_are_the_closed_form(views: list[MosaicView], tmp_path: Path) -> None:
+def test_linear_network_has_closed_form_fields(views: list[MosaicView], tmp_path: Path) -> None:
     study = Study(views, tmp_path / "s", exact=True)
     study.run()
     store = FieldsStore(tmp_path / "s" / "fields.zarr")
@@ -99,7 +99,7 @@ def test_fields_of_a_linear_network_are_the_closed_form(views: list[MosaicView],
             assert rows[at].completeness_error < 1e-4
 
 
-def test_a_study_cut_short_continues_to_the_same_bits(
+def test_interrupted_study_resumes_to_the_bit(
     views: list[MosaicView], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Study(views, tmp_path / "whole")
@@ -135,7 +135,7 @@ def test_a_study_cut_short_continues_to_the_same_bits(
     assert {tuple(window["reach_px"]) for window in other.windows} == {(2, 2)}
 
 
-def test_checked_pixels_measure_the_error_of_the_fast_path(views: list[MosaicView], tmp_path: Path) -> None:
+def test_checked_pixels_measure_the_fast_paths_error(views: list[MosaicView], tmp_path: Path) -> None:
     # Pixels that share a pass at a distance of 3 px are confused by a kernel of 5 px: the error is there to be seen.
     study = Study(views, tmp_path / "s", check=12, reach=2)
     study.run()
@@ -160,7 +160,7 @@ def test_checked_pixels_measure_the_error_of_the_fast_path(views: list[MosaicVie
     assert accuracy.largest_error[0] == pytest.approx(np.max(np.abs(errors)))
 
 
-def test_nothing_checked_means_exact_fields_and_no_accuracy(views: list[MosaicView], tmp_path: Path) -> None:
+def test_without_checked_pixels_fields_are_exact(views: list[MosaicView], tmp_path: Path) -> None:
     study = Study(views, tmp_path / "s", check=0)
     study.run()
     found = read_study(study.folder)
@@ -168,7 +168,7 @@ def test_nothing_checked_means_exact_fields_and_no_accuracy(views: list[MosaicVi
     assert max(row.completeness_error for row in found.rows) < 1e-4
 
 
-def test_a_plan_comes_back_and_refuses_other_settings(views: list[MosaicView], tmp_path: Path) -> None:
+def test_plan_is_read_back_and_refuses_other_settings(views: list[MosaicView], tmp_path: Path) -> None:
     study = Study(views, tmp_path / "s")
     assert read_plan(study.folder) == study.plan
     same = {"method": "ig", "thresholds": CURVE}

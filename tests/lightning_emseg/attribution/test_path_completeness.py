@@ -55,7 +55,7 @@ def relative_errors(trained: Trained, path: Path, each: int) -> NDArray[np.float
     return found.reshape(len(OUTCOMES), each)
 
 
-def test_fields_of_a_trained_network_are_complete_to_one_per_cent_on_average(trained: Trained) -> None:
+def test_trained_fields_are_complete_to_one_per_cent(trained: Trained) -> None:
     errors = relative_errors(trained, Path(100), 4)
     assert errors.mean() < 0.01
     # A rectifier that opens or shuts between two steps costs single pixels more than that.
@@ -64,7 +64,7 @@ def test_fields_of_a_trained_network_are_complete_to_one_per_cent_on_average(tra
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["riemann_middle", "riemann_trapezoid", "gausslegendre"])
-def test_every_field_of_a_trained_network_is_complete_with_enough_steps(trained: Trained, rule: Rule) -> None:
+def test_trained_fields_converge_to_completeness(trained: Trained, rule: Rule) -> None:
     few, many = (relative_errors(trained, Path(steps, rule), 1) for steps in (25, 400))
     assert many.mean() < few.mean() / 5
     assert many.max() < 0.01

@@ -59,7 +59,7 @@ class InDouble(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["vanilla U-Net", "LinkNet", "U-Net", "CASENet"])
-def test_what_deep_lift_lacks_in_completeness_is_rounding(name: str) -> None:
+def test_deep_lift_is_complete_up_to_rounding(name: str) -> None:
     torch.manual_seed(1)
     trained: Any = settled(COMPLETE[name]())
     network = InDouble(trained.network).eval()
@@ -83,7 +83,7 @@ class Twice(nn.Module):
         return answers
 
 
-def test_guided_backpropagation_drops_negative_gradients_at_every_call_of_a_relu() -> None:
+def test_guided_backpropagation_rectifies_every_call_of_a_relu() -> None:
     torch.manual_seed(8)
     network = Twice().eval()
     window = torch.randn(1, 3, 4)
@@ -107,7 +107,7 @@ def test_relevance_is_conserved_without_biases(seed: int) -> None:
     torch.testing.assert_close(fields.sum(dim=(1, 2)), torch.stack([answers[3, 3], answers[0, 7]]), rtol=1e-4, atol=0)
 
 
-def test_relevance_in_a_relu_network_is_input_times_gradient_of_the_normalised_window() -> None:
+def test_relevance_equals_normalised_input_times_gradient() -> None:
     # Ancona et al. 2018, proposition 1: the epsilon rule on ReLUs; the skips, copies and biases change nothing.
     torch.manual_seed(1)
     module = UNet(encoder="vgg11_bn", grey_mean=100.0, grey_std=40.0)
@@ -135,7 +135,7 @@ class Halved(nn.Module):
         return answers
 
 
-def test_relevance_is_that_of_what_enters_the_first_layer_with_a_rule() -> None:
+def test_relevance_starts_at_the_first_layer_with_rule() -> None:
     torch.manual_seed(6)
     network = PixelOutput(Halved()).eval()
     window, baseline = windows(1, 6, 6)
@@ -171,7 +171,7 @@ REFUSED: dict[str, tuple[str, Callable[[], nn.Module], Output, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_methods_that_would_be_wrong_on_a_network_are_refused(name: str) -> None:
+def test_unsuitable_methods_are_refused(name: str) -> None:
     method, make, output, message = REFUSED[name]
     network = PixelOutput(make(), output).eval()
     window, baseline = windows(1, 64, 64)

@@ -21,14 +21,14 @@ def noise(seed: int = 0, std: float = 20) -> Tile:
 
 
 @given(st.integers(0, 255))
-def test_a_constant_tile_has_no_entropy_and_no_edges(level: int) -> None:
+def test_constant_tile_has_no_entropy_or_edges(level: int) -> None:
     _, entropy, mean, edges = statistics(np.full((112, 130), level, np.uint8)).tolist()
     assert (entropy, edges) == (0, 0)
     # scikit-image's geometric mean is of grey + 1, and is rounded.
     assert abs(mean - level) <= 1
 
 
-def test_a_step_has_one_line_of_edges_and_its_brighter_half_decides_the_median() -> None:
+def test_step_tile_has_known_statistics() -> None:
     tile = np.full((200, 224), 40, np.uint8)
     tile[:, 100:] = 200
     _, entropy, mean, edges = statistics(tile).tolist()
@@ -40,7 +40,7 @@ def test_a_step_has_one_line_of_edges_and_its_brighter_half_decides_the_median()
     assert entropy == pytest.approx(np.std(bits + [0.0] * (224 - 6)), rel=0.05)
 
 
-def test_local_binary_patterns_are_those_of_their_definition() -> None:
+def test_local_binary_patterns_match_their_definition() -> None:
     tile = noise()
     rows, columns = np.mgrid[:224, :224].astype(np.float64)
     code = np.zeros((224, 224))
@@ -52,7 +52,7 @@ def test_local_binary_patterns_are_those_of_their_definition() -> None:
 
 
 @pytest.mark.parametrize("uniform", [0, 50, 180, 224])
-def test_uniform_columns_are_counted_up_to_half_a_window(uniform: int) -> None:
+def test_uniform_columns_count_up_to_half_window(uniform: int) -> None:
     tile = noise()
     tile[:, :uniform] = 90
     lost = WINDOW_PX // 2 if 0 < uniform < 224 else 0

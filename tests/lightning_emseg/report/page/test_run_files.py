@@ -17,7 +17,7 @@ from lightning_emseg.report.page.training_log import read_log
 from tests.support.example_run import KEYS, score_row, write_quality, write_run, write_scores, write_study
 
 
-def test_a_whole_run_is_read_without_notes(tmp_path: Path) -> None:
+def test_complete_run_is_read_without_notes(tmp_path: Path) -> None:
     (run,) = read_runs([write_run(tmp_path / "run")])
     assert run.notes == ()
     assert run.name == "run"
@@ -38,7 +38,7 @@ ODD = (b"", b"[1]", b'{"label": 1, "mosaics": [3]}', b'{"model": 3, "git": 4, "p
 
 @pytest.mark.parametrize("name", ALL_FILES)
 @pytest.mark.parametrize("content", [*DAMAGED, *ODD])
-def test_whatever_a_file_holds_the_page_can_be_made(tmp_path: Path, name: str, content: bytes) -> None:
+def test_any_file_content_still_gives_a_page(tmp_path: Path, name: str, content: bytes) -> None:
     folder = write_run(tmp_path / "run")
     (folder / name).write_bytes(content)
     assert make_page(read_runs([folder]), [], [], 5).html.startswith("<!doctype html>")
@@ -46,7 +46,7 @@ def test_whatever_a_file_holds_the_page_can_be_made(tmp_path: Path, name: str, c
 
 @pytest.mark.parametrize("name", [name for name in ALL_FILES if name.endswith("json")])
 @pytest.mark.parametrize("content", DAMAGED)
-def test_a_damaged_file_is_left_out_with_a_note(tmp_path: Path, name: str, content: bytes) -> None:
+def test_damaged_files_are_left_out_with_notes(tmp_path: Path, name: str, content: bytes) -> None:
     folder = write_run(tmp_path / "run")
     (folder / name).write_bytes(content)
     (run,) = read_runs([folder])
@@ -67,7 +67,7 @@ def test_attribution_of_volumes_is_shown_in_cubic_nanometers(tmp_path: Path) -> 
     assert "1,280" in html
 
 
-def test_a_log_of_words_is_left_out_with_a_note(tmp_path: Path) -> None:
+def test_non_numeric_log_is_left_out_with_note(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     (folder / "metrics.csv").write_text("step,loss\n1,much\n")
     (run,) = read_runs([folder])
@@ -75,7 +75,7 @@ def test_a_log_of_words_is_left_out_with_a_note(tmp_path: Path) -> None:
     assert "metrics.csv cannot be read and is left out" in run.notes[0]
 
 
-def test_a_missing_file_is_no_damage(tmp_path: Path) -> None:
+def test_missing_files_are_no_damage(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,step\n")
     (run,) = read_runs([tmp_path])
     assert run.notes == ()
@@ -97,7 +97,7 @@ def test_scores_are_read_as_the_framework_writes_them(tmp_path: Path) -> None:
     assert not {"tp", "membrane_f1_at_0.5", "background_iou"} & set(scores.main_columns)
 
 
-def test_columns_of_further_metrics_are_shown_and_scores_that_do_not_exist_are_no_zeros(tmp_path: Path) -> None:
+def test_undefined_scores_are_not_zeros(tmp_path: Path) -> None:
     write_scores(tmp_path, {"test/a": {**score_row(0.5), "v_rand": None}, "test/b": score_row(0.7)})
     scores = read_scores(tmp_path / "scores-test.json")
     assert "v_rand" in scores.main_columns
@@ -125,7 +125,7 @@ def test_errors_are_read_as_the_analysis_writes_them(tmp_path: Path) -> None:
     assert errors.pixels["tp"] + errors.pixels["fn"] == truth.sum()
 
 
-def test_files_outside_of_the_error_folder_are_not_taken(tmp_path: Path) -> None:
+def test_files_outside_the_error_folder_are_ignored(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run") / "errors-test"
     index = json.loads((folder / "index.json").read_text())
     (tmp_path / "secret.png").write_bytes((folder / "test__a" / "image.png").read_bytes())
@@ -135,7 +135,7 @@ def test_files_outside_of_the_error_folder_are_not_taken(tmp_path: Path) -> None
     assert list(read_errors(folder / "index.json")[0].layers) == ["probability", "errors"]
 
 
-def test_curves_of_a_log_are_told_by_what_they_were_measured_on(tmp_path: Path) -> None:
+def test_log_curves_are_named_by_their_source(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     curves = {(curve.quantity, curve.source): curve for curve in read_log(folder / "metrics.csv")}
     assert set(curves) == {
@@ -150,7 +150,7 @@ def test_curves_of_a_log_are_told_by_what_they_were_measured_on(tmp_path: Path) 
     assert curves["loss", "training patches"].value == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
 
 
-def test_runs_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> None:
+def test_equal_names_are_distinguished_by_parents(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / parent / "run") for parent in ("one", "two")]
     assert [run.name for run in read_runs(folders)] == ["one/run", "two/run"]
 
