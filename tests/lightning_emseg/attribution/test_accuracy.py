@@ -96,3 +96,20 @@ def test_reach_is_smallest_that_keeps_the_share(data: st.DataObject, kept: float
     assert sum(each <= reach for each in distances) >= kept * len(distances) - 1e-9
     if reach > 1:
         assert sum(each < reach for each in distances) <= kept * (len(distances) - 1) + 1
+
+
+def test_sections_have_a_reach_of_their_own() -> None:
+    values = np.zeros((9, 41, 41), np.float32)
+    values[3:6, 10:31, 10:31] = 1
+    assert effective_reach([Field((4, 20, 20), (0, 0, 0), values, 0.0, 0.0)], 0.01) == (1, 10, 10)
+
+
+def test_reach_keeps_the_share_of_a_volume() -> None:
+    random = np.random.default_rng(2)
+    places = random.normal((8, 40, 40), (1.5, 8, 8), (400, 3)).round().astype(int)
+    values = np.zeros((17, 81, 81), np.float32)
+    values[tuple(places.clip(0, (16, 80, 80)).T)] = 1
+    reach = effective_reach([Field((8, 40, 40), (0, 0, 0), values, 0.0, 0.0)], 0.01, kept=0.9)
+    inside = values[8 - reach[0] : 9 + reach[0], 40 - reach[1] : 41 + reach[1], 40 - reach[2] : 41 + reach[2]]
+    assert inside.sum() >= 0.9 * values.sum()
+    assert reach[1] == reach[2] > reach[0]

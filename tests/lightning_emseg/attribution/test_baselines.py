@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.ndimage import convolve1d
+from scipy.ndimage import convolve1d, gaussian_filter
 from scipy.stats import kstest
 
 from lightning_emseg.attribution.baselines import Baseline, Grey, baseline_window
@@ -73,3 +73,10 @@ def test_blur_is_gaussian_of_200_nm() -> None:
 def test_blur_keeps_constant_channels() -> None:
     image = np.stack([np.full((30, 30), 10, np.float32), np.full((30, 30), 200, np.float32)])
     np.testing.assert_allclose(baseline_window("blurred", image, (0, 0), (0, 0), (4.0, 4.0)), image, rtol=1e-5)
+
+
+def test_volumes_are_blurred_section_by_section() -> None:
+    image = np.random.default_rng(3).uniform(0, 255, (1, 5, 40, 44)).astype(np.float32)
+    found = baseline_window("blurred", image, (0, 0), (0, 0, 0), (40.0, 50.0, 25.0))
+    for section, blurred in zip(image[0], found[0], strict=True):
+        np.testing.assert_allclose(blurred, gaussian_filter(section, (4.0, 8.0), mode="reflect"), rtol=1e-5)

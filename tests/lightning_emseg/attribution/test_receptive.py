@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from lightning_emseg.attribution.network_copy import detached_copy
 from lightning_emseg.attribution.receptive import box_around, receptive_radius
 from lightning_emseg.networks.casenet import CASENet
 from lightning_emseg.networks.multiscale import MultiScaleInput
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from lightning_emseg.networks.volumes import CleftNet
 from tests.support.global_networks import Gated
 
 
@@ -167,3 +169,18 @@ def test_boxes_are_the_smallest_aligned_cover(data: st.DataObject, axes: int) ->
         # Not a cell more than needed.
         assert near[0] - part.start < stride
         assert part.stop - 1 - near[-1] < stride
+
+
+@pytest.mark.parametrize("attention", ["augmentor", "self"])
+def test_global_attention_has_no_radius(attention: str) -> None:
+    network = CleftNet(patch=(4, 16, 16), widths=(8, 8), attention=attention)  # type: ignore[arg-type]
+    assert receptive_radius(detached_copy(network, 127.5, 127.5), (4, 16, 16), 1, network.stride) is None
+
+
+def test_few_sections_are_taken_whole() -> None:
+    network = nn.Conv3d(1, 1, (7, 5, 3), padding=(3, 2, 1))
+    # Three sections on each side: more than half of six.
+    assert receptive_radius(network, (6, 32, 40), 1, 1) == (6, 3, 2)
+    assert receptive_radius(network, (1, 32, 40), 1, 1) == (1, 3, 2)
+    # A plane that is crossed is crossed.
+    assert receptive_radius(network, (16, 4, 40), 1, 1) is None

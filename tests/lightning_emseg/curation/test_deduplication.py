@@ -8,19 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from data_modules.errors import UserError
 from data_modules.tile_set import Source, SourceTiles, SourceWriter, TileSet, read_kept
 from lightning_emseg.commands import main
 from lightning_emseg.curation.deduplication import Rule, deduplicate
+from tests.support.tile_sets import cells
 
 Tile = NDArray[np.uint8]
-
-
-def cells(seed: int) -> Tile:
-    coarse = np.random.default_rng(seed).integers(30, 220, (9, 9), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((224, 224), Image.Resampling.BICUBIC))
 
 
 def noisy(tile: Tile, seed: int) -> Tile:

@@ -1,7 +1,7 @@
 """A removed tile is near its exemplar, exemplars are not near each other, and pixels have the last word."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -21,7 +21,6 @@ def bits(one: np.uint64, other: np.uint64) -> int:
     return (int(one) ^ int(other)).bit_count()
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     values=st.lists(st.integers(0, 255) | st.integers(0, 2**64 - 1), max_size=60),
     most=st.integers(0, 11),

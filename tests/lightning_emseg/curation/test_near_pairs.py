@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_emseg.curation.near_pairs import Hashes, near_pairs
@@ -40,14 +40,12 @@ def planted(number: int, flips: int, seed: int) -> Hashes:
     return hashes
 
 
-@settings(max_examples=30, deadline=None)
 @given(number=st.integers(0, 150), most=st.integers(0, 14), seed=st.integers(0, 2**32), workers=st.sampled_from([1, 2]))
 def test_each_near_pair_is_found_once(number: int, most: int, seed: int, workers: int) -> None:
     hashes = planted(number, most + 2, seed)
     assert found(hashes, most, workers) == by_brute_force(hashes, most)
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3) | st.just(2**64 - 1), max_size=40), st.integers(0, 12))
 def test_clustered_hashes_match_brute_force(values: list[int], most: int) -> None:
     hashes = np.array(values, np.uint64)

@@ -1,4 +1,4 @@
-"""Statistics and uniform areas of tiles whose answer is known."""
+"""Statistics of tiles whose answer is known."""
 
 import math
 
@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from lightning_emseg.curation.statistics import statistics
-from lightning_emseg.curation.uniform import WINDOW_PX, uniform_share
 
 Tile = NDArray[np.uint8]
 
 
-def noise(seed: int = 0, std: float = 20) -> Tile:
-    random = np.random.default_rng(seed)
-    return np.clip(np.rint(random.normal(120, std, (224, 224))), 0, 255).astype(np.uint8)
+def noise() -> Tile:
+    random = np.random.default_rng(0)
+    return np.clip(np.rint(random.normal(120, 20, (224, 224))), 0, 255).astype(np.uint8)
 
 
 @given(st.integers(0, 255))
@@ -49,20 +48,3 @@ def test_local_binary_patterns_match_their_definition() -> None:
         places = [rows - round(8 * math.sin(angle), 5), columns + round(8 * math.cos(angle), 5)]
         code += 2.0**bit * (map_coordinates(tile.astype(np.float64), places, order=1, mode="grid-constant") >= tile)
     assert statistics(tile)[0] == pytest.approx(code.std(), rel=0.01)
-
-
-@pytest.mark.parametrize("uniform", [0, 50, 180, 224])
-def test_uniform_columns_count_up_to_half_window(uniform: int) -> None:
-    tile = noise()
-    tile[:, :uniform] = 90
-    lost = WINDOW_PX // 2 if 0 < uniform < 224 else 0
-    assert uniform_share(tile, 2.0) == pytest.approx((uniform - lost) / 224, abs=1e-3)
-
-
-def test_neighbourhoods_are_compared_by_their_deviation() -> None:
-    tile = noise(std=5)
-    assert uniform_share(tile, 3.0) == 0
-    assert uniform_share(tile, 8.0) == 1
-    assert uniform_share(np.full((112, 112), 7, np.uint8), 0.1) == 1
-    # 0 is no rule: nothing deviates by less.
-    assert uniform_share(np.full((112, 112), 7, np.uint8), 0.0) == 0

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 from captum.attr import DeepLift
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -13,7 +13,6 @@ from lightning_emseg.attribution.captum_methods.disjoint_pools import separate_w
 POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     axes=st.sampled_from([1, 2, 3]),
     kernel=st.integers(2, 4),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.store import MosaicView
@@ -73,7 +73,6 @@ def outcome_names(view: MosaicView) -> np.ndarray[tuple[int, ...], np.dtype[np.o
     overlap=st.sampled_from([0.0, 0.3, 0.5]),
     resized=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
 def test_every_pixel_belongs_to_one_window(
     views: list[MosaicView], shape: tuple[int, int], size: tuple[int, int], overlap: float, resized: bool
 ) -> None:

@@ -1,27 +1,18 @@
-"""The offline study: its plan, its store, and its continuation."""
+"""Offline studies against closed forms, and their continuation after an interruption."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import zarr
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicView
-from lightning_emseg.attribution.extent import AREA, Size
-from lightning_emseg.attribution.fields import Field
-from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
-from lightning_emseg.attribution.measurement import Setting
-from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.offline.fields_store import FieldsStore, WindowResult
-from lightning_emseg.attribution.offline.plan import Plan, earlier_plan, plan_of, read_plan, write_plan
-from lightning_emseg.attribution.offline.sampling import by_outcome, choose_pixels, tiles_of
-from lightning_emseg.attribution.offline.study import CURVE, read_study, run
-from lightning_emseg.attribution.table import Row
+from lightning_emseg.attribution.offline.fields_store import FieldsStore
+from lightning_emseg.attribution.offline.plan import Plan
+from lightning_emseg.attribution.offline.study import CURVE, read_study
 from tests.support import linear_network
-from tests.support.offline_views import CPU, SEED, make_views
+from tests.support.offline_views import Study, make_views
 
 
 @pytest.fixture(scope="module")
@@ -29,57 +20,12 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> list[MosaicView]:
     return make_views(tmp_path_factory.mktemp("offline"))
 
 
-def test_store_returns_whole_fields(tmp_path: Path) -> None:
-    random = np.random.default_rng(1)
-    shape = (20, 24)
-    boxes = [((0, 0), (5, 9)), ((15, 18), (5, 6)), ((3, 4), (9, 9)), ((12, 0), (8, 7))]
-    fields = [
-        Field((at, at), origin, random.normal(size=box).astype(np.float32), at + 0.1, -at - 0.2)
-        for at, (origin, box) in enumerate(boxes)
-    ]
-    rows = tuple(
-        Row("test/m", (at, at), (0, 0), name, at + 0.1, -at - 0.2, 0.3 * at, (Size(AREA, (9, at), 12.0, 480),))
-        for at, name in enumerate(("TP", "", "TN", "FN"))
-    )
-    store = FieldsStore(tmp_path / "f.zarr")
-    store.begin()
-    store.write("w", WindowResult(rows, {}, {"seconds": 1.5}), fields, shape)
-    assert store.read("w").rows == rows
-    for at, field in enumerate(fields):
-        found = store.read_field("w", at)
-        assert (found.pixel, found.output, found.baseline_output) == (field.pixel, field.output, field.baseline_output)
-        np.testing.assert_array_equal(found.whole(shape), field.whole(shape))
-    stored = zarr.open_group(tmp_path / "f.zarr", mode="r")["w/fields"]
-    assert isinstance(stored, zarr.Array)
-    assert stored.shape == (4, 9, 9)
-    assert not np.isnan(np.asarray(stored[:])).any()
-    with pytest.raises(UserError, match="not finished"):
-        store.read("other")
-
-
-class Study:
-    """A study of the linear network on three mosaics."""
-
-    def __init__(self, views: list[MosaicView], folder: Path, check: int = 6, **options: Any) -> None:
-        module = linear_network.LinearModule()
-        self.network = detached_copy(module.network, 127.5, 127.5)
-        self.setting, self.folder = Setting(views, "zero", CURVE, SEED), folder
-        tiles = tiles_of(views, (32, 32), 0, 1, False)
-        chosen = choose_pixels(self.network, self.setting, tiles, 128, by_outcome(60), CPU)
-        self.method = IntegratedGradients(steps=4, baseline="zero", **options)
-        self.plan = plan_of({"thresholds": CURVE, "method": "ig"}, chosen, check)
-        folder.mkdir()
-        write_plan(folder, self.plan, views)
-
-    def bound(self) -> BoundMethod:
-        return self.method.bind(self.network, 1)
-
-    def run(self) -> None:
-        run(self.plan, self.bound(), self.setting, self.folder, CPU)
-
-    def arrays(self) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-        root = zarr.open_group(self.folder / "fields.zarr", mode="r")
-        return {f"{name}/{key}": np.asarray(array[:]) for name, group in root.groups() for key, array in group.arrays()}
+@pytest.fixture(scope="module")
+def whole(views: list[MosaicView], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A finished study; read only."""
+    study = Study(views, tmp_path_factory.mktemp("study") / "whole")
+    study.run()
+    return study
 
 
 def test_linear_network_has_closed_form_fields(views: list[MosaicView], tmp_path: Path) -> None:
@@ -100,10 +46,8 @@ def test_linear_network_has_closed_form_fields(views: list[MosaicView], tmp_path
 
 
 def test_interrupted_study_resumes_to_the_bit(
-    views: list[MosaicView], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    views: list[MosaicView], whole: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Study(views, tmp_path / "whole")
-    whole.run()
     cut = Study(views, tmp_path / "cut")
     write = FieldsStore.write
     calls: list[str] = []
@@ -168,31 +112,11 @@ def test_without_checked_pixels_fields_are_exact(views: list[MosaicView], tmp_pa
     assert max(row.completeness_error for row in found.rows) < 1e-4
 
 
-def test_plan_is_read_back_and_refuses_other_settings(views: list[MosaicView], tmp_path: Path) -> None:
-    study = Study(views, tmp_path / "s")
-    assert read_plan(study.folder) == study.plan
-    same = {"method": "ig", "thresholds": CURVE}
-    assert earlier_plan(study.folder, same, overwrite=False) == study.plan
-    assert earlier_plan(tmp_path / "none", same, overwrite=False) is None
-    # Nothing is lost as long as nothing was computed.
-    assert earlier_plan(study.folder, {**same, "method": "other"}, overwrite=False) is None
-    (study.folder / "fields.zarr" / study.plan.name(0)).mkdir(parents=True)
-    with pytest.raises(UserError, match="method: 'ig' there, 'other' here"):
-        earlier_plan(study.folder, {**same, "method": "other"}, overwrite=False)
-    assert earlier_plan(study.folder, {**same, "method": "other"}, overwrite=True) is None
-    (study.folder / "plan.json").write_text("{")
-    with pytest.raises(UserError, match="damaged"):
-        read_plan(study.folder)
-    assert earlier_plan(study.folder, same, overwrite=True) is None
-
-
-def test_every_pixel_has_one_row(views: list[MosaicView], tmp_path: Path) -> None:
-    study = Study(views, tmp_path / "s")
-    study.run()
-    found = read_study(study.folder)
+def test_every_pixel_has_one_row(views: list[MosaicView], whole: Study) -> None:
+    found = read_study(whole.folder)
     keys = [
         (views[part.chosen.place.mosaic].key, (part.chosen.place.origin[0] + y, part.chosen.place.origin[1] + x))
-        for part in study.plan.parts
+        for part in whole.plan.parts
         for y, x in part.chosen.pixels
     ]
     assert [(row.mosaic, row.position) for row in found.rows] == keys

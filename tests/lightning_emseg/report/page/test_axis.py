@@ -1,3 +1,5 @@
+"""Axes of plots."""
+
 import itertools
 import math
 

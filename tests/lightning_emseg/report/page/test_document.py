@@ -1,3 +1,5 @@
+"""The report page."""
+
 import re
 from collections import Counter
 from html.parser import HTMLParser

@@ -1,3 +1,5 @@
+"""Paired comparisons of two runs."""
+
 import itertools
 import math
 

@@ -1,3 +1,5 @@
+"""Embedded pictures."""
+
 import base64
 import io
 from pathlib import Path

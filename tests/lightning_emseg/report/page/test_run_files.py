@@ -1,20 +1,13 @@
-import json
+"""Run folders of the report, complete and damaged."""
+
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from data_modules.errors import UserError
-from lightning_emseg.error_analysis.report_files import write_error_files
-from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows
-from lightning_emseg.report.page.attribution_files import read_study
-from lightning_emseg.report.page.definition_file import read_definition
 from lightning_emseg.report.page.document import make_page
-from lightning_emseg.report.page.error_index import read_errors
 from lightning_emseg.report.page.run_files import read_runs
-from lightning_emseg.report.page.score_file import read_scores
-from lightning_emseg.report.page.training_log import read_log
-from tests.support.example_run import KEYS, score_row, write_quality, write_run, write_scores, write_study
+from tests.support.example_run import KEYS, write_run
 
 
 def test_complete_run_is_read_without_notes(tmp_path: Path) -> None:
@@ -53,20 +46,6 @@ def test_damaged_files_are_left_out_with_notes(tmp_path: Path, name: str, conten
     assert [name in note for note in run.notes] == [True]
 
 
-def test_attribution_of_volumes_is_shown_in_cubic_nanometers(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run")
-    columns = "epoch,k,outcome,pixels,S_nm3,S_nm3_se,share,share_se,S_xy_nm2,S_xy_nm2_se,share_xy,share_xy_se"
-    row = "1,0.01,TP,4,1280.0,64.0,0.25,0.01,320.0,16.0,0.5,0.01"
-    (folder / "attribution" / "summary-fit.csv").write_text(f"{columns}\n{row}\n")
-    (run,) = read_runs([folder])
-    (area,) = run.attribution[0].areas
-    assert (area.size, area.se, area.extent.sign) == (1280, 64, "nm³")
-    assert not run.notes
-    html = make_page([run], [], [], 5).html
-    assert "Sₖ (nm³), mean ± SE" in html
-    assert "1,280" in html
-
-
 def test_non_numeric_log_is_left_out_with_note(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     (folder / "metrics.csv").write_text("step,loss\n1,much\n")
@@ -80,74 +59,6 @@ def test_missing_files_are_no_damage(tmp_path: Path) -> None:
     (run,) = read_runs([tmp_path])
     assert run.notes == ()
     assert (run.curves, run.scores, run.errors, run.config) == ((), {}, {}, {})
-
-
-def test_scores_are_read_as_the_framework_writes_them(tmp_path: Path) -> None:
-    counts = np.random.default_rng(0).integers(0, 50, (3, 2, 256)).astype(np.int64)
-    rows = score_rows(["test/0", "test/1", "test/2"], counts, "membrane", 128)
-    table = ScoreTable("membrane", 128 / 255, "by hand", rows, mean_curves(counts))
-    (tmp_path / "scores-test.json").write_text(json.dumps(table.to_json()))
-    scores = read_scores(tmp_path / "scores-test.json")
-    assert scores.rows == rows
-    assert scores.summary("membrane_f1") == table.summary["membrane_f1"]
-    assert list(scores.curve.f1) == table.curves["mean_f1"]
-    assert list(scores.curve.recall) == table.curves["mean_recall"]
-    assert list(scores.curve.precision) == table.curves["mean_precision"]
-    assert scores.main_columns[0] == "membrane_f1"
-    assert not {"tp", "membrane_f1_at_0.5", "background_iou"} & set(scores.main_columns)
-
-
-def test_undefined_scores_are_not_zeros(tmp_path: Path) -> None:
-    write_scores(tmp_path, {"test/a": {**score_row(0.5), "v_rand": None}, "test/b": score_row(0.7)})
-    scores = read_scores(tmp_path / "scores-test.json")
-    assert "v_rand" in scores.main_columns
-    assert scores.summary("v_rand").n == 1
-    assert scores.summary("v_rand").mean == pytest.approx(0.35)
-
-
-def test_errors_are_read_as_the_analysis_writes_them(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    truth = np.zeros((120, 150), np.uint8)
-    truth[40:46] = 1
-    probability = np.where(truth == 1, 200, 20).astype(np.uint8)
-    probability[:, 60:90] = 0
-    image = random.integers(0, 256, truth.shape, np.uint8)
-    entry = write_error_files(tmp_path, "test/x", image, truth, probability, 128, (4.0, 4.0), 8.0)
-    (tmp_path / "index.json").write_text(json.dumps({"mosaics": [entry]}))
-    (errors,) = read_errors(tmp_path / "index.json")
-    assert errors.shape_px == (120, 150)
-    assert list(errors.layers) == ["image", "truth", "probability", "errors"]
-    assert (errors.breaks.count, errors.spurious.count) == (1, 0)
-    # The missing part is 30 px long, and the rest of the line is near enough to fill 2 px at each end.
-    assert errors.breaks.worst[0].length_nm == pytest.approx(104, abs=16)
-    assert errors.breaks.worst[0].centre_px == pytest.approx((42.5, 74.5), abs=1.5)
-    assert all(set(region.layers) == set(errors.layers) for region in errors.regions)
-    assert errors.pixels["tp"] + errors.pixels["fn"] == truth.sum()
-
-
-def test_files_outside_the_error_folder_are_ignored(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run") / "errors-test"
-    index = json.loads((folder / "index.json").read_text())
-    (tmp_path / "secret.png").write_bytes((folder / "test__a" / "image.png").read_bytes())
-    index["mosaics"][0]["files"]["image"] = "../../secret.png"
-    index["mosaics"][0]["files"]["truth"] = str(tmp_path / "secret.png")
-    (folder / "index.json").write_text(json.dumps(index))
-    assert list(read_errors(folder / "index.json")[0].layers) == ["probability", "errors"]
-
-
-def test_log_curves_are_named_by_their_source(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run")
-    curves = {(curve.quantity, curve.source): curve for curve in read_log(folder / "metrics.csv")}
-    assert set(curves) == {
-        ("loss", "training patches"),
-        ("f1", "validation, whole mosaics"),
-        ("f1", "validation tiles"),
-        ("loss", "validation tiles"),
-    }
-    whole = curves["f1", "validation, whole mosaics"]
-    assert list(whole.step) == [9, 19, 29, 39, 49]
-    assert list(whole.se) == [0.01] * 5
-    assert curves["loss", "training patches"].value == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
 
 
 def test_equal_names_are_distinguished_by_parents(tmp_path: Path) -> None:
@@ -164,14 +75,3 @@ def test_wrong_folders_are_refused(tmp_path: Path) -> None:
         read_runs([tmp_path / "nowhere"])
     with pytest.raises(UserError, match="was given twice"):
         read_runs([run, tmp_path / "run" / ".." / "run"])
-
-
-def test_studies_and_definitions_are_read(tmp_path: Path) -> None:
-    write_study(tmp_path / "study")
-    write_quality(tmp_path / "quality")
-    study = read_study(tmp_path / "study")
-    assert [area.size for area in study.curve if area.outcome == "TP"] == pytest.approx([1e5, 1e4, 1e3, 1e2])
-    assert len(study.panels) == 1
-    table = read_definition(tmp_path / "quality" / "quality.csv")
-    assert table.criteria == ("brenner",)
-    assert [level.ratio["brenner"] for level in table.levels] == [1, 0.5, 1, 0.5]
