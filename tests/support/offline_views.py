@@ -28,13 +28,13 @@ def make_views(folder: Path) -> list[MosaicView]:
 
 
 class Study:
-    """A study of the linear network on three mosaics."""
+    """A study of the linear network on the mosaics, whose windows have 48 px."""
 
     def __init__(self, views: list[MosaicView], folder: Path, check: int = 6, **options: Any) -> None:
         module = linear_network.LinearModule()
         self.network = detached_copy(module.network, 127.5, 127.5)
         self.setting, self.folder = Setting(views, "zero", CURVE, SEED), folder
-        tiles = tiles_of(views, (32, 32), 0, 1, False)
+        tiles = tiles_of(views, (48, 48), 0, 1, False)
         chosen = choose_pixels(self.network, self.setting, tiles, 128, by_outcome(60), CPU)
         self.method = IntegratedGradients(steps=4, baseline="zero", **options)
         self.plan = plan_of({"thresholds": CURVE, "method": "ig"}, chosen, check)

@@ -25,7 +25,7 @@ PIXELS: Sequence[Shape] = lattice((64, 64), (16, 16), (8, 8))
 
 def network_of(seed: int = 0) -> GreyNetwork:
     torch.manual_seed(seed)
-    return detached_copy(settled(VanillaUNet(base_channels=4, depth=2)), 0.0, 1.0)
+    return detached_copy(settled(VanillaUNet(base_channels=2, depth=2)), 0.0, 1.0)
 
 
 def assert_same(found: Sequence[Field], expected: Sequence[Field], share: float) -> None:

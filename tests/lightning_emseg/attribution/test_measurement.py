@@ -63,7 +63,7 @@ def setting_of(views: Sequence[MosaicView]) -> Setting:
 
 def bound_unet(exact: bool = False, depth: int = 2) -> BoundMethod:
     torch.manual_seed(0)
-    network = detached_copy(settled(VanillaUNet(base_channels=4, depth=depth), SIDE), 0.0, 1.0)
+    network = detached_copy(settled(VanillaUNet(base_channels=2, depth=depth), SIDE), 0.0, 1.0)
     return IntegratedGradients(steps=3, reach=6, exact=exact).bind(network, 2**depth)
 
 
@@ -113,21 +113,20 @@ def assert_identical(found: Sequence[Found], expected: Sequence[Found]) -> None:
             np.testing.assert_array_equal(mine.field.whole(mine.shape), truth.field.whole(truth.shape))
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("world", [2, 3, 8])
-def test_any_number_of_ranks_gives_identical_rows(views: list[MosaicView], world: int, exact: bool, depth: int) -> None:
+@pytest.mark.parametrize(("exact", "depth"), [(False, 2), (True, 1)])
+def test_any_number_of_ranks_gives_identical_rows(views: list[MosaicView], exact: bool, depth: int) -> None:
     setting = setting_of(views)
     units = all_units(bound_unet(exact, depth))
     whole = list(measure(bound_unet(exact, depth), setting, units, CPU))
     # Exact fields are not computed a second time to be compared with themselves.
     assert len(whole) == 3 * (len(PIXELS) + (0 if exact else 2))
-    parts = [
-        found
-        for rank in range(world)
-        for found in measure(bound_unet(exact, depth), setting, share_of(units, rank, world), CPU)
-    ]
-    assert_identical(parts, whole)
+    for world in (2, 8):
+        parts = [
+            found
+            for rank in range(world)
+            for found in measure(bound_unet(exact, depth), setting, share_of(units, rank, world), CPU)
+        ]
+        assert_identical(parts, whole)
 
 
 def test_only_requested_fields_are_kept(views: list[MosaicView]) -> None:

@@ -11,7 +11,6 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
-from lightning_emseg.attribution import path as path_module
 from lightning_emseg.attribution.outputs import Output, PixelOutput, flat_index
 from lightning_emseg.attribution.path import Path, Rule, answers_at, path_attributions
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
@@ -137,14 +136,18 @@ def test_trapezoids_match_numpy() -> None:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "VanillaUNet": lambda: VanillaUNet(base_channels=4, depth=2),
+    "VanillaUNet": lambda: VanillaUNet(base_channels=2, depth=2),
     "LinkNet": lambda: smp.Linknet("resnet18", encoder_weights=None, in_channels=1, classes=1),
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("output", get_args(Output))
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("name", "output", "rule"),
+    [
+        *(("VanillaUNet", output, rule) for output in get_args(Output) for rule in RULES),
+        ("LinkNet", "logit", "riemann_middle"),
+    ],
+)
 def test_single_pixel_fields_match_captum(name: str, output: Output, rule: Rule) -> None:
     steps = 6
     answers = PixelOutput(settled(made(NETWORKS[name])), output).requires_grad_(False)
@@ -177,24 +180,49 @@ def test_more_groups_than_go_at_once(small: tuple[PixelOutput, Tensor, Tensor]) 
     groups = list(torch.arange(0, 256, 3)[:, None])
     assert len(groups) > 64
     found = path_attributions(*small, groups, Path(3))
-    alone = torch.cat([path_attributions(*small, [group], Path(3)) for group in groups])
-    torch.testing.assert_close(found, alone, rtol=0, atol=0)
+    # In the other order, other groups share a forward pass.
+    backwards = path_attributions(*small, groups[::-1], Path(3))
+    torch.testing.assert_close(found, backwards.flip(0), rtol=0, atol=0)
+    for index in (0, 63, 64, len(groups) - 1):
+        (alone,) = path_attributions(*small, [groups[index]], Path(3))
+        torch.testing.assert_close(found[index], alone, rtol=0, atol=0)
 
 
 def test_no_groups(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
     assert path_attributions(*small, [], Path(3)).shape == (0, 16, 16)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 10, 64])
-def test_batches_need_not_divide_the_steps(
-    small: tuple[PixelOutput, Tensor, Tensor], batch: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    groups = [torch.tensor([7]), torch.tensor([100, 200])]
-    for rule in RULES:
-        expected = path_attributions(*small, groups, Path(10, rule))
-        with monkeypatch.context() as patch:
-            patch.setitem(path_module._BATCH_PX, "cpu", batch * 256)
-            assert_near(path_attributions(*small, groups, Path(10, rule)), expected, 1e-5)
+class Counting(PixelOutput):
+    """Records how many points of the path each forward pass sees."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self.sizes: list[int] = []
+
+    def forward(self, window: Tensor) -> Tensor:
+        self.sizes.append(len(window))
+        return super().forward(window)
+
+
+@pytest.mark.parametrize(("side", "steps"), [(64, 100), (160, 23), (512, 3)])
+def test_batches_need_not_divide_the_steps(side: int, steps: int) -> None:
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(1, 2, 3, padding=1), nn.Softplus(), nn.Conv2d(2, 1, 1)]
+    answers = Counting(nn.Sequential(*layers)).requires_grad_(False)
+    image, baseline = windows(1, side, side)
+    groups, path = [torch.tensor([7]), torch.tensor([100, 200])], Path(steps, "gausslegendre")
+    found = path_attributions(answers, image, baseline, groups, path)
+    # As many points at once as fill the caches of a CPU: 64, 10 and 1 of these windows.
+    assert sum(answers.sizes) == steps
+    assert max(answers.sizes) == max(1, 2**18 // side**2)
+    expected = torch.zeros_like(found)
+    for alpha, weight in path.nodes():
+        point = (baseline + alpha * (image - baseline)).requires_grad_()
+        output = answers(point[None])[0]
+        for index, group in enumerate(groups):
+            (gradient,) = torch.autograd.grad(output[group].sum(), point, retain_graph=True)
+            expected[index] += weight * (gradient * (image - baseline)).sum(dim=0)
+    assert_near(found, expected, 1e-5)
 
 
 CONTEXTS: dict[str, Callable[[], torch.inference_mode | torch.no_grad | torch.autocast]] = {

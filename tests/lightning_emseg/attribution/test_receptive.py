@@ -119,9 +119,14 @@ def test_each_axis_has_its_own_radius() -> None:
 
 GLOBAL: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "gate": (Gated, 1),
-    "scSE": (lambda: smp.Unet("resnet18", encoder_weights=None, in_channels=1, decoder_attention_type="scse"), 32),
+    "scSE": (
+        lambda: smp.Unet(
+            "resnet18", 3, None, decoder_channels=(16, 8, 8), in_channels=1, decoder_attention_type="scse"
+        ),
+        8,
+    ),
     "layer norm": (lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.GroupNorm(1, 2), nn.Conv2d(2, 1, 1)), 1),
-    "larger than the window": (lambda: smp.Linknet("resnet18", encoder_weights=None, in_channels=1), 32),
+    "larger than the window": (lambda: VanillaUNet(base_channels=2, depth=4), 16),
     "sides of a residual network": (lambda: CASENet("resnet18"), 1),
 }
 

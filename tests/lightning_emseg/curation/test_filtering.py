@@ -27,12 +27,12 @@ def faint(number: int, seed: int) -> Tile:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Source good: 14 textures; poor: 12 faint ones; flat: two blank tiles. All but the flat ones are labelled."""
+    """Source good: 9 textures; poor: 7 faint ones; flat: two blank tiles. All but the flat ones are labelled."""
     path = tmp_path_factory.mktemp("tiles") / "set"
-    write_source(path, "good", textures(14, 6, 1))
-    write_source(path, "poor", faint(12, 2))
+    write_source(path, "good", textures(9, 6, 1))
+    write_source(path, "poor", faint(7, 2))
     write_source(path, "flat", np.stack([np.full((224, 224), 100, np.uint8), textures(1, 6, 3)[0] // 200]))
-    rows = [f"good,{tile},informative" for tile in range(14)] + [f"poor,{tile},uninformative" for tile in range(12)]
+    rows = [f"good,{tile},informative" for tile in range(9)] + [f"poor,{tile},uninformative" for tile in range(7)]
     (path / "labels.csv").write_text("\n".join(["source,tile,label", *rows]) + "\n")
     return path
 
@@ -53,20 +53,20 @@ def deduplicated(path: Path, removed: tuple[str, int]) -> None:
 def test_tiles_have_reasons_and_reruns_read_no_pixels(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deduplicated(made, ("good", 3))
     said = filter_set(made, forest=made / "labels.csv", held_out=0.3, workers=1)
-    assert "AUROC 1.000 on 8 held-out labels" in said
+    assert "AUROC 1.000 on 5 held-out labels" in said
     rows = table(made)
     assert rows["good", 3]["reason"] == "duplicate"
     assert rows["good", 3]["probability"] == ""
     reasons = Counter((source, row["reason"], row["kept"]) for (source, _), row in rows.items())
     assert reasons == {
-        ("good", "informative", "1"): 13,
+        ("good", "informative", "1"): 8,
         ("good", "duplicate", "0"): 1,
-        ("poor", "uninformative", "0"): 12,
+        ("poor", "uninformative", "0"): 7,
         ("flat", "80 % uniform", "0"): 2,
     }
     record = json.loads((made / "filter.json").read_text())
-    assert (record["tiles"], record["duplicates"], record["uniform"], record["kept"]) == (28, 1, 2, 13)
-    assert record["sources"]["poor"]["uninformative"] == 12
+    assert (record["tiles"], record["duplicates"], record["uniform"], record["kept"]) == (18, 1, 2, 8)
+    assert record["sources"]["poor"]["uninformative"] == 7
     assert said.endswith("\nnothing is left of 2 of 3 sources, look at them before you train: flat, poor")
     assert (record["nothing_left"], record["little_left"]) == (["flat", "poor"], [])
     assert sum(record["judge"]["importances"].values()) == pytest.approx(1)

@@ -57,11 +57,16 @@ def test_identical_hashes_are_found_in_portions() -> None:
     assert sum(len(piece.first) for piece in near_pairs(hashes, 3)) == 2100 * 2099 // 2
 
 
-def test_chance_pairs_are_as_many_as_expected() -> None:
-    number = 60_000
-    hashes = np.random.default_rng(0).integers(0, 2**64, number, dtype=np.uint64)
+def test_planted_pairs_are_found_among_chance_pairs() -> None:
+    number = 30_000
+    hashes = planted(number, 11, 0)
+    pairs = found(hashes, 11, 2)
+    assert len(set(pairs)) == len(pairs)
+    assert all((int(hashes[i]) ^ int(hashes[j])).bit_count() == bits <= 11 for i, j, bits in pairs)
+    others = [(i, j) for i, j, _ in pairs if i % 2 or j != i + 1]
+    assert len(pairs) - len(others) == number // 2
     expected = math.comb(number, 2) * sum(math.comb(64, bits) for bits in range(12)) / 2**64
-    assert abs(len(found(hashes, 11, 2)) - expected) < 5 * math.sqrt(expected)
+    assert abs(len(others) - expected) < 5 * math.sqrt(expected)
 
 
 @pytest.mark.parametrize("most", [-1, 21])

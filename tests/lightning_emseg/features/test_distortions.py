@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
@@ -62,7 +62,6 @@ def test_rotation_matches_scipy_inside() -> None:
     np.testing.assert_allclose(rotated(images, 30)[0, 0, inner, inner].numpy(), wanted[inner, inner], atol=5e-2)
 
 
-@settings(deadline=None)
 @given(factor=st.floats(1, 8), slope=st.floats(0.1, 2))
 def test_magnification_divides_slopes(factor: float, slope: float) -> None:
     ramp = (slope * torch.arange(64.0)).expand(1, 1, 64, 64)
@@ -106,7 +105,6 @@ def test_noise_grows_in_proportion() -> None:
     assert not torch.equal(weak[0], weak[1])
 
 
-@settings(deadline=None)
 @given(factor=st.floats(0.05, 5))
 def test_brightness_and_contrast_match_torchvision(factor: float) -> None:
     images = textures()

@@ -6,17 +6,19 @@ from typing import Any
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_modules.errors import UserError
 from lightning_emseg.features.encoder import Encoder, open_encoder
+from tests.support.known_encoders import save_released
 
 IMAGES = (100.0, 20.0)
 
+# timm's "test" networks have the blocks of the published ones, and a hundredth of their weights.
 CONVOLUTIONAL = {
-    "efficientnet_b0": 1280,
-    "convnext_atto": 320,
-    "regnetx_002": 368,
+    "test_efficientnet": 256,
+    "test_convnext": 64,
+    "test_byobnet": 256,
     "densenet121": 1024,
     "mobilenetv3_small_050": 288,
 }
@@ -24,12 +26,6 @@ CONVOLUTIONAL = {
 
 def images(side: int = 64) -> Tensor:
     return torch.randint(0, 256, (2, 1, side, side), dtype=torch.uint8)
-
-
-def save(path: Path, network: nn.Module, **extra: object) -> Path:
-    state = {f"module.encoder_q.{key}": value for key, value in network.state_dict().items()}
-    torch.save({"state_dict": state, **extra}, path)
-    return path
 
 
 def grey_network(architecture: str, seed: int = 1, channels: int = 1) -> Any:
@@ -92,10 +88,10 @@ def opened(path: Path) -> Encoder:
     return open_encoder("a", str(path), IMAGES)
 
 
-@pytest.mark.parametrize("architecture", ["mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("architecture", ["mobilenetv3_small_050", "test_convnext", "test_vit"])
 def test_files_state_their_architecture(tmp_path: Path, architecture: str) -> None:
     network = grey_network(architecture, seed=3)
-    file = save(tmp_path / "e.pth", network, arch=architecture, norms={"mean": 0.5, "std": 0.25})
+    file = save_released(tmp_path / "e.pth", network, arch=architecture, norms={"mean": 0.5, "std": 0.25})
     encoder = opened(file)
     assert (encoder.architecture, encoder.channels, encoder.normalised_by) == (architecture, 1, "the file")
     wanted = open_encoder("b", f"random:{architecture}:3", IMAGES)
@@ -104,7 +100,7 @@ def test_files_state_their_architecture(tmp_path: Path, architecture: str) -> No
 
 
 def test_architecture_can_be_given_with_the_file(tmp_path: Path) -> None:
-    file = save(tmp_path / "with:colon.pth", grey_network("mobilenetv3_small_050", seed=3), arch="unknown")
+    file = save_released(tmp_path / "with:colon.pth", grey_network("mobilenetv3_small_050", seed=3), arch="unknown")
     encoder = open_encoder("a", f"mobilenetv3_small_050:{file}", IMAGES)
     normalised = encoder.normalised(images())
     wanted = open_encoder("b", "random:mobilenetv3_small_050:3", IMAGES).maps(normalised)
@@ -118,9 +114,9 @@ def test_architecture_can_be_given_with_the_file(tmp_path: Path) -> None:
         open_encoder("a", f"regnetx_002:{file}", IMAGES)
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "resnet18d", "densenet121", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("architecture", ["test_resnet", "resnet10t", "test_vit"])
 def test_three_channel_files_are_recognised(tmp_path: Path, architecture: str) -> None:
-    encoder = opened(save(tmp_path / "e.pth", grey_network(architecture, channels=3), arch=architecture))
+    encoder = opened(save_released(tmp_path / "e.pth", grey_network(architecture, channels=3), arch=architecture))
     assert (encoder.channels, encoder.normalised_by) == (3, "ImageNet")
     assert torch.isfinite(encoder.features(encoder.normalised(images()))).all()
 
@@ -129,4 +125,4 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     network = grey_network("mobilenetv3_small_050")
     del network.blocks[5]
     with pytest.raises(UserError, match=r"keys are missing \(blocks\.5\..*would stay random"):
-        opened(save(tmp_path / "e.pth", network, arch="mobilenetv3_small_050"))
+        opened(save_released(tmp_path / "e.pth", network, arch="mobilenetv3_small_050"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -27,7 +27,6 @@ def slow_rates(noise: Responses, undistorted: Responses, distorted: Responses) -
     return rates
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), images=st.integers(10, 60), shift=st.floats(-1, 3), levels=st.integers(2, 50))
 def test_rates_match_a_slow_loop(seed: int, images: int, shift: float, levels: int) -> None:
     random = np.random.default_rng(seed)
@@ -101,7 +100,7 @@ def test_without_selective_neurons_rates_are_nan() -> None:
     assert all(np.isnan(point.mean) for curve in found.curves.values() for point in curve)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 7])
+@pytest.mark.parametrize("batch_size", [1, 7])
 def test_batch_size_changes_no_rates(batch_size: int) -> None:
     grey = torch.randint(0, 256, (10, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     encoder = encoder_of(brightness, 120, 60)
@@ -116,7 +115,7 @@ def test_batch_size_changes_no_rates(batch_size: int) -> None:
 def test_resnet_neurons_are_its_pooled_features() -> None:
     grey = torch.randint(0, 256, (10, 1, 32, 32), dtype=torch.uint8)
     found = measure_firing(
-        open_encoder("a", "random:resnet18:0", (127.0, 70.0)), grey, 10, distortions=DISTORTIONS[4:5]
+        open_encoder("a", "random:test_resnet:0", (127.0, 70.0)), grey, 10, distortions=DISTORTIONS[4:5]
     )
-    assert found.neurons == 512
+    assert found.neurons == 96
     assert set(found.curves) == {"contrast"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import Occlusion as CaptumOcclusion
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -88,7 +88,7 @@ def test_drops_and_importance_match_explicit_loops(shape: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("shape", [(96, 122), (61, 91)])
 def test_importance_matches_captum(shape: tuple[int, int]) -> None:
-    encoder = open_encoder("a", "random:resnet18:0", (127.0, 70.0))
+    encoder = open_encoder("a", "random:test_resnet:0", (127.0, 70.0))
     image, reference = picture(shape), picture((64, 64), 1)
     found = measure_occlusion(encoder, image, reference, batch_size=3)
 
@@ -107,7 +107,6 @@ def test_importance_matches_captum(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(found.importance, rescaled.numpy(), atol=1e-3)
 
 
-@settings(deadline=None)
 @given(y=st.integers(61, 400), x=st.integers(61, 400))
 def test_squares_cover_every_pixel_without_idle_ones(y: int, x: int) -> None:
     covered = np.zeros((y, x), int)
@@ -144,7 +143,6 @@ def test_images_smaller_than_squares_are_refused() -> None:
         square_corners((60, 200))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000), y=st.integers(61, 90), x=st.integers(61, 90))
 def test_view_is_an_enlarged_part_of_the_image(seed: int, y: int, x: int) -> None:
     # Grey rises along both axes, so that its ends tell where the crop was.

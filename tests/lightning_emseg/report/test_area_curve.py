@@ -114,16 +114,13 @@ def test_zero_areas_draw_without_warnings() -> None:
 
 def test_picture_is_rgb_and_saved_unchanged(tmp_path: Path) -> None:
     picture = figure_picture(area_figure(K, [AreaSeries("FN", areas(9), 1e6, 4.0)]))
+    # No figure stays in the registry of pyplot.
+    assert pyplot.get_fignums() == []
     assert picture.dtype == np.uint8
     assert picture.shape == (630, 1425, 3)
     assert 0.5 < np.mean(picture == 255) < 1
     save(picture, tmp_path / "areas.png")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "areas.png")), picture)
-
-
-def test_no_figure_stays_registered_in_pyplot() -> None:
-    figure_picture(area_figure(K, []))
-    assert pyplot.get_fignums() == []
 
 
 @pytest.mark.parametrize("thresholds", [(), (0.1,), (0.0, 0.1), (0.1, 0.1), (0.2, 0.1)])

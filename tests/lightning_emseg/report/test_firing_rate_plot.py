@@ -51,7 +51,7 @@ def test_many_encoders_and_missing_rates_are_drawn() -> None:
         512, 0, {each.name: [Summary(float("nan"), None, 0)] * len(each.strengths) for each in DISTORTIONS}
     )
     file = io.BytesIO()
-    firing_rate_figure({**{str(number): rates(0.5) for number in range(20)}, "none": missing}).savefig(file)
+    firing_rate_figure({**{str(number): rates(0.5) for number in range(20)}, "none": missing}).savefig(file, dpi=50)
     assert file.getbuffer().nbytes > 10_000
 
 

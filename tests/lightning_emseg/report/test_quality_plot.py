@@ -79,7 +79,7 @@ def test_labels_of_neighbouring_levels_do_not_overlap() -> None:
 
 def test_saved_plot_shows_both_colours() -> None:
     file = io.BytesIO()
-    quality_figure(CURVES).savefig(file, format="png")
+    quality_figure(CURVES).savefig(file, format="png", dpi=50)
     colours = {tuple(pixel) for pixel in np.asarray(Image.open(file).convert("RGB")).reshape(-1, 3).tolist()}
     # Okabe and Ito's sky blue and vermilion.
     assert {(86, 180, 233), (213, 94, 0)} <= colours

@@ -32,7 +32,7 @@ ODD = (b"", b"[1]", b'{"label": 1, "mosaics": [3]}', b'{"model": 3, "git": 4, "p
 @pytest.mark.parametrize("name", ALL_FILES)
 @pytest.mark.parametrize("content", [*DAMAGED, *ODD])
 def test_any_file_content_still_gives_a_page(tmp_path: Path, name: str, content: bytes) -> None:
-    folder = write_run(tmp_path / "run")
+    folder = write_run(tmp_path / "run", (0.8,))
     (folder / name).write_bytes(content)
     assert make_page(read_runs([folder]), [], [], 5).html.startswith("<!doctype html>")
 
@@ -40,7 +40,7 @@ def test_any_file_content_still_gives_a_page(tmp_path: Path, name: str, content:
 @pytest.mark.parametrize("name", [name for name in ALL_FILES if name.endswith("json")])
 @pytest.mark.parametrize("content", DAMAGED)
 def test_damaged_files_are_left_out_with_notes(tmp_path: Path, name: str, content: bytes) -> None:
-    folder = write_run(tmp_path / "run")
+    folder = write_run(tmp_path / "run", (0.8,))
     (folder / name).write_bytes(content)
     (run,) = read_runs([folder])
     assert [name in note for note in run.notes] == [True]
