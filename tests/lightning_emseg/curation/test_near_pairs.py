@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightning_emseg.curation.near_pairs import Hashes, near_pairs
@@ -40,6 +40,8 @@ def planted(number: int, flips: int, seed: int) -> Hashes:
     return hashes
 
 
+@example(number=150, most=14, seed=0, workers=2)
+@example(number=2, most=0, seed=1, workers=1)
 @given(number=st.integers(0, 150), most=st.integers(0, 14), seed=st.integers(0, 2**32), workers=st.sampled_from([1, 2]))
 def test_each_near_pair_is_found_once(number: int, most: int, seed: int, workers: int) -> None:
     hashes = planted(number, most + 2, seed)

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 from captum.attr import DeepLift
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -21,6 +21,9 @@ POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
     extra=st.integers(0, 4),
     seed=st.integers(0, 100),
 )
+@example(axes=2, kernel=3, stride=2, padding=1, extra=1, seed=0)
+@example(axes=3, kernel=3, stride=1, padding=0, extra=2, seed=0)
+@example(axes=1, kernel=2, stride=2, padding=1, extra=3, seed=0)
 def test_separate_windows_give_the_same_maxima(
     axes: int, kernel: int, stride: int, padding: int, extra: int, seed: int
 ) -> None:

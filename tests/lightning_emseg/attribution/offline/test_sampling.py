@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_modules.store import MosaicView
@@ -73,6 +73,9 @@ def outcome_names(view: MosaicView) -> np.ndarray[tuple[int, ...], np.dtype[np.o
     overlap=st.sampled_from([0.0, 0.3, 0.5]),
     resized=st.booleans(),
 )
+@example(shape=(3, 90), size=(6, 1), overlap=0.5, resized=False)
+@example(shape=(90, 47), size=(2, 3), overlap=0.3, resized=True)
+@example(shape=(64, 33), size=(4, 4), overlap=0.0, resized=False)
 def test_every_pixel_belongs_to_one_window(
     views: list[MosaicView], shape: tuple[int, int], size: tuple[int, int], overlap: float, resized: bool
 ) -> None:
