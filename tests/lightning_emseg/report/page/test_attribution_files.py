@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from lightning_emseg.report.page.attribution_files import read_study
-from lightning_emseg.report.page.definition_file import read_definition
 from lightning_emseg.report.page.document import make_page
 from lightning_emseg.report.page.run_files import read_runs
-from tests.support.example_run import write_quality, write_run, write_study
+from tests.support.example_run import write_run, write_study
 
 
 def test_attribution_of_volumes_is_shown_in_cubic_nanometers(tmp_path: Path) -> None:
@@ -25,12 +24,8 @@ def test_attribution_of_volumes_is_shown_in_cubic_nanometers(tmp_path: Path) -> 
     assert "1,280" in html
 
 
-def test_studies_and_definitions_are_read(tmp_path: Path) -> None:
+def test_studies_are_read(tmp_path: Path) -> None:
     write_study(tmp_path / "study")
-    write_quality(tmp_path / "quality")
     study = read_study(tmp_path / "study")
     assert [area.size for area in study.curve if area.outcome == "TP"] == pytest.approx([1e5, 1e4, 1e3, 1e2])
     assert len(study.panels) == 1
-    table = read_definition(tmp_path / "quality" / "quality.csv")
-    assert table.criteria == ("brenner",)
-    assert [level.ratio["brenner"] for level in table.levels] == [1, 0.5, 1, 0.5]
