@@ -15,9 +15,6 @@ Values = NDArray[np.float32]
 Measure = Callable[[Sequence[NDArray[np.uint8]]], Values]
 """Makes ``float32 (n, width)`` of ``n`` tiles ``uint8 (height, width)``."""
 
-_BATCH = 1024
-_SAVE_EVERY_S = 30.0
-
 
 @dataclass(frozen=True)
 class TileValues:
@@ -29,6 +26,8 @@ class TileValues:
         stamp: Of the way in which they are made; kept numbers of another one are made again.
         width: How many there are a tile.
         measure: Makes them; they must be finite.
+        batch: Tiles that are measured at once.
+        save_every_s: Least seconds between two savings; an interruption loses what came after the last one.
     """
 
     folder: TileSet
@@ -36,6 +35,8 @@ class TileValues:
     stamp: str
     width: int
     measure: Measure
+    batch: int = 1024
+    save_every_s: float = 30.0
 
     def of(
         self, source: SourceTiles, wanted: NDArray[np.bool_], progress: Callable[[int], object] = lambda tiles: None
@@ -60,13 +61,13 @@ class TileValues:
         if not missing.any():
             return values
         saved = time.monotonic()
-        for start, tiles in _read_ahead(source, missing):
-            places = start + np.flatnonzero(missing[start : start + _BATCH])
+        for start, tiles in _read_ahead(source, missing, self.batch):
+            places = start + np.flatnonzero(missing[start : start + self.batch])
             sizes = source.positions[places, 4:6].tolist()
             chosen = [tiles[at - start, :height, :width] for at, (height, width) in zip(places, sizes, strict=True)]
             values[places] = self.measure(chosen)
             progress(len(places))
-            if time.monotonic() - saved > _SAVE_EVERY_S:
+            if time.monotonic() - saved >= self.save_every_s:
                 self._save(path, source, values)
                 saved = time.monotonic()
         self._save(path, source, values)
@@ -89,13 +90,13 @@ class TileValues:
         part.replace(path)
 
 
-def _read_ahead(source: SourceTiles, missing: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _read_ahead(source: SourceTiles, missing: NDArray[np.bool_], batch: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Batches with a missing tile; a thread reads the next one while one is worked on."""
-    starts = [start for start in range(0, len(source), _BATCH) if missing[start : start + _BATCH].any()]
+    starts = [start for start in range(0, len(source), batch) if missing[start : start + batch].any()]
     with ThreadPoolExecutor(1) as reader:
         coming = None
         for start, following in zip(starts, [*starts[1:], None], strict=True):
-            tiles = (coming or reader.submit(source.read, start, min(start + _BATCH, len(source)))).result()
+            tiles = (coming or reader.submit(source.read, start, min(start + batch, len(source)))).result()
             if following is not None:
-                coming = reader.submit(source.read, following, min(following + _BATCH, len(source)))
+                coming = reader.submit(source.read, following, min(following + batch, len(source)))
             yield start, tiles

@@ -12,8 +12,6 @@ from torch import Tensor
 from lightning_emseg.features.encoder import Encoder
 
 FILTERS, THRESHOLD = 32, 0.3
-_VALUES_AT_A_TIME = 2**24
-"""Upsampled values held at once; 128 MiB in double precision."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ def measure_selectivity(
     mask: NDArray[np.bool_],
     filters: int = FILTERS,
     threshold: float = THRESHOLD,
+    values_at_a_time: int = 2**24,
 ) -> Selectivity:
     """Correlate all maps with a mask, average the best and binarise the mean (Conrad and Narayan 2021, Figure 3b).
 
@@ -55,10 +54,11 @@ def measure_selectivity(
         mask: Of the organelle, neither empty nor full.
         filters: Most maps to average.
         threshold: Of the mean map.
+        values_at_a_time: Enlarged values that are held at once; 2²⁴ take 128 MiB.
     """
     maps = encoder.maps(encoder.normalised(torch.tensor(image)[None, None]))[0]
     truth = torch.tensor(mask).to(maps.device)
-    correlations = _correlations(maps, truth).cpu().numpy()
+    correlations = _correlations(maps, truth, values_at_a_time).cpu().numpy()
     # NaN is no positive number and sorts to the end.
     ranked = np.argsort(-correlations, kind="stable")[:filters]
     chosen = ranked[correlations[ranked] > 0]
@@ -104,8 +104,8 @@ def _mean_response(maps: Tensor, mask: Tensor) -> Tensor:
     return (mean - low) / (high - low) if high > low else torch.zeros_like(mean)
 
 
-def _correlations(maps: Tensor, mask: Tensor) -> Tensor:
-    step = max(1, _VALUES_AT_A_TIME // mask.numel())
+def _correlations(maps: Tensor, mask: Tensor, values_at_a_time: int) -> Tensor:
+    step = max(1, values_at_a_time // mask.numel())
     parts = [point_biserial(_enlarged(part, mask), mask) for part in torch.split(maps, step)]
     # Enlarging leaves rounding errors on a constant map, which would correlate with anything.
     constant = maps.amax(dim=(1, 2)) == maps.amin(dim=(1, 2))

@@ -1,6 +1,7 @@
-"""Encoders whose features are known, for tests of what is measured of them."""
+"""Encoders whose features are known, and files of encoders, for tests of what is measured of them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -27,3 +28,10 @@ def encoder_of(maps: Callable[[Tensor], Tensor], mean: float = 0.0, std: float =
 def stacked(*features: Tensor) -> Tensor:
     """One value ``(B,)`` a feature as maps of a single pixel."""
     return torch.stack(features, dim=1)[:, :, None, None]
+
+
+def save_released(path: Path, network: nn.Module, **extra: object) -> Path:
+    """Write a network in the format of CEM500K's release."""
+    state = {f"module.encoder_q.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": state, **extra}, path)
+    return path

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from data_modules.tile_set import SIDE, Source, SourceWriter
@@ -32,3 +33,16 @@ def make_tile_set(path: Path, sources: Mapping[str, int] = SOURCES) -> dict[str,
             writer.write(tiles, positions)
         made[name] = tiles
     return made
+
+
+def cells(seed: int, shape: tuple[int, int] = (SIDE, SIDE)) -> NDArray[np.uint8]:
+    """Smooth random blobs ``uint8 (Y, X)``: 9 × 9 grey levels, enlarged."""
+    coarse = np.random.default_rng(seed).integers(30, 220, (9, 9), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC))
+
+
+def write_source(path: Path, name: str, tiles: NDArray[np.uint8]) -> None:
+    """Add a source of whole tiles ``uint8 (number, 224, 224)`` to the set at ``path``."""
+    positions = np.tile(np.array([0, 0, 0, 0, SIDE, SIDE], np.int32), (len(tiles), 1))
+    with SourceWriter(path, Source(name, name), len(tiles)) as writer:
+        writer.write(tiles, positions)

@@ -22,7 +22,7 @@ def field_of(values: Sequence[Sequence[float]], pixel: tuple[int, int], origin: 
 
 
 @given(fast=WHOLE, exact=WHOLE)
-def test_areas_and_correlation_are_those_of_the_normalised_fields(fast: Values, exact: Values) -> None:
+def test_comparison_uses_normalised_fields(fast: Values, exact: Values) -> None:
     found = compare(fast, exact, THRESHOLDS)
     for areas, field in ((found.areas, fast), (found.exact_areas, exact)):
         largest = np.abs(field).max() or 1
@@ -31,7 +31,7 @@ def test_areas_and_correlation_are_those_of_the_normalised_fields(fast: Values, 
         assert found.correlation == pytest.approx(pearsonr(fast.ravel(), exact.ravel())[0], abs=1e-5)
 
 
-def test_fields_that_are_flat_correlate_with_their_like_alone() -> None:
+def test_flat_fields_correlate_only_with_equals() -> None:
     zeros, ones = np.zeros((3, 3), np.float32), np.ones((3, 3), np.float32)
     other = np.arange(9, dtype=np.float32).reshape(3, 3)
     assert compare(zeros, zeros, THRESHOLDS).correlation == 1
@@ -41,7 +41,7 @@ def test_fields_that_are_flat_correlate_with_their_like_alone() -> None:
     assert compare(-other, other, THRESHOLDS).correlation == pytest.approx(-1)
 
 
-def test_a_sample_worked_out_by_hand() -> None:
+def test_summary_matches_hand_computed_sample() -> None:
     differences = [
         Difference((110, 8), (100, 10), 0.9),
         Difference((45, 0), (50, 0), 0.7),
@@ -62,7 +62,7 @@ def test_an_empty_sample_has_no_accuracy() -> None:
     assert summarise([], THRESHOLDS) is None
 
 
-def test_the_reach_of_a_field_made_by_hand() -> None:
+def test_reach_matches_hand_made_field() -> None:
     # Above 0.1 of the largest: distances 0, 1, 2 and 4; the value at distance 5 is below, the negative one against.
     row = [0.9, 0.05, 10.0, 4.0, 1.1, -9.0, 2.0, 0.2]
     assert effective_reach([field_of([row], (0, 2))], 0.1, kept=1.0) == (4, 4)
@@ -81,9 +81,7 @@ def test_the_reach_is_at_least_one() -> None:
 
 
 @given(data=st.data(), kept=st.floats(0.1, 1.0))
-def test_at_least_the_share_wanted_lies_within_the_reach_and_less_within_the_next(
-    data: st.DataObject, kept: float
-) -> None:
+def test_reach_is_smallest_that_keeps_the_share(data: st.DataObject, kept: float) -> None:
     values = data.draw(
         st.lists(hnp.arrays(np.float32, (6, 7), elements=st.floats(-1, 1, width=32)), min_size=1, max_size=3)
     )
@@ -98,3 +96,20 @@ def test_at_least_the_share_wanted_lies_within_the_reach_and_less_within_the_nex
     assert sum(each <= reach for each in distances) >= kept * len(distances) - 1e-9
     if reach > 1:
         assert sum(each < reach for each in distances) <= kept * (len(distances) - 1) + 1
+
+
+def test_sections_have_a_reach_of_their_own() -> None:
+    values = np.zeros((9, 41, 41), np.float32)
+    values[3:6, 10:31, 10:31] = 1
+    assert effective_reach([Field((4, 20, 20), (0, 0, 0), values, 0.0, 0.0)], 0.01) == (1, 10, 10)
+
+
+def test_reach_keeps_the_share_of_a_volume() -> None:
+    random = np.random.default_rng(2)
+    places = random.normal((8, 40, 40), (1.5, 8, 8), (400, 3)).round().astype(int)
+    values = np.zeros((17, 81, 81), np.float32)
+    values[tuple(places.clip(0, (16, 80, 80)).T)] = 1
+    reach = effective_reach([Field((8, 40, 40), (0, 0, 0), values, 0.0, 0.0)], 0.01, kept=0.9)
+    inside = values[8 - reach[0] : 9 + reach[0], 40 - reach[1] : 41 + reach[1], 40 - reach[2] : 41 + reach[2]]
+    assert inside.sum() >= 0.9 * values.sum()
+    assert reach[1] == reach[2] > reach[0]

@@ -23,7 +23,7 @@ def ellipsoid(shape: tuple[int, ...], radii_px: tuple[float, ...]) -> Values:
 
 @pytest.mark.parametrize("k", [0.01, 0.05, 0.5])
 @pytest.mark.parametrize("pixel_size_nm", [(4.0, 4.0), (2.18, 2.18), (4.0, 10.0)])
-def test_a_disc_has_its_area(k: float, pixel_size_nm: tuple[float, float]) -> None:
+def test_disc_has_its_area(k: float, pixel_size_nm: tuple[float, float]) -> None:
     radius_nm = 240.0
     radii = (radius_nm / pixel_size_nm[0], radius_nm / pixel_size_nm[1])
     found = area(ellipsoid((256, 250), radii), k, pixel_size_nm)
@@ -33,12 +33,12 @@ def test_a_disc_has_its_area(k: float, pixel_size_nm: tuple[float, float]) -> No
     assert found == pytest.approx(math.pi * radius_nm**2, rel=0.01)
 
 
-def test_a_disc_in_pixels_that_are_not_square_is_an_ellipse_in_nm() -> None:
+def test_anisotropic_pixels_turn_discs_into_ellipses() -> None:
     found = area(ellipsoid((200, 200), (50, 50)), 0.01, (10.0, 3.0))
     assert found == pytest.approx(math.pi * (50 * 10) * (50 * 3), rel=0.01)
 
 
-def test_a_ball_has_its_volume() -> None:
+def test_ball_has_its_volume() -> None:
     found = area(ellipsoid((20, 90, 90), (8, 40, 40)), 0.01, (40.0, 8.0, 8.0))
     assert found == pytest.approx(4 / 3 * math.pi * 320**3, rel=0.02)
 
@@ -50,14 +50,14 @@ def test_only_what_is_greater_counts() -> None:
     assert area(field, 0.01, (2.0,)) == 4
 
 
-def test_nothing_and_nan_are_above_nothing() -> None:
+def test_nan_and_empty_fields_exceed_no_threshold() -> None:
     assert pixels_above(np.array([np.nan, 0.5, np.nan], np.float32), [0.01, -1]).tolist() == [1, 1]
     assert pixels_above(np.zeros((0, 3), np.float32), [0.01]).tolist() == [0]
     assert pixels_above(np.ones(3, np.float32), []).tolist() == []
 
 
 @given(field=FIELDS, data=st.data())
-def test_numbers_of_pixels_by_brute_force(field: Values, data: st.DataObject) -> None:
+def test_pixel_counts_match_brute_force(field: Values, data: st.DataObject) -> None:
     # Thresholds that equal values of the field, among others.
     some = st.one_of(st.floats(-1, 1), st.sampled_from(field.ravel().tolist()))
     thresholds = data.draw(st.lists(some, max_size=6))
@@ -89,7 +89,7 @@ def test_no_area_depends_on_the_scale_of_attributions(field: Values, factor: flo
     assert (pixels_above(normalised(scaled), thresholds) == pixels_above(normalised(field), thresholds)).all()
 
 
-def test_zeros_stay_and_have_no_area() -> None:
+def test_field_of_zeros_has_no_area() -> None:
     zeros = normalised(np.zeros((3, 4), np.float32))
     assert not zeros.any()
     assert area(zeros, 0.0, (4.0, 4.0)) == 0

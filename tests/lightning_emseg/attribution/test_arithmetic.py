@@ -20,7 +20,7 @@ def tf32(request: pytest.FixtureRequest) -> Iterator[bool]:
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
 
 
-def test_single_precision_whatever_is_set_around_it_and_again_afterwards(tf32: bool) -> None:
+def test_single_precision_overrides_settings_and_restores_them(tf32: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         around = settings()
         with single_precision(torch.device("cpu")):

@@ -1,4 +1,6 @@
-from hypothesis import given, settings
+"""Pixels that are checked, and where they lie."""
+
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lightning_emseg.attribution.chosen import Chosen, checked_pixels, richest
@@ -10,8 +12,9 @@ from lightning_emseg.attribution.windows import Place
     windows=st.lists(st.lists(st.sampled_from([*OUTCOMES, ""]), min_size=1, max_size=6), min_size=1, max_size=5),
     count=st.integers(0, 12),
 )
-@settings(max_examples=100, deadline=None)
-def test_checked_pixels_are_as_many_as_wanted_and_half_in_one_window(windows: list[list[str]], count: int) -> None:
+@example(windows=[["TP"], ["TP", "TP", "FP", "FN", "TN", ""], ["FN", "FN"]], count=8)
+@example(windows=[["TN", "TN"], ["TP", "FP", "FN"]], count=12)
+def test_half_of_checked_pixels_share_one_window(windows: list[list[str]], count: int) -> None:
     chosen = [
         Chosen(Place(0, (number, 0), (8, 8)), tuple((at, 0) for at in range(len(names))), tuple(names))
         for number, names in enumerate(windows)

@@ -18,7 +18,7 @@ FIELDS = hnp.arrays(
 
 
 @given(field=FIELDS)
-def test_a_column_counts_where_any_section_contributes_more(field: Values) -> None:
+def test_shadow_counts_columns_with_any_section_above(field: Values) -> None:
     depth, height, width = field.shape
     for k, found in zip(THRESHOLDS, SHADOW.counts(field, THRESHOLDS), strict=True):
         columns = itertools.product(range(height), range(width))
@@ -26,7 +26,7 @@ def test_a_column_counts_where_any_section_contributes_more(field: Values) -> No
 
 
 @given(field=FIELDS)
-def test_a_volume_is_every_voxel_and_never_less_than_its_columns(field: Values) -> None:
+def test_volume_counts_voxels_and_exceeds_shadow(field: Values) -> None:
     volume, shadow = sizes_of(field, field.shape, (40.0, 4.0, 3.0), THRESHOLDS)
     for at, k in enumerate(THRESHOLDS):
         assert volume.nm(at) == area(field, k, (40.0, 4.0, 3.0)) == (field > np.float32(k)).sum() * 480.0
@@ -35,7 +35,7 @@ def test_a_volume_is_every_voxel_and_never_less_than_its_columns(field: Values) 
         assert 0 <= volume.share(at) <= shadow.share(at) <= 1
 
 
-def test_a_box_has_its_volume_and_its_base() -> None:
+def test_box_has_its_volume_and_base() -> None:
     field = np.zeros((9, 20, 30), np.float32)
     field[2:6, 3:10, 4:9] = 0.5
     volume, shadow = sizes_of(field, (10, 40, 30), (40.0, 4.0, 3.0), [0.1])
@@ -43,14 +43,14 @@ def test_a_box_has_its_volume_and_its_base() -> None:
     assert (volume.share(0), shadow.share(0)) == (140 / 12000, 35 / 1200)
 
 
-def test_numbers_count_and_nan_does_not() -> None:
+def test_nan_values_do_not_count() -> None:
     field = np.full((2, 1, 3), np.nan, np.float32)
     field[0, 0, :2] = (0.5, -0.5)
     assert VOLUME.counts(field, [0.1]).tolist() == SHADOW.counts(field, [0.1]).tolist() == [1]
     assert SHADOW.counts(np.zeros((0, 2, 2), np.float32), [0.1]).tolist() == [0]
 
 
-def test_images_have_an_area_alone_and_the_last_extent_is_one_in_plane() -> None:
+def test_images_have_only_an_area() -> None:
     assert EXTENTS[2] == (AREA,)
     assert [AREA.column, AREA.column_at(0.05), AREA.place_column] == ["S_nm2", "S_0.05_nm2", "pixel_nm2"]
     assert [extents[-1].axes for extents in EXTENTS.values()] == [2, 2]

@@ -25,7 +25,7 @@ PIXELS: Sequence[Shape] = lattice((64, 64), (16, 16), (8, 8))
 
 def network_of(seed: int = 0) -> GreyNetwork:
     torch.manual_seed(seed)
-    return detached_copy(settled(VanillaUNet(base_channels=4, depth=2)), 0.0, 1.0)
+    return detached_copy(settled(VanillaUNet(base_channels=2, depth=2)), 0.0, 1.0)
 
 
 def assert_same(found: Sequence[Field], expected: Sequence[Field], share: float) -> None:
@@ -35,7 +35,7 @@ def assert_same(found: Sequence[Field], expected: Sequence[Field], share: float)
         assert mine.pixel == truth.pixel
 
 
-def test_fast_fields_are_those_of_the_settings() -> None:
+def test_fast_fields_follow_the_settings() -> None:
     network = network_of()
     bound = IntegratedGradients(4, "gausslegendre", "probability", reach=7).bind(network, 4)
     image, baseline = windows(1, 64, 64)
@@ -52,7 +52,7 @@ def test_fast_fields_are_those_of_the_settings() -> None:
 
 
 @pytest.mark.parametrize("options", [{"exact": True, "reach": 5}, {}])
-def test_fields_are_exact_where_that_is_asked_for_or_no_reach_is_known(options: dict[str, bool]) -> None:
+def test_fields_are_exact_on_request_or_without_reach(options: dict[str, bool]) -> None:
     bound = IntegratedGradients(3, **options).bind(network_of(), 4)  # type: ignore[arg-type]
     together = bound.groups(PIXELS)
     assert together == [[index] for index in range(len(PIXELS))]
@@ -61,7 +61,7 @@ def test_fields_are_exact_where_that_is_asked_for_or_no_reach_is_known(options: 
     assert_same(found, exact_fields(PixelOutput(network_of()), image, baseline, PIXELS, Path(3)), 1e-5)
 
 
-def test_a_reach_that_covers_the_receptive_field_gives_exact_fields() -> None:
+def test_reach_covering_the_receptive_field_is_exact() -> None:
     bound = IntegratedGradients(3, reach=60).bind(network_of(), 4)
     image, baseline = windows(1, 128, 128)
     pixels: Sequence[Shape] = [(64, 64), (0, 127)]
@@ -71,7 +71,7 @@ def test_a_reach_that_covers_the_receptive_field_gives_exact_fields() -> None:
         np.testing.assert_allclose(mine.whole((128, 128)), truth.whole((128, 128)), rtol=0, atol=1e-5)
 
 
-def test_a_reach_has_to_cover_the_receptive_field_along_every_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_path_needs_every_axis_covered(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[str] = []
     monkeypatch.setattr(module, "exact_fields", lambda *_: used.append("exact"))
     monkeypatch.setattr(module, "fast_fields", lambda *_: used.append("fast"))
@@ -82,7 +82,7 @@ def test_a_reach_has_to_cover_the_receptive_field_along_every_axis(monkeypatch: 
         assert used.pop() == expected
 
 
-def test_the_reach_is_learnt_unless_it_is_given() -> None:
+def test_reach_is_learnt_unless_given() -> None:
     values = np.zeros((64, 64), np.float32)
     values[10:31, 30] = 1
     field = Field((30, 30), (0, 0), values, 0.0, 0.0)
@@ -99,7 +99,7 @@ def test_the_reach_is_learnt_unless_it_is_given() -> None:
     assert given.record["reach_px"] == 4
 
 
-def test_brain_floats_are_for_fast_fields_alone() -> None:
+def test_brain_floats_apply_only_to_fast_fields() -> None:
     image, baseline = windows(1, 64, 64)
     rough, fine = (IntegratedGradients(3, reach=6, precision=p).bind(network_of(), 4) for p in ("bf16", "32"))
     together = fine.groups(PIXELS)
@@ -110,7 +110,7 @@ def test_brain_floats_are_for_fast_fields_alone() -> None:
         np.testing.assert_array_equal(mine.values, truth.values)
 
 
-def test_records_are_json_and_name_what_fields_depend_on() -> None:
+def test_records_are_json_and_name_the_settings() -> None:
     bound = IntegratedGradients(5, output="probability", baseline="mean").bind(network_of(), 4)
     bound.exact_fields(*windows(1, 96, 128), [(0, 0)])
     record = json.loads(json.dumps(bound.record))
@@ -120,7 +120,7 @@ def test_records_are_json_and_name_what_fields_depend_on() -> None:
     assert len(record["receptive_radius_px"]["96 × 128"]) == 2
 
 
-def test_the_network_is_used_and_not_changed() -> None:
+def test_network_is_left_unchanged() -> None:
     network = network_of()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     bound = IntegratedGradients(3, reach=6).bind(network, 4)
@@ -136,6 +136,6 @@ def test_the_network_is_used_and_not_changed() -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [({"steps": 1}, "steps must be"), ({"reach": 0}, "reach must be")])
-def test_settings_that_cannot_be(options: dict[str, int], message: str) -> None:
+def test_invalid_settings_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         IntegratedGradients(**options)  # type: ignore[arg-type]

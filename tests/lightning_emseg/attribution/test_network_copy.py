@@ -36,7 +36,7 @@ def state_of(network: nn.Module) -> list[tuple[object, ...]]:
     return found
 
 
-def test_the_original_notices_nothing() -> None:
+def test_copying_leaves_the_original_unchanged() -> None:
     network = in_training()
     calls: list[str] = []
     network.register_forward_hook(lambda *_: calls.append("forward"))
@@ -57,7 +57,7 @@ def test_the_original_notices_nothing() -> None:
     assert sorted(calls) == ["backward", "before", "forward", "weight"]
 
 
-def test_the_copy_is_in_evaluation_mode_single_precision_and_asks_for_no_gradient() -> None:
+def test_copy_is_frozen_in_evaluation_mode() -> None:
     network = in_training().to(torch.bfloat16)
     copied = detached_copy(network, 100.0, 50.0)
     assert not any(module.training for module in copied.modules())
@@ -71,7 +71,7 @@ def test_the_copy_is_in_evaluation_mode_single_precision_and_asks_for_no_gradien
 
 
 @pytest.mark.parametrize("made_there", [False, True])
-def test_a_copy_made_in_inference_mode_gives_gradients(made_there: bool) -> None:
+def test_copy_made_in_inference_mode_gives_gradients(made_there: bool) -> None:
     network = settled(VanillaUNet(base_channels=4, depth=1), 16)
     image = torch.rand(1, 1, 16, 16) * 255
     with torch.inference_mode():
@@ -86,7 +86,7 @@ def test_a_copy_made_in_inference_mode_gives_gradients(made_there: bool) -> None
     assert asked.grad.abs().sum() > 0
 
 
-def test_compiled_networks_stay_compiled_and_their_copies_are_not() -> None:
+def test_only_the_original_stays_compiled() -> None:
     compiled: list[int] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
@@ -157,7 +157,6 @@ class Tapped(Reversed):
 
 FOLDED: dict[str, Callable[[], nn.Module]] = {
     "LinkNet": lambda: smp.Linknet("resnet18", encoder_weights=None, in_channels=1),
-    "U-Net": lambda: smp.Unet("resnet18", encoder_weights=None, in_channels=1),
     "VanillaUNet": lambda: VanillaUNet(base_channels=4, depth=2),
     "CASENet": lambda: CASENet("resnet18"),
     "transposed": lambda: nn.Sequential(nn.ConvTranspose2d(1, 3, 2, 2, bias=False), nn.BatchNorm2d(3, affine=False)),
@@ -170,7 +169,7 @@ def norms_of(network: nn.Module) -> int:
 
 def lively(network: nn.Module) -> nn.Module:
     """Batch norms whose weights are not what they start with."""
-    for module in settled(network).modules():
+    for module in settled(network, 32).modules():
         if isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
@@ -178,12 +177,12 @@ def lively(network: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", FOLDED)
-def test_folding_removes_all_batch_norms_and_changes_no_answer(name: str) -> None:
+def test_folding_removes_batch_norms_and_keeps_answers(name: str) -> None:
     torch.manual_seed(1)
     network = lively(FOLDED[name]()).requires_grad_(False)
     before = norms_of(network)
     assert before > 0
-    example, other = torch.rand(1, 1, 64, 64), 3 * torch.rand(2, 1, 64, 96)
+    example, other = torch.rand(1, 1, 32, 32), 3 * torch.rand(2, 1, 32, 64)
     found = folded(network, example)
     assert norms_of(found) == 0
     assert norms_of(network) == before
@@ -194,13 +193,13 @@ def test_folding_removes_all_batch_norms_and_changes_no_answer(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["reversed", "tapped"])
-def test_a_network_that_would_change_is_left_alone(name: str) -> None:
+def test_networks_changed_by_folding_are_left_alone(name: str) -> None:
     torch.manual_seed(1)
     network = lively(Reversed() if name == "reversed" else Tapped())
     assert folded(network, torch.rand(1, 1, 32, 32)) is network
 
 
-def test_what_cannot_be_folded_stays() -> None:
+def test_unfoldable_norms_stay() -> None:
     torch.manual_seed(1)
     grouped = nn.Sequential(nn.ConvTranspose2d(1, 4, 2, 2), nn.ConvTranspose2d(4, 4, 2, 2, groups=4), nn.BatchNorm2d(4))
     untracked = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False))
@@ -210,7 +209,7 @@ def test_what_cannot_be_folded_stays() -> None:
         torch.testing.assert_close(found(torch.ones(1, 1, 8, 8)), network(torch.ones(1, 1, 8, 8)))
 
 
-def test_folding_three_axes() -> None:
+def test_folding_works_in_three_axes() -> None:
     torch.manual_seed(1)
     network = nn.Sequential(
         nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2), nn.ReLU(), nn.ConvTranspose3d(2, 2, 2), nn.BatchNorm3d(2)

@@ -11,7 +11,6 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
-from lightning_emseg.attribution import path as path_module
 from lightning_emseg.attribution.outputs import Output, PixelOutput, flat_index
 from lightning_emseg.attribution.path import Path, Rule, answers_at, path_attributions
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
@@ -78,7 +77,7 @@ def scalar(exponent: int = 1) -> tuple[nn.Module, Tensor, Tensor, Tensor, float,
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("steps", [2, 7])
-def test_a_linear_network_has_the_field_of_the_closed_form(name: str, rule: Rule, steps: int) -> None:
+def test_linear_network_has_closed_form_field(name: str, rule: Rule, steps: int) -> None:
     build, shape = LINEAR[name]
     network = made(build)
     noise = windows(*shape)
@@ -97,7 +96,7 @@ def test_a_linear_network_has_the_field_of_the_closed_form(name: str, rule: Rule
 @pytest.mark.parametrize(
     ("rule", "order"), [("riemann_middle", 2), ("riemann_trapezoid", 2), ("riemann_left", 1), ("riemann_right", 1)]
 )
-def test_sums_converge_to_the_integral_at_the_order_of_their_rule(rule: Rule, order: int) -> None:
+def test_rules_converge_at_their_order(rule: Rule, order: int) -> None:
     network, image, baseline, pull, end, start = scalar()
     after, before = (1 / (1 + math.exp(-u)) for u in (end, start))
     expected = pull * (after - before) / (end - start)
@@ -113,7 +112,7 @@ def test_sums_converge_to_the_integral_at_the_order_of_their_rule(rule: Rule, or
 
 
 @pytest.mark.parametrize(("exponent", "steps"), [(2, 2), (4, 2), (6, 3), (8, 4)])
-def test_gauss_legendre_is_exact_for_polynomials_of_degree_2n_minus_1(exponent: int, steps: int) -> None:
+def test_gauss_legendre_is_exact_for_polynomials(exponent: int, steps: int) -> None:
     network, image, baseline, pull, end, start = scalar(exponent)
     (found,) = path_attributions(
         PixelOutput(network), image, baseline, [torch.tensor([12])], Path(steps, "gausslegendre")
@@ -123,7 +122,7 @@ def test_gauss_legendre_is_exact_for_polynomials_of_degree_2n_minus_1(exponent: 
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("steps", [2, 3, 50])
-def test_weights_sum_to_the_length_of_the_path(rule: Rule, steps: int) -> None:
+def test_weights_sum_to_one(rule: Rule, steps: int) -> None:
     positions, weights = np.array(Path(steps, rule).nodes()).T
     assert len(positions) == steps
     np.testing.assert_allclose(weights.sum(), 1)
@@ -131,21 +130,25 @@ def test_weights_sum_to_the_length_of_the_path(rule: Rule, steps: int) -> None:
     assert positions.max() <= 1
 
 
-def test_trapezoids_are_those_of_numpy() -> None:
+def test_trapezoids_match_numpy() -> None:
     positions, weights = np.array(Path(9, "riemann_trapezoid").nodes()).T
     np.testing.assert_allclose(weights @ np.exp(positions), np.trapezoid(np.exp(np.linspace(0, 1, 9)), dx=1 / 8))
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "VanillaUNet": lambda: VanillaUNet(base_channels=4, depth=2),
+    "VanillaUNet": lambda: VanillaUNet(base_channels=2, depth=2),
     "LinkNet": lambda: smp.Linknet("resnet18", encoder_weights=None, in_channels=1, classes=1),
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("output", get_args(Output))
-@pytest.mark.parametrize("rule", RULES)
-def test_captum_finds_the_same_for_single_pixels(name: str, output: Output, rule: Rule) -> None:
+@pytest.mark.parametrize(
+    ("name", "output", "rule"),
+    [
+        *(("VanillaUNet", output, rule) for output in get_args(Output) for rule in RULES),
+        ("LinkNet", "logit", "riemann_middle"),
+    ],
+)
+def test_single_pixel_fields_match_captum(name: str, output: Output, rule: Rule) -> None:
     steps = 6
     answers = PixelOutput(settled(made(NETWORKS[name])), output).requires_grad_(False)
     image, baseline = windows(1, 64, 64)
@@ -167,7 +170,7 @@ def small() -> tuple[PixelOutput, Tensor, Tensor]:
     return answers, *windows(1, 16, 16)
 
 
-def test_the_field_of_a_group_is_the_sum_of_its_fields(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
+def test_field_of_group_is_sum_of_fields(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
     flat = torch.tensor([3, 50, 255])
     (together,) = path_attributions(*small, [flat], Path(5))
     assert_near(together, path_attributions(*small, list(flat[:, None]), Path(5)).sum(dim=0), 1e-5)
@@ -177,24 +180,49 @@ def test_more_groups_than_go_at_once(small: tuple[PixelOutput, Tensor, Tensor]) 
     groups = list(torch.arange(0, 256, 3)[:, None])
     assert len(groups) > 64
     found = path_attributions(*small, groups, Path(3))
-    alone = torch.cat([path_attributions(*small, [group], Path(3)) for group in groups])
-    torch.testing.assert_close(found, alone, rtol=0, atol=0)
+    # In the other order, other groups share a forward pass.
+    backwards = path_attributions(*small, groups[::-1], Path(3))
+    torch.testing.assert_close(found, backwards.flip(0), rtol=0, atol=0)
+    for index in (0, 63, 64, len(groups) - 1):
+        (alone,) = path_attributions(*small, [groups[index]], Path(3))
+        torch.testing.assert_close(found[index], alone, rtol=0, atol=0)
 
 
 def test_no_groups(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
     assert path_attributions(*small, [], Path(3)).shape == (0, 16, 16)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 10, 64])
-def test_batches_that_do_not_divide_the_steps(
-    small: tuple[PixelOutput, Tensor, Tensor], batch: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    groups = [torch.tensor([7]), torch.tensor([100, 200])]
-    for rule in RULES:
-        expected = path_attributions(*small, groups, Path(10, rule))
-        with monkeypatch.context() as patch:
-            patch.setitem(path_module._BATCH_PX, "cpu", batch * 256)
-            assert_near(path_attributions(*small, groups, Path(10, rule)), expected, 1e-5)
+class Counting(PixelOutput):
+    """Records how many points of the path each forward pass sees."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self.sizes: list[int] = []
+
+    def forward(self, window: Tensor) -> Tensor:
+        self.sizes.append(len(window))
+        return super().forward(window)
+
+
+@pytest.mark.parametrize(("side", "steps"), [(64, 100), (160, 23), (512, 3)])
+def test_batches_need_not_divide_the_steps(side: int, steps: int) -> None:
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(1, 2, 3, padding=1), nn.Softplus(), nn.Conv2d(2, 1, 1)]
+    answers = Counting(nn.Sequential(*layers)).requires_grad_(False)
+    image, baseline = windows(1, side, side)
+    groups, path = [torch.tensor([7]), torch.tensor([100, 200])], Path(steps, "gausslegendre")
+    found = path_attributions(answers, image, baseline, groups, path)
+    # As many points at once as fill the caches of a CPU: 64, 10 and 1 of these windows.
+    assert sum(answers.sizes) == steps
+    assert max(answers.sizes) == max(1, 2**18 // side**2)
+    expected = torch.zeros_like(found)
+    for alpha, weight in path.nodes():
+        point = (baseline + alpha * (image - baseline)).requires_grad_()
+        output = answers(point[None])[0]
+        for index, group in enumerate(groups):
+            (gradient,) = torch.autograd.grad(output[group].sum(), point, retain_graph=True)
+            expected[index] += weight * (gradient * (image - baseline)).sum(dim=0)
+    assert_near(found, expected, 1e-5)
 
 
 CONTEXTS: dict[str, Callable[[], torch.inference_mode | torch.no_grad | torch.autocast]] = {
@@ -205,7 +233,7 @@ CONTEXTS: dict[str, Callable[[], torch.inference_mode | torch.no_grad | torch.au
 
 
 @pytest.mark.parametrize("name", CONTEXTS)
-def test_what_is_around_plays_no_role(small: tuple[PixelOutput, Tensor, Tensor], name: str) -> None:
+def test_surrounding_torch_contexts_play_no_role(small: tuple[PixelOutput, Tensor, Tensor], name: str) -> None:
     answers, image, baseline = small
     flat = torch.tensor([20, 255])
     expected = path_attributions(answers, image, baseline, [flat], Path(4)), answers_at(answers, image, flat)
@@ -216,7 +244,7 @@ def test_what_is_around_plays_no_role(small: tuple[PixelOutput, Tensor, Tensor],
         torch.testing.assert_close(answers_at(answers, image.clone(), flat.clone()), expected[1], rtol=0, atol=0)
 
 
-def test_the_caller_notices_nothing(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
+def test_attribution_leaves_the_callers_state_unchanged(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
     answers, image, baseline = small
     image = image[:, None].contiguous(memory_format=torch.channels_last)[:, 0]
     kept = [image.clone(), baseline.clone(), torch.get_rng_state()]
@@ -237,7 +265,7 @@ def test_brain_floats_come_close(small: tuple[PixelOutput, Tensor, Tensor]) -> N
     assert np.corrcoef(rough.ravel(), exact.ravel())[0, 1] > 0.95
 
 
-def test_flat_positions_are_those_of_numpy() -> None:
+def test_flat_positions_match_numpy() -> None:
     pixels: Sequence[tuple[int, ...]] = [(0, 0, 0), (1, 2, 3), (2, 4, 5)]
     expected = np.ravel_multi_index(tuple(np.array(pixels).T), (3, 5, 6))
     assert flat_index(pixels, (3, 5, 6)).tolist() == expected.tolist()

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from lightning_emseg.attribution.network_copy import detached_copy
 from lightning_emseg.attribution.receptive import box_around, receptive_radius
 from lightning_emseg.networks.casenet import CASENet
 from lightning_emseg.networks.multiscale import MultiScaleInput
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from lightning_emseg.networks.volumes import CleftNet
 from tests.support.global_networks import Gated
 
 
@@ -83,7 +85,7 @@ def positive(build: Callable[[], nn.Module]) -> nn.Module:
 
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("declared", ["own stride", "none"])
-def test_radii_are_those_known_by_hand(name: str, declared: str) -> None:
+def test_radii_match_hand_computed_ones(name: str, declared: str) -> None:
     build, stride, true = KNOWN[name]
     network = positive(build)
     if not isinstance(network[0] if isinstance(network, nn.Sequential) else network, nn.MaxPool2d):
@@ -97,7 +99,7 @@ def test_radii_are_those_known_by_hand(name: str, declared: str) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_radii_of_a_u_net_hold_for_every_position(depth: int) -> None:
+def test_unet_radii_hold_at_every_position(depth: int) -> None:
     network = positive(lambda: VanillaUNet(base_channels=2, depth=depth, batch_norm=False))
     stride = 2**depth
     radius = receptive_radius(network, (96, 96), 1, stride)
@@ -110,32 +112,37 @@ def test_radii_of_a_u_net_hold_for_every_position(depth: int) -> None:
     assert max(radius) <= upper + stride
 
 
-def test_axes_and_channels_have_their_own() -> None:
+def test_each_axis_has_its_own_radius() -> None:
     network = nn.Conv3d(3, 1, (1, 3, 7), padding=(0, 1, 3))
     assert receptive_radius(network, (8, 16, 24), 3, 1) == (1, 2, 4)
 
 
 GLOBAL: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "gate": (Gated, 1),
-    "scSE": (lambda: smp.Unet("resnet18", encoder_weights=None, in_channels=1, decoder_attention_type="scse"), 32),
+    "scSE": (
+        lambda: smp.Unet(
+            "resnet18", 3, None, decoder_channels=(16, 8, 8), in_channels=1, decoder_attention_type="scse"
+        ),
+        8,
+    ),
     "layer norm": (lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.GroupNorm(1, 2), nn.Conv2d(2, 1, 1)), 1),
-    "larger than the window": (lambda: smp.Linknet("resnet18", encoder_weights=None, in_channels=1), 32),
+    "larger than the window": (lambda: VanillaUNet(base_channels=2, depth=4), 16),
     "sides of a residual network": (lambda: CASENet("resnet18"), 1),
 }
 
 
 @pytest.mark.parametrize("name", GLOBAL)
-def test_no_radius_where_all_of_a_window_has_influence(name: str) -> None:
+def test_global_networks_have_no_radius(name: str) -> None:
     build, stride = GLOBAL[name]
     assert receptive_radius(build().eval(), (64, 64), 1, stride) is None
 
 
 @pytest.mark.parametrize(("shape", "stride"), [((32, 64), 32), ((1, 64), 1), ((64, 4), 4)])
-def test_no_radius_where_a_side_has_no_middle(shape: tuple[int, int], stride: int) -> None:
+def test_sides_without_middle_have_no_radius(shape: tuple[int, int], stride: int) -> None:
     assert receptive_radius(nn.Conv2d(1, 1, 3, padding=1), shape, 1, stride) is None
 
 
-def test_several_scales_have_a_radius_that_covers_the_gradient() -> None:
+def test_multiscale_radius_covers_the_gradient() -> None:
     inner = positive(lambda: VanillaUNet(base_channels=2, depth=1, batch_norm=False))
     network = MultiScaleInput(inner, (0.5, 1.0), stride=2).eval()
     radius = receptive_radius(network, (128, 128), 1, 2)
@@ -143,7 +150,7 @@ def test_several_scales_have_a_radius_that_covers_the_gradient() -> None:
     assert true_reach(network, 128, 4) <= min(radius)
 
 
-def test_the_network_and_what_is_around_stay_as_they_are() -> None:
+def test_measuring_leaves_network_and_state_unchanged() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1)).eval()
     before = {name: values.clone() for name, values in network.state_dict().items()}
     random = torch.get_rng_state()
@@ -154,7 +161,7 @@ def test_the_network_and_what_is_around_stay_as_they_are() -> None:
 
 
 @given(data=st.data(), axes=st.integers(1, 3))
-def test_boxes_hold_what_is_near_and_start_and_end_at_multiples(data: st.DataObject, axes: int) -> None:
+def test_boxes_are_the_smallest_aligned_cover(data: st.DataObject, axes: int) -> None:
     stride = data.draw(st.integers(1, 8))
     shape = data.draw(st.tuples(*[st.integers(1, 60)] * axes))
     pixel = tuple(data.draw(st.integers(0, side - 1)) for side in shape)
@@ -167,3 +174,18 @@ def test_boxes_hold_what_is_near_and_start_and_end_at_multiples(data: st.DataObj
         # Not a cell more than needed.
         assert near[0] - part.start < stride
         assert part.stop - 1 - near[-1] < stride
+
+
+@pytest.mark.parametrize("attention", ["augmentor", "self"])
+def test_global_attention_has_no_radius(attention: str) -> None:
+    network = CleftNet(patch=(4, 16, 16), widths=(8, 8), attention=attention)  # type: ignore[arg-type]
+    assert receptive_radius(detached_copy(network, 127.5, 127.5), (4, 16, 16), 1, network.stride) is None
+
+
+def test_few_sections_are_taken_whole() -> None:
+    network = nn.Conv3d(1, 1, (7, 5, 3), padding=(3, 2, 1))
+    # Three sections on each side: more than half of six.
+    assert receptive_radius(network, (6, 32, 40), 1, 1) == (6, 3, 2)
+    assert receptive_radius(network, (1, 32, 40), 1, 1) == (1, 3, 2)
+    # A plane that is crossed is crossed.
+    assert receptive_radius(network, (16, 4, 40), 1, 1) is None

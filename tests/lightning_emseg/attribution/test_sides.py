@@ -8,14 +8,14 @@ from lightning_emseg.attribution.sides import checked, refuse_planes, resized_si
 from lightning_emseg.networks.volumes import CleftNet
 
 
-def test_networks_of_volumes_say_their_strides_and_others_have_one() -> None:
+def test_volume_networks_state_strides_by_axis() -> None:
     network = CleftNet(patch=(8, 32, 32), widths=(8, 8, 16), voxel_nm=(40.0, 4.0, 4.0))
     assert strides_of(network, 4, 3) == (1, 4, 4)
     assert strides_of(nn.Conv2d(1, 1, 3, stride=2), 16, 2) == (16, 16)
     assert strides_of(nn.Identity(), 16, 3) == (16, 16, 16)
 
 
-def test_one_side_is_cut_to_the_patch_and_sides_are_taken_as_they_are() -> None:
+def test_one_side_is_limited_by_the_patch() -> None:
     assert window_sides(512, {"patch": [8, 256, 256]}, 3) == (8, 256, 256)
     assert window_sides(64, {"patch": (8, 256, 256)}, 3) == (8, 64, 64)
     assert window_sides([16, 512, 512], {"patch": (8, 256, 256)}, 3) == (16, 512, 512)
@@ -23,12 +23,12 @@ def test_one_side_is_cut_to_the_patch_and_sides_are_taken_as_they_are() -> None:
     assert window_sides(512, {"patch": 16}, 2) == (512, 512)
 
 
-def test_one_side_resizes_sections_and_not_their_number() -> None:
+def test_one_side_keeps_the_number_of_sections() -> None:
     assert resized_sides(64, (8, 128, 96)) == (8, 64, 64)
     assert resized_sides([4, 64, 48], (8, 128, 96)) == (4, 64, 48)
 
 
-def test_sides_that_do_not_fit_are_refused_by_option() -> None:
+def test_unsuitable_sides_are_refused_by_option() -> None:
     assert checked("window", 8, (8, 8), 2) == (8, 8)
     with pytest.raises(UserError, match=r"--window \[8, 8\] has to be one side or 3 sides"):
         checked("window", [8, 8], (8, 8), 3)

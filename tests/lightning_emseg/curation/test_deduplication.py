@@ -8,19 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from data_modules.errors import UserError
 from data_modules.tile_set import Source, SourceTiles, SourceWriter, TileSet, read_kept
 from lightning_emseg.commands import main
 from lightning_emseg.curation.deduplication import Rule, deduplicate
+from tests.support.tile_sets import cells
 
 Tile = NDArray[np.uint8]
-
-
-def cells(seed: int) -> Tile:
-    coarse = np.random.default_rng(seed).integers(30, 220, (9, 9), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((224, 224), Image.Resampling.BICUBIC))
 
 
 def noisy(tile: Tile, seed: int) -> Tile:
@@ -70,7 +65,7 @@ def test_duplicates_are_found_within_and_across_sources(tile_set: TileSet) -> No
     assert sum(int(each.sum()) for each in kept) == 7
 
 
-def test_within_a_source_a_near_hash_is_enough_as_in_the_paper(tile_set: TileSet) -> None:
+def test_near_hash_is_enough_within_a_source(tile_set: TileSet) -> None:
     deduplicate(tile_set, Rule(look="across"), workers=1)
     assert {("c", 0), ("c", 1)} in groups(tile_set)
     assert not any({"b", "c"} <= {source for source, _ in group} for group in groups(tile_set))
@@ -78,7 +73,7 @@ def test_within_a_source_a_near_hash_is_enough_as_in_the_paper(tile_set: TileSet
     assert {("b", 2), ("c", 0), ("c", 1)} in groups(tile_set)
 
 
-def test_a_second_run_reads_hashes_and_not_tiles(tile_set: TileSet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_run_reads_only_hashes(tile_set: TileSet, monkeypatch: pytest.MonkeyPatch) -> None:
     deduplicate(tile_set, Rule(look="none"), workers=1)
     before = (tile_set.path / "dedup.csv").read_bytes()
 
@@ -90,7 +85,7 @@ def test_a_second_run_reads_hashes_and_not_tiles(tile_set: TileSet, monkeypatch:
     assert (tile_set.path / "dedup.csv").read_bytes() == before
 
 
-def test_hashes_of_other_tiles_are_made_again(tile_set: TileSet) -> None:
+def test_hashes_of_replaced_tiles_are_recomputed(tile_set: TileSet) -> None:
     deduplicate(tile_set, Rule(), workers=1)
     shutil.rmtree(tile_set.path / "sources" / "a")
     add(tile_set.path, "a", [cells(seed) for seed in (10, 11, 12, 13, 4)])
@@ -108,7 +103,7 @@ def test_tables_of_another_set_are_refused(tile_set: TileSet) -> None:
         read_kept(tile_set.sources(), tile_set.tables("dedup"))
 
 
-def test_the_command_says_what_it_kept(tile_set: TileSet, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_what_it_kept(tile_set: TileSet, capsys: pytest.CaptureFixture[str]) -> None:
     main(["curate", "dedup", str(tile_set.path), "--look", "all"])
     said = capsys.readouterr().out
     assert said.startswith("7 of 10 tiles kept, 3 are near-duplicates; ")

@@ -1,7 +1,7 @@
 """A removed tile is near its exemplar, exemplars are not near each other, and pixels have the last word."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -21,13 +21,12 @@ def bits(one: np.uint64, other: np.uint64) -> int:
     return (int(one) ^ int(other)).bit_count()
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     values=st.lists(st.integers(0, 255) | st.integers(0, 2**64 - 1), max_size=60),
     most=st.integers(0, 11),
     seed=st.integers(0, 99),
 )
-def test_groups_are_what_is_near_an_exemplar(values: list[int], most: int, seed: int) -> None:
+def test_groups_hold_tiles_near_their_exemplar(values: list[int], most: int, seed: int) -> None:
     hashes = np.array(values, np.uint64)
     choice = chosen(hashes, most, seed)
     kept = np.flatnonzero(choice.kept)
@@ -39,20 +38,20 @@ def test_groups_are_what_is_near_an_exemplar(values: list[int], most: int, seed:
     assert choice.refused == 0
 
 
-def test_a_chain_does_not_become_one_group() -> None:
+def test_chains_do_not_become_one_group() -> None:
     # Neighbours differ in eight bits, ends in sixteen.
     hashes = np.array([0, 0xFF, 0xFFFF], np.uint64)
     exemplars = {tuple(chosen(hashes, 11, seed).exemplar) for seed in range(20)}
     assert exemplars == {(1, 1, 1), (0, 0, 2), (0, 2, 2)}
 
 
-def test_the_seed_decides_which_tile_stays() -> None:
+def test_seed_decides_which_tile_stays() -> None:
     hashes = np.zeros(5, np.uint64)
     assert np.array_equal(chosen(hashes, 11, 3).exemplar, chosen(hashes, 11, 3).exemplar)
     assert len({int(chosen(hashes, 11, seed).exemplar[0]) for seed in range(40)}) == 5
 
 
-def test_pixels_that_differ_keep_a_tile() -> None:
+def test_tiles_with_different_pixels_are_kept() -> None:
     hashes = np.array([0, 1, 3, 2**63], np.uint64)
     shown = np.array([0, 0, 1, 1])
 

@@ -11,25 +11,25 @@ COUNTS = st.lists(st.integers(0, 10**6), min_size=1, max_size=30).filter(any)
 
 
 @pytest.mark.parametrize("sources", [1, 2, 7])
-def test_equal_sources_have_none_and_one_source_that_has_all_has_the_most(sources: int) -> None:
+def test_extreme_distributions_have_extreme_coefficients(sources: int) -> None:
     assert gini([5] * sources) == pytest.approx(0, abs=1e-12)
     assert gini([0] * (sources - 1) + [3]) == pytest.approx(1 - 1 / sources)
 
 
-def test_counts_from_one_to_n_have_a_third_of_one_less_its_nth_part() -> None:
+def test_coefficient_of_linear_counts_is_known() -> None:
     for number in (2, 10, 101):
         assert gini(list(range(1, number + 1))) == pytest.approx((number - 1) / (3 * number))
 
 
 @given(COUNTS)
-def test_it_is_half_the_relative_mean_difference(counts: list[int]) -> None:
+def test_coefficient_is_half_the_relative_mean_difference(counts: list[int]) -> None:
     values = np.array(counts, np.float64)
     difference = np.abs(values[:, None] - values).mean()
     assert gini(counts) == pytest.approx(difference / (2 * values.mean()), abs=1e-9)
 
 
 @given(COUNTS)
-def test_lorenz_curves_rise_ever_steeper_from_0_to_1(counts: list[int]) -> None:
+def test_lorenz_curves_are_convex_from_0_to_1(counts: list[int]) -> None:
     curve = lorenz_curve(counts)
     assert (len(curve), curve[0], curve[-1]) == (len(counts) + 1, 0, 1)
     assert (np.diff(curve, 2) >= -1e-12).all()

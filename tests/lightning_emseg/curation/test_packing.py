@@ -38,7 +38,7 @@ def made(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:the licence")
-def test_kept_tiles_are_carried_over_with_all_that_is_known_of_them(made: Path, tmp_path: Path) -> None:
+def test_kept_tiles_are_copied_with_their_metadata(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "3 of 11 tiles from 2 of 3 sources" in pack_set(made, out)
     packed = {each.source.name: each for each in TileSet(out).sources()}
@@ -57,7 +57,7 @@ def test_kept_tiles_are_carried_over_with_all_that_is_known_of_them(made: Path, 
 
 
 @pytest.mark.filterwarnings("ignore:the licence")
-def test_the_card_counts_tiles_of_every_source_at_every_stage(made: Path, tmp_path: Path) -> None:
+def test_card_counts_tiles_by_source_and_stage(made: Path, tmp_path: Path) -> None:
     pack_set(made, tmp_path / "out")
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     stages = {stage["name"]: stage for stage in card["stages"]}
@@ -73,7 +73,7 @@ def test_the_card_counts_tiles_of_every_source_at_every_stage(made: Path, tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore:the licence")
-def test_an_interrupted_packing_goes_on_and_another_one_is_refused(made: Path, tmp_path: Path) -> None:
+def test_interrupted_packing_resumes_and_others_are_refused(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     pack_set(made, out)
     before = (out / "sources" / "a").stat().st_mtime_ns
@@ -89,7 +89,7 @@ def test_an_interrupted_packing_goes_on_and_another_one_is_refused(made: Path, t
         pack_set(made, out)
 
 
-def test_what_would_be_wrong_is_refused_or_said(made: Path, tmp_path: Path) -> None:
+def test_unsuitable_packings_are_refused_or_reported(made: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is the set itself"):
         pack_set(made, made)
     step(made, "filter", {name: [0] * len(values) for name, values in FILTER.items()})

@@ -26,7 +26,7 @@ def is_near(mask: NDArray[np.bool_], pixel_size_nm: tuple[float, ...], tolerance
 
 
 @given(comparisons(), st.sampled_from([0.0, 2.5, 4.0, 5.6, 10.0, 60.0]))
-def test_every_pixel_has_the_outcome_that_all_pairs_of_pixels_give(comparison: Comparison, tolerance: float) -> None:
+def test_outcomes_match_all_pairwise_distances(comparison: Comparison, tolerance: float) -> None:
     known = comparison.labels != 255
     truth, predicted = comparison.labels == 1, (comparison.probability >= 100) & known
     near_truth = is_near(truth, comparison.pixel_size_nm, tolerance)
@@ -46,7 +46,7 @@ def test_every_pixel_has_the_outcome_that_all_pairs_of_pixels_give(comparison: C
     assert counts[Outcome.TRUE_POSITIVE] == (truth & predicted).sum()
 
 
-def test_thickness_is_told_from_gaps_and_false_membranes() -> None:
+def test_tolerance_separates_thickness_from_real_errors() -> None:
     counts = pixel_counts(error_codes(compare(*broken_membrane()), tolerance_nm=8))
     assert counts[Outcome.TOLERATED_FALSE_POSITIVE] == 80
     assert counts[Outcome.TOLERATED_FALSE_NEGATIVE] == 2 * 2 * 3  # two columns at either end of the gap
@@ -54,19 +54,19 @@ def test_thickness_is_told_from_gaps_and_false_membranes() -> None:
     assert counts[Outcome.FALSE_POSITIVE] == 5 * 20 + 1
 
 
-def test_without_tolerance_every_error_is_a_real_one() -> None:
+def test_zero_tolerance_makes_every_error_real() -> None:
     counts = pixel_counts(error_codes(compare(*broken_membrane()), tolerance_nm=0))
     assert counts[Outcome.TOLERATED_FALSE_POSITIVE] == counts[Outcome.TOLERATED_FALSE_NEGATIVE] == 0
 
 
-def test_without_any_prediction_all_membrane_is_missed() -> None:
+def test_empty_prediction_misses_all_membrane() -> None:
     truth, _ = broken_membrane()
     codes = error_codes(compare(truth, np.zeros_like(truth)), tolerance_nm=1e6)
     np.testing.assert_array_equal(codes == Outcome.FALSE_NEGATIVE, truth == 1)
 
 
 @pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
-def test_a_tolerance_that_is_no_distance_is_refused(tolerance: float) -> None:
+def test_invalid_tolerances_are_refused(tolerance: float) -> None:
     with pytest.raises(UserError, match="tolerance_nm is"):
         error_codes(compare(*broken_membrane()), tolerance)
 
@@ -93,7 +93,7 @@ def test_reduction_of_a_volume_leaves_its_sections_apart() -> None:
     np.testing.assert_array_equal(reduced(codes, 3), np.stack([reduced(section, 3) for section in codes]))
 
 
-def test_a_thin_error_stays_and_a_thin_membrane_does_not_grow() -> None:
+def test_reduction_keeps_single_pixel_errors() -> None:
     codes = np.zeros((700, 700), np.uint8)
     codes[:, 3], codes[350, 350] = Outcome.TRUE_POSITIVE, Outcome.FALSE_POSITIVE
     small = reduced(codes, 7)

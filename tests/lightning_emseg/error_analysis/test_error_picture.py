@@ -31,7 +31,7 @@ def seen(colour: tuple[int, ...], matrix: list[list[float]]) -> list[float]:
 
 
 @pytest.mark.parametrize("reader", SEEN_BY)
-def test_outcomes_can_be_told_apart(reader: str) -> None:
+def test_outcome_colours_are_distinguishable(reader: str) -> None:
     greys = [(grey,) * 3 for grey in (DARKEST, 230, 255)]
     pairs = [*itertools.combinations([*COLOURS.values(), IGNORED], 2), *itertools.product(COLOURS.values(), greys)]
     differences = [math.dist(seen(a, SEEN_BY[reader]), seen(b, SEEN_BY[reader])) for a, b in pairs]
@@ -39,7 +39,7 @@ def test_outcomes_can_be_told_apart(reader: str) -> None:
     assert min(differences) > 15
 
 
-def test_a_picture_has_the_colours_of_its_outcomes_and_the_faded_image() -> None:
+def test_pictures_show_outcomes_over_faded_image() -> None:
     codes = np.array([[0, 0, 1, 2, 3, 4, 5, 255]], np.uint8)
     image = np.array([[0, 255, 0, 10, 90, 200, 255, 255]], np.uint8)
     picture = error_picture(codes, image)

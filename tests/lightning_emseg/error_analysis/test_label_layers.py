@@ -105,7 +105,7 @@ def test_halving_ids_keeps_the_worst() -> None:
     np.testing.assert_array_equal(halve_worst(ids), [[2, 0, 5], [0, 3, 1]])
 
 
-def test_a_volume_gets_layers_without_breaks(tmp_path: Path) -> None:
+def test_volumes_get_layers_without_breaks(tmp_path: Path) -> None:
     truth = np.zeros((5, 20, 21), np.uint8)
     predicted = truth.copy()
     predicted[2, 3:17, 4:18] = 1
@@ -115,7 +115,7 @@ def test_a_volume_gets_layers_without_breaks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label(store, "spurious_membranes"), predicted)
 
 
-def test_layers_are_replaced_only_when_allowed_and_other_labels_never(tmp_path: Path) -> None:
+def test_only_own_layers_are_overwritten(tmp_path: Path) -> None:
     truth, _ = broken_membrane()
     store, layers = a_store(tmp_path / "s", truth), error_layers(an_analysis())
     write_label_layers(store, KEY, layers)
@@ -130,7 +130,7 @@ def test_layers_are_replaced_only_when_allowed_and_other_labels_never(tmp_path: 
     np.testing.assert_array_equal(read_label(store, "membrane"), truth)
 
 
-def test_a_sample_without_labels_gets_its_first(tmp_path: Path) -> None:
+def test_unlabelled_sample_gets_its_first_labels(tmp_path: Path) -> None:
     truth, _ = broken_membrane()
     with SampleWriter(tmp_path / "s", "test", "a", truth.shape, (4.0, 4.0)) as sample:
         sample.image.write(truth)
@@ -138,7 +138,7 @@ def test_a_sample_without_labels_gets_its_first(tmp_path: Path) -> None:
     assert len(MosaicStore(tmp_path / "s").sample(KEY).labels) == 3
 
 
-def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_unwritable_layers_are_refused(tmp_path: Path) -> None:
     layers = error_layers(an_analysis())
     with pytest.raises(UserError, match="no store at"):
         write_label_layers(tmp_path / "none", KEY, layers)

@@ -23,7 +23,7 @@ def written(folder: Path, key: str = "test/15") -> dict[str, Any]:
     return write_error_files(folder, key, image, truth, 200 * predicted, 125, (4.0, 4.0), 8.0)
 
 
-def test_the_entry_says_what_is_wrong_and_where(tmp_path: Path) -> None:
+def test_entry_states_errors_and_their_places(tmp_path: Path) -> None:
     entry = written(tmp_path)
     assert json.loads(json.dumps(entry, allow_nan=False)) == entry
     assert (entry["key"], entry["shape_px"], entry["scale"], entry["section"]) == ("test/15", [60, 100], 1, None)
@@ -50,7 +50,7 @@ def test_the_entry_says_what_is_wrong_and_where(tmp_path: Path) -> None:
     assert region["error_px"] == 48 + 101
 
 
-def test_pictures_exist_and_are_of_one_size(tmp_path: Path) -> None:
+def test_pictures_exist_in_one_size(tmp_path: Path) -> None:
     entry = written(tmp_path)
     assert entry["files"] == {
         "image": "test__15/image.jpg",
@@ -69,7 +69,7 @@ def test_pictures_exist_and_are_of_one_size(tmp_path: Path) -> None:
     np.testing.assert_array_equal(truth, 255 * broken_membrane()[0])
 
 
-def test_a_large_mosaic_is_reduced_with_all_its_errors(tmp_path: Path) -> None:
+def test_large_mosaic_is_reduced_keeping_errors(tmp_path: Path) -> None:
     truth = np.zeros((1600, 3100), np.uint8)
     probability = truth.copy()
     probability[400, 700] = 255
@@ -89,7 +89,7 @@ def test_a_large_mosaic_is_reduced_with_all_its_errors(tmp_path: Path) -> None:
     assert entry["breaks"] == {"count": 0, "worst": [], "per_mm": 0}
 
 
-def test_a_second_run_leaves_nothing_of_the_first(tmp_path: Path) -> None:
+def test_second_run_replaces_the_first(tmp_path: Path) -> None:
     written(tmp_path)
     truth, _ = broken_membrane()
     entry = write_error_files(tmp_path, "test/15", truth, truth, 255 * truth, 128, (4.0, 4.0), 8.0)
@@ -102,20 +102,20 @@ def test_a_second_run_leaves_nothing_of_the_first(tmp_path: Path) -> None:
     ]
 
 
-def test_an_empty_truth_has_no_rate_of_breaks(tmp_path: Path) -> None:
+def test_empty_truth_has_no_break_rate(tmp_path: Path) -> None:
     empty = np.zeros((30, 31), np.uint8)
     entry = write_error_files(tmp_path, "a/b", empty, empty, empty + 255, 128, (4.0, 4.0), 8.0)
     assert entry["breaks"] == {"count": 0, "worst": [], "per_mm": None}
     assert entry["spurious"]["worst"][0]["size_px"] == 30 * 31
 
 
-def test_a_window_of_a_mosaic_has_a_plain_folder(tmp_path: Path) -> None:
+def test_window_keys_become_plain_folders(tmp_path: Path) -> None:
     entry = written(tmp_path, "train/a b[0:60, 0:100]")
     assert Path(entry["files"]["image"]).parent.name == "train__a_b_0_60_0_100_"
     assert entry["key"] == "train/a b[0:60, 0:100]"
 
 
-def test_of_a_volume_the_worst_section_is_shown(tmp_path: Path) -> None:
+def test_volumes_show_their_worst_section(tmp_path: Path) -> None:
     truth, predicted = np.zeros((4, 40, 50), np.uint8), np.zeros((4, 40, 50), np.uint8)
     predicted[1, 5:9, 5:9] = 1
     predicted[2, 20:30, 20:30] = 1
@@ -146,7 +146,7 @@ def test_of_a_volume_the_worst_section_is_shown(tmp_path: Path) -> None:
         ({"tolerance_nm": -1.0}, r"tolerance_nm is -1.0"),
     ],
 )
-def test_what_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_unsuitable_inputs_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     pixels: Pixels = np.ones((60, 100), np.uint8)
     given: dict[str, Any] = {"image": pixels, "truth": pixels, "probability": pixels, "level": 128}
     given |= {"pixel_size_nm": (4.0, 4.0), "tolerance_nm": 8.0, **changes}
@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, Any], m
         write_error_files(tmp_path, "test/15", **given)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "test__15").write_text("a file in the way")
     with pytest.raises(UserError, match="pictures of test/15 cannot be written"):
         written(tmp_path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -27,9 +27,8 @@ def slow_rates(noise: Responses, undistorted: Responses, distorted: Responses) -
     return rates
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), images=st.integers(10, 60), shift=st.floats(-1, 3), levels=st.integers(2, 50))
-def test_rates_are_those_of_a_slow_loop(seed: int, images: int, shift: float, levels: int) -> None:
+def test_rates_match_a_slow_loop(seed: int, images: int, shift: float, levels: int) -> None:
     random = np.random.default_rng(seed)
 
     def responses(count: int) -> Responses:
@@ -44,7 +43,7 @@ def test_rates_are_those_of_a_slow_loop(seed: int, images: int, shift: float, le
     assert firing.selective.sum() == len(slow_rates(noise, undistorted, distorted))
 
 
-def test_undistorted_images_make_every_considered_neuron_fire() -> None:
+def test_selective_neurons_fire_at_undistorted_images() -> None:
     random = np.random.default_rng(1)
     noise, undistorted = random.normal(size=(1000, 50)), random.normal(1, 1, size=(100, 50))
     firing = find_firing(noise.astype(np.float32), undistorted.astype(np.float32))
@@ -59,7 +58,7 @@ def brightness(normalised: Tensor) -> Tensor:
     return stacked(mean, -mean, torch.full_like(mean, 5.0))
 
 
-def test_a_neuron_of_brightness_has_the_rates_that_arithmetic_says() -> None:
+def test_brightness_neuron_has_hand_computed_rates() -> None:
     # Twenty images of one grey level each: 102, 104, …, 140. Z of the first neuron are the two brightest (138, 140);
     # the second never fires, as all images are brighter than the mean, and the third has no near-maximal image.
     grey = (100 + 2 * torch.arange(1, 21)).to(torch.uint8).view(-1, 1, 1, 1).expand(20, 1, 32, 32)
@@ -94,15 +93,15 @@ def test_standard_errors_are_over_neurons() -> None:
     assert (point.mean, point.se, point.n) == (0.5, 0.5, 2)
 
 
-def test_without_a_considered_neuron_there_are_no_rates() -> None:
+def test_without_selective_neurons_rates_are_nan() -> None:
     grey = torch.full((10, 1, 32, 32), 90, dtype=torch.uint8)
     found = measure_firing(encoder_of(brightness, 100, 20), grey, 20)
     assert found.selective == 0
     assert all(np.isnan(point.mean) for curve in found.curves.values() for point in curve)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 7])
-def test_batches_change_nothing_and_are_counted(batch_size: int) -> None:
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_batch_size_changes_no_rates(batch_size: int) -> None:
     grey = torch.randint(0, 256, (10, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     encoder = encoder_of(brightness, 120, 60)
     counted: list[int] = []
@@ -113,10 +112,10 @@ def test_batches_change_nothing_and_are_counted(batch_size: int) -> None:
     assert [len(curve) for curve in found.curves.values()] == [len(each.strengths) for each in DISTORTIONS]
 
 
-def test_a_resnets_neurons_are_those_of_its_pooled_vector() -> None:
+def test_resnet_neurons_are_its_pooled_features() -> None:
     grey = torch.randint(0, 256, (10, 1, 32, 32), dtype=torch.uint8)
     found = measure_firing(
-        open_encoder("a", "random:resnet18:0", (127.0, 70.0)), grey, 10, distortions=DISTORTIONS[4:5]
+        open_encoder("a", "random:test_resnet:0", (127.0, 70.0)), grey, 10, distortions=DISTORTIONS[4:5]
     )
-    assert found.neurons == 512
+    assert found.neurons == 96
     assert set(found.curves) == {"contrast"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import Occlusion as CaptumOcclusion
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,7 +31,7 @@ def picture(shape: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def test_an_encoder_of_one_square_is_found_out() -> None:
+def test_occlusion_finds_the_only_square_that_matters() -> None:
     image = picture((160, 220))
     found = measure_occlusion(encoder_of(looks_at_window, MEAN, STD), image, image, batch_size=5)
     assert found.similarity == pytest.approx(1)
@@ -78,7 +78,7 @@ def by_hand(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> tuple[lis
 
 
 @pytest.mark.parametrize("shape", [(100, 151), (121, 150), (92, 155)])
-def test_drops_and_importance_are_those_of_explicit_loops(shape: tuple[int, int]) -> None:
+def test_drops_and_importance_match_explicit_loops(shape: tuple[int, int]) -> None:
     image, reference = picture(shape), picture((90, 160), 1)
     found = measure_occlusion(encoder_of(looks_at_window, MEAN, STD), image, reference)
     drops, mean = by_hand(image, reference)
@@ -87,8 +87,8 @@ def test_drops_and_importance_are_those_of_explicit_loops(shape: tuple[int, int]
 
 
 @pytest.mark.parametrize("shape", [(96, 122), (61, 91)])
-def test_importance_is_captums(shape: tuple[int, int]) -> None:
-    encoder = open_encoder("a", "random:resnet18:0", (127.0, 70.0))
+def test_importance_matches_captum(shape: tuple[int, int]) -> None:
+    encoder = open_encoder("a", "random:test_resnet:0", (127.0, 70.0))
     image, reference = picture(shape), picture((64, 64), 1)
     found = measure_occlusion(encoder, image, reference, batch_size=3)
 
@@ -107,9 +107,8 @@ def test_importance_is_captums(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(found.importance, rescaled.numpy(), atol=1e-3)
 
 
-@settings(deadline=None)
 @given(y=st.integers(61, 400), x=st.integers(61, 400))
-def test_squares_cover_every_pixel_and_none_is_idle(y: int, x: int) -> None:
+def test_squares_cover_every_pixel_without_idle_ones(y: int, x: int) -> None:
     covered = np.zeros((y, x), int)
     corners = square_corners((y, x))
     for top, left in corners.tolist():
@@ -123,7 +122,7 @@ def test_squares_cover_every_pixel_and_none_is_idle(y: int, x: int) -> None:
     assert corners[:, 1].max() + 31 < x or corners[:, 1].max() == 0
 
 
-def test_batches_change_nothing_and_squares_are_counted() -> None:
+def test_batch_size_changes_no_drops() -> None:
     image, counted = picture((160, 160)), list[int]()
     encoder = encoder_of(looks_at_window, MEAN, STD)
     one = measure_occlusion(encoder, image, image, 1, counted.append)
@@ -132,21 +131,20 @@ def test_batches_change_nothing_and_squares_are_counted() -> None:
     assert sum(counted) == len(one.corners)
 
 
-def test_where_nothing_matters_importance_is_0() -> None:
+def test_constant_features_have_no_importance() -> None:
     encoder = encoder_of(lambda images: stacked(torch.ones(len(images)), torch.ones(len(images))))
     found = measure_occlusion(encoder, picture((61, 61)), picture((61, 61)))
     assert len(found.drops) == 1
     assert (found.importance == 0).all()
 
 
-def test_smaller_images_are_refused() -> None:
+def test_images_smaller_than_squares_are_refused() -> None:
     with pytest.raises(UserError, match="60 × 200 px is smaller than the squares of 61 px"):
         square_corners((60, 200))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000), y=st.integers(61, 90), x=st.integers(61, 90))
-def test_a_view_is_of_the_same_size_and_of_part_of_the_image(seed: int, y: int, x: int) -> None:
+def test_view_is_an_enlarged_part_of_the_image(seed: int, y: int, x: int) -> None:
     # Grey rises along both axes, so that its ends tell where the crop was.
     image = (2 * np.add.outer(np.arange(y) / y, np.arange(x) / x) * 60).astype(np.uint8)
     view = second_view(image, np.random.default_rng(seed))

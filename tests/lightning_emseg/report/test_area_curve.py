@@ -28,7 +28,7 @@ def line_of(axes: Axes) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("count", [2, 5, 200])
-def test_the_band_is_the_confidence_interval_of_student(count: int) -> None:
+def test_band_is_students_confidence_interval(count: int) -> None:
     values = areas(count)
     mean, half = mean_and_band(values)
     expected = ttest_1samp(values, 0).confidence_interval(0.95)
@@ -36,7 +36,7 @@ def test_the_band_is_the_confidence_interval_of_student(count: int) -> None:
     np.testing.assert_allclose(mean + half, expected.high, rtol=1e-9)
 
 
-def test_the_band_covers_the_mean_as_often_as_it_says() -> None:
+def test_band_covers_the_mean_at_its_level() -> None:
     values = np.random.default_rng(1).normal(3, 2, (6, 4000))
     mean, half = mean_and_band(values)
     assert np.mean(np.abs(mean - 3) <= half) == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / 4000))
@@ -50,7 +50,7 @@ def test_one_pixel_has_no_band() -> None:
     assert all(not axes.collections for axes in figure.axes)
 
 
-def test_lines_are_means_in_nm2_and_in_percent_of_the_window() -> None:
+def test_lines_show_mean_areas_and_shares() -> None:
     values = areas(30)
     left, right = area_figure(K, [AreaSeries("TP", values, 2e6, 4.0)]).axes
     np.testing.assert_allclose(line_of(left), [K, values.mean(axis=0)])
@@ -61,7 +61,7 @@ def test_lines_are_means_in_nm2_and_in_percent_of_the_window() -> None:
     assert "%" in right.get_ylabel()
 
 
-def test_bands_reach_from_end_to_end_of_the_interval() -> None:
+def test_drawn_bands_span_the_interval() -> None:
     values = areas(12)
     right = area_figure(K, [AreaSeries("TP", values, 100.0, 4.0)]).axes[1]
     corners = np.asarray(right.collections[0].get_paths()[0].vertices)
@@ -72,13 +72,13 @@ def test_bands_reach_from_end_to_end_of_the_interval() -> None:
         assert heights.max() == pytest.approx(high)
 
 
-def test_thresholds_of_the_paper_are_marked_in_both_panels() -> None:
+def test_papers_thresholds_are_marked_in_both_panels() -> None:
     for axes in area_figure(K, []).axes:
         assert [float(np.asarray(line.get_xdata())[0]) for line in axes.lines] == [0.01, 0.05, 0.1]
         assert all(line.get_linestyle() == ":" for line in axes.lines)
 
 
-def test_the_legend_tells_numbers_and_pixel_sizes() -> None:
+def test_legend_shows_counts_and_pixel_sizes() -> None:
     series = [AreaSeries("U-RISC", areas(1234), 1e6, 2.18), AreaSeries("ISBI 2012", areas(3), 1e6, 4.0)]
     legend = area_figure(K, series).axes[1].get_legend()
     assert legend is not None
@@ -97,13 +97,13 @@ def test_outcomes_keep_their_colours_and_others_differ() -> None:
     assert len(set(colours)) == len(names)
 
 
-def test_lines_without_an_outcome_differ_in_colour_or_style() -> None:
+def test_lines_without_outcome_look_different() -> None:
     lines = area_figure(K, [AreaSeries(str(index), areas(3), 1e6, 4.0) for index in range(12)]).axes[0].lines[:12]
     assert len({(to_hex(line.get_color()), str(line.get_linestyle())) for line in lines}) == 12
 
 
 @pytest.mark.filterwarnings("error")
-def test_areas_of_zero_and_bands_below_zero_do_no_harm() -> None:
+def test_zero_areas_draw_without_warnings() -> None:
     values = areas(3) * np.array([[0.01], [0.01], [9]])
     values[:, -1] = 0
     figure = area_figure(K, [AreaSeries("TP", values, 1e6, 4.0)])
@@ -112,18 +112,15 @@ def test_areas_of_zero_and_bands_below_zero_do_no_harm() -> None:
     assert figure.axes[0].get_ylim()[0] > 0
 
 
-def test_the_picture_is_rgb_and_saved_as_it_is(tmp_path: Path) -> None:
+def test_picture_is_rgb_and_saved_unchanged(tmp_path: Path) -> None:
     picture = figure_picture(area_figure(K, [AreaSeries("FN", areas(9), 1e6, 4.0)]))
+    # No figure stays in the registry of pyplot.
+    assert pyplot.get_fignums() == []
     assert picture.dtype == np.uint8
     assert picture.shape == (630, 1425, 3)
     assert 0.5 < np.mean(picture == 255) < 1
     save(picture, tmp_path / "areas.png")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "areas.png")), picture)
-
-
-def test_no_figure_stays_in_memory_in_a_registry() -> None:
-    figure_picture(area_figure(K, []))
-    assert pyplot.get_fignums() == []
 
 
 @pytest.mark.parametrize("thresholds", [(), (0.1,), (0.0, 0.1), (0.1, 0.1), (0.2, 0.1)])

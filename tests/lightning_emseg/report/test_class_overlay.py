@@ -20,7 +20,7 @@ def test_classes_have_their_colours_and_the_background_none() -> None:
     assert colours[4][0] != 100
 
 
-def test_wrong_pixels_are_red_and_ignored_ones_never_wrong() -> None:
+def test_ignored_pixels_are_never_wrong() -> None:
     image = np.full((1, 4), 100, np.uint8)
     found = wrong_pixels(image, np.array([[1, 1, 0, 255]], np.uint8), np.array([[1, 2, 1, 2]], np.uint8))[0].tolist()
     assert found[0] == [146, 146, 146]
@@ -30,7 +30,7 @@ def test_wrong_pixels_are_red_and_ignored_ones_never_wrong() -> None:
 
 @pytest.mark.parametrize("width", [20, 64, 256, 768])
 @pytest.mark.parametrize("count", [2, 4, 7])
-def test_the_legend_stands_above_four_panels_and_fits(width: int, count: int) -> None:
+def test_legend_fits_above_four_panels(width: int, count: int) -> None:
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (30, width), dtype=np.uint8)
     truth, predicted = (random.integers(0, count, (30, width), dtype=np.uint8) for _ in range(2))

@@ -19,7 +19,7 @@ def rates(height: float, selective: int = 10) -> FiringRates:
     return FiringRates(512, selective, curves)
 
 
-def test_there_is_a_panel_for_each_distortion_with_a_line_for_each_encoder() -> None:
+def test_panels_show_distortions_with_lines_for_encoders() -> None:
     figure = firing_rate_figure({"a": rates(1.0), "b": rates(0.8)})
     for axes, distortion in zip(figure.axes, DISTORTIONS, strict=True):
         assert axes.get_xlabel() == distortion.axis
@@ -32,7 +32,7 @@ def test_there_is_a_panel_for_each_distortion_with_a_line_for_each_encoder() -> 
         assert ends == list(distortion.pretraining or ())
 
 
-def test_bands_are_one_standard_error_to_each_side() -> None:
+def test_bands_span_one_standard_error() -> None:
     axes = firing_rate_figure({"a": rates(1.0)}).axes[0]
     (band,) = axes.collections
     (path,) = band.get_paths()
@@ -40,22 +40,22 @@ def test_bands_are_one_standard_error_to_each_side() -> None:
     assert np.ptp(vertices[np.isclose(vertices[:, 0], 0), 1]) == pytest.approx(0.02)
 
 
-def test_the_legend_tells_how_many_neurons_were_considered() -> None:
+def test_legend_counts_selective_neurons() -> None:
     (legend,) = firing_rate_figure({"a": rates(1.0, 10), "b": rates(0.5, 0)}).legends
     names = [text.get_text() for text in legend.get_texts()]
     assert names == ["a (10 of 512 neurons)", "b (0 of 512 neurons)", "range of the paper's pretraining"]
 
 
-def test_twenty_encoders_and_missing_rates_can_be_drawn() -> None:
+def test_many_encoders_and_missing_rates_are_drawn() -> None:
     missing = FiringRates(
         512, 0, {each.name: [Summary(float("nan"), None, 0)] * len(each.strengths) for each in DISTORTIONS}
     )
     file = io.BytesIO()
-    firing_rate_figure({**{str(number): rates(0.5) for number in range(20)}, "none": missing}).savefig(file)
+    firing_rate_figure({**{str(number): rates(0.5) for number in range(20)}, "none": missing}).savefig(file, dpi=50)
     assert file.getbuffer().nbytes > 10_000
 
 
-def test_two_distortions_leave_no_empty_panel_visible() -> None:
+def test_unused_panels_are_hidden() -> None:
     figure = firing_rate_figure({"a": rates(1.0)}, DISTORTIONS[:2])
     assert [axes.get_visible() for axes in figure.axes] == [True, True, False]
     assert len(firing_rate_figure({"a": rates(1.0)}, DISTORTIONS[:1]).legends[0].get_texts()) == 1

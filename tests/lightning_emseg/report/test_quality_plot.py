@@ -27,7 +27,7 @@ def thin_lines(axes: Axes) -> list[list[list[float]]]:
     return [np.asarray(line.get_xydata()).tolist() for line in axes.lines if line.get_linewidth() == 1]
 
 
-def test_there_is_a_panel_for_each_criterion() -> None:
+def test_each_criterion_has_a_panel() -> None:
     figure = quality_figure(CURVES)
     assert [axes.get_title() for axes in figure.axes] == ["Brenner", "SMD2", "Variance", "Vollath"]
     assert "nm per pixel" in {axes.get_xlabel() for axes in figure.axes}
@@ -41,7 +41,7 @@ def test_each_mosaic_is_a_thin_line() -> None:
     assert thin_lines(panel(CURVES, "Vollath"))[0] == [[4, 80], [8, 60], [16, -5]]
 
 
-def test_levels_are_drawn_from_small_pixels_to_large_ones() -> None:
+def test_levels_are_ordered_by_pixel_size() -> None:
     shuffled = {key: [curve[2], curve[0], curve[1]] for key, curve in CURVES.items()}
     assert thin_lines(panel(shuffled, "SMD2")) == thin_lines(panel(CURVES, "SMD2"))
 
@@ -77,9 +77,9 @@ def test_labels_of_neighbouring_levels_do_not_overlap() -> None:
     assert list(axes.get_xticks()) == [2.18, 4.36, 19.6]
 
 
-def test_it_can_be_saved_and_shows_both_colours() -> None:
+def test_saved_plot_shows_both_colours() -> None:
     file = io.BytesIO()
-    quality_figure(CURVES).savefig(file, format="png")
+    quality_figure(CURVES).savefig(file, format="png", dpi=50)
     colours = {tuple(pixel) for pixel in np.asarray(Image.open(file).convert("RGB")).reshape(-1, 3).tolist()}
     # Okabe and Ito's sky blue and vermilion.
     assert {(86, 180, 233), (213, 94, 0)} <= colours

@@ -21,7 +21,7 @@ def shown(image: AxesImage) -> object:
     return np.asarray(image.get_array())
 
 
-def test_every_row_has_image_truth_and_two_pictures_an_encoder() -> None:
+def test_rows_show_image_truth_and_encoder_pictures() -> None:
     rows = [row(1), row(2)]
     figure = selectivity_figure(rows, "nucleus")
     cells = figure.axes[:-1]

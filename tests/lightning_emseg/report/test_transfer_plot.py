@@ -27,7 +27,7 @@ def drawn(container: object) -> list[list[float]]:
     return points
 
 
-def test_upper_panels_show_iou_and_lower_ones_its_share() -> None:
+def test_panels_show_iou_and_its_share() -> None:
     upper, _, lower, empty = iterations_figure(PANELS).axes
     assert [drawn(each) for each in upper.containers] == [
         [[100, 0.1], [10000, 0.5]],
@@ -40,7 +40,7 @@ def test_upper_panels_show_iou_and_lower_ones_its_share() -> None:
     assert upper.get_xscale() == "log"
 
 
-def test_100_percent_is_after_10000_iterations_as_in_the_paper() -> None:
+def test_shares_refer_to_10000_iterations() -> None:
     long = {1000: Summary(0.3, None, 1), 10000: Summary(0.6, None, 1), 30000: Summary(0.9, None, 1)}
     late = {20000: Summary(0.5, None, 1), 30000: Summary(0.6, None, 1)}
     _, lower = iterations_figure({"Lucchi++": {"long": long, "late": late}}).axes
@@ -48,7 +48,7 @@ def test_100_percent_is_after_10000_iterations_as_in_the_paper() -> None:
     np.testing.assert_allclose(drawn(lower.containers[1])[1], [30000, 100])
 
 
-def test_labels_do_not_overlap_and_the_last_is_there() -> None:
+def test_tick_labels_do_not_overlap() -> None:
     steps = (100, 500, 1000, 2500, 5000, 10000, 30000)
     upper, _ = iterations_figure({"Lucchi++": {"a": {step: Summary(0.5, None, 1) for step in steps}}}).axes
     assert list(upper.get_xticks()) == [100, 1000, 5000, 30000]
@@ -63,13 +63,13 @@ def test_bars_are_standard_errors() -> None:
         assert [float(np.ptp(np.asarray(each)[:, 1])) for each in segments] == pytest.approx(spans)
 
 
-def test_an_initialisation_has_one_colour_everywhere() -> None:
+def test_initialisations_keep_their_colour() -> None:
     first, second, _, _ = iterations_figure(PANELS).axes
     colours = [each.lines[0].get_color() for axes in (first, second) for each in axes.containers]  # type: ignore[attr-defined]
     assert colours[1] == colours[2] != colours[0]
 
 
-def test_it_can_be_saved_and_needs_something_to_show() -> None:
+def test_plot_is_saved_and_needs_benchmarks() -> None:
     file = io.BytesIO()
     iterations_figure(PANELS).savefig(file, format="png")
     assert min(Image.open(file).size) > 500

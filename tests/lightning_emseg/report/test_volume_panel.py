@@ -41,7 +41,7 @@ def panel(grey: int, pixels: list[tuple[int, int, int]]) -> Picture:
     return window_panel(window, np.zeros(SHAPE, np.uint8), shown, THRESHOLDS, (1, 30, 30))
 
 
-def test_every_pixel_is_shown_in_its_own_section() -> None:
+def test_pixels_are_shown_in_their_own_section() -> None:
     def area_of(picture: Picture) -> int:
         return int((picture == (200, 200, 200)).all(axis=-1).sum())
 
@@ -52,7 +52,7 @@ def test_every_pixel_is_shown_in_its_own_section() -> None:
     assert len(panel(200, [(3, 20, 20), (3, 30, 30)])) > len(panel(200, [(3, 20, 20)])) + 320
 
 
-def test_evidence_in_another_section_shows_in_the_projection_alone() -> None:
+def test_other_sections_appear_only_in_the_projection() -> None:
     strongest = (5, 48, 97)  # the dark blue end of the ramp
 
     def blocks(picture: Picture) -> int:

@@ -70,7 +70,7 @@ def steps(step: Step) -> list[tuple[str, bool]]:
 
 
 @pytest.mark.parametrize("name", AFFINE)
-def test_affine_steps_are_told(name: str) -> None:
+def test_affine_operations_are_recognised(name: str) -> None:
     step = AFFINE[name]
     # It is affine: the value half-way between two images is half-way between the values.
     one, other = torch.rand(1, 2, 4, 4), torch.rand(1, 2, 4, 4)
@@ -81,12 +81,12 @@ def test_affine_steps_are_told(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_AFFINE)
-def test_steps_that_are_not_affine_are_named(name: str) -> None:
+def test_non_affine_operations_are_named(name: str) -> None:
     operation, step = NOT_AFFINE[name]
     assert operation in [found for found, affine in steps(step) if not affine]
 
 
-def test_copies_are_told_from_sums() -> None:
+def test_copies_are_distinguished_from_sums() -> None:
     image = torch.rand(1, 2, 4, 4)
     copying = Applied(lambda x: F.interpolate(torch.cat([x, x[:, :1]], 1), scale_factor=2.0).flatten(1))
     assert all(step.copies for step in operations(copying, image))
@@ -94,7 +94,7 @@ def test_copies_are_told_from_sums() -> None:
         assert not all(step.copies for step in operations(Applied(AFFINE[name]), image)), name
 
 
-def test_a_step_knows_the_module_that_it_ran_in() -> None:
+def test_operations_name_the_module_they_ran_in() -> None:
     network = nn.Sequential(nn.Sequential(nn.Sigmoid()), Applied(torch.relu))
     sigmoid, relu = (step for step in operations(network, torch.rand(1, 2)) if step.name in ("sigmoid", "relu"))
     assert (sigmoid.path, sigmoid.module, sigmoid.leaf) == ("0.0", nn.Sigmoid, True)
@@ -102,7 +102,7 @@ def test_a_step_knows_the_module_that_it_ran_in() -> None:
     assert str(operations(Applied(torch.relu), torch.rand(1, 2))[0]) == "relu in the network (Applied)"
 
 
-def test_hooks_are_removed_also_after_a_failure() -> None:
+def test_hooks_are_removed_after_a_failure() -> None:
     network = nn.Sequential(nn.Linear(3, 3))
     for image in (torch.rand(1, 3), torch.rand(1, 4)):
         try:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_modules.store import MosaicView
@@ -73,7 +73,9 @@ def outcome_names(view: MosaicView) -> np.ndarray[tuple[int, ...], np.dtype[np.o
     overlap=st.sampled_from([0.0, 0.3, 0.5]),
     resized=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@example(shape=(3, 90), size=(6, 1), overlap=0.5, resized=False)
+@example(shape=(90, 47), size=(2, 3), overlap=0.3, resized=True)
+@example(shape=(64, 33), size=(4, 4), overlap=0.0, resized=False)
 def test_every_pixel_belongs_to_one_window(
     views: list[MosaicView], shape: tuple[int, int], size: tuple[int, int], overlap: float, resized: bool
 ) -> None:
@@ -92,7 +94,7 @@ def test_every_pixel_belongs_to_one_window(
     assert (owners == 1).all()
 
 
-def test_with_half_overlap_pixels_are_far_from_borders_that_are_not_the_mosaics(views: list[MosaicView]) -> None:
+def test_half_overlap_keeps_pixels_far_from_borders(views: list[MosaicView]) -> None:
     for tile in tiles_of(views, (32, 32), 0.5, 1, False):
         extents = views[tile.place.mosaic].shape
         for start, side, part, extent in zip(tile.place.origin, tile.place.size, tile.owned, extents, strict=True):
@@ -100,7 +102,7 @@ def test_with_half_overlap_pixels_are_far_from_borders_that_are_not_the_mosaics(
             assert start + side - part.stop >= 8 or part.stop == extent
 
 
-def test_stratified_pixels_are_those_of_lowest_priority_in_whole_mosaics(views: list[MosaicView]) -> None:
+def test_stratified_pixels_have_lowest_priority_in_whole_mosaics(views: list[MosaicView]) -> None:
     chosen = choose(views, by_outcome(42))
     found = {
         (place, outcome)
@@ -119,7 +121,7 @@ def test_stratified_pixels_are_those_of_lowest_priority_in_whole_mosaics(views: 
     assert len(positions(chosen)) == 42
 
 
-def test_an_outcome_with_too_few_pixels_gives_all_of_them(views: list[MosaicView]) -> None:
+def test_outcome_with_few_pixels_gives_all(views: list[MosaicView]) -> None:
     names = outcome_names(views[1])
     total = 4 * int((names == "FP").sum()) + 4
     found = choose(views[1:2], by_outcome(total))
@@ -146,7 +148,7 @@ def test_grid_takes_every_nth_pixel_of_windows_once(views: list[MosaicView]) -> 
     assert set(positions(some)) < set(expected)
 
 
-def test_pixels_of_resized_windows_lie_in_what_their_window_owns(views: list[MosaicView]) -> None:
+def test_pixels_of_resized_windows_lie_in_owned_area(views: list[MosaicView]) -> None:
     chosen = choose(views, on_grid(None, 4), size=(48, 48), resize=(32, 32))
     owned = {tile.place: tile.owned for tile in tiles_of(views, (48, 48), 0, 1, True)}
     for each in chosen:
@@ -164,7 +166,7 @@ def test_without_a_label_pixels_have_no_outcome(views: list[MosaicView]) -> None
     assert sum(map(len, checked_pixels(chosen, 6))) == 6
 
 
-def test_the_choice_of_windows_is_random_and_the_same_each_time(views: list[MosaicView]) -> None:
+def test_windows_are_chosen_reproducibly_at_random(views: list[MosaicView]) -> None:
     tiles = tiles_of(views, (16, 16), 0, 1, False)
     some = some_of(tiles, views, 9, SEED)
     assert len(some) == 9

@@ -35,7 +35,7 @@ def rows(draw: st.DrawFn) -> Row:
 
 
 @given(made=st.lists(rows(), max_size=12))
-def test_means_and_standard_errors_are_those_of_scipy(made: list[Row]) -> None:
+def test_means_and_standard_errors_match_scipy(made: list[Row]) -> None:
     wanted = (0.1, 0.01)
     found = {(each.outcome, each.threshold): each for each in summarise(made, THRESHOLDS, wanted)}
     names = [name for name in OUTCOMES if any(row.outcome == name for row in made)] + [EVERY] * bool(made)
@@ -58,7 +58,7 @@ def test_means_and_standard_errors_are_those_of_scipy(made: list[Row]) -> None:
         assert summary.completeness == pytest.approx(np.mean(errors))
 
 
-def test_two_pixels_by_hand() -> None:
+def test_summary_matches_two_hand_computed_pixels() -> None:
     larger = (Size(AREA, (200, 0, 0), 16.0, 4096),)
     found = summarise([ROW, replace(ROW, sizes=larger, completeness_error=0.0)], THRESHOLDS, [0.01])
     assert [each.outcome for each in found] == ["TP", "all"]
@@ -69,13 +69,13 @@ def test_two_pixels_by_hand() -> None:
     assert found[0].completeness == pytest.approx(0.05)
 
 
-def test_the_floor_of_the_relative_error() -> None:
+def test_relative_error_has_a_floor() -> None:
     assert relative_error(ROW) == pytest.approx(0.1)
     assert relative_error(replace(ROW, baseline_output=1.9)) == pytest.approx(0.3)
     assert relative_error(replace(ROW, baseline_output=1.9), floor=0.01) == pytest.approx(3)
 
 
-def test_only_what_belongs_to_the_mosaic_counts_and_its_largest_is_one() -> None:
+def test_fields_are_normalised_inside_the_mosaic() -> None:
     values = np.array([[0.1, 2.0, 9.0], [4.0, -1.0, 9.0], [9.0, 9.0, 9.0]], np.float32)
     field = Field((10, 21), (10, 20), values, 0.0, 0.0)
     # The mosaic ends at row 12 and column 22 of the window.
@@ -92,6 +92,6 @@ def test_a_field_of_zeros_has_no_area() -> None:
     assert AREA.counts(field_inside(field, (slice(0, 4), slice(0, 4))), THRESHOLDS).tolist() == [0, 0, 0]
 
 
-def test_a_threshold_that_was_not_counted_is_an_error() -> None:
+def test_uncounted_threshold_is_refused() -> None:
     with pytest.raises(ValueError, match="not in list"):
         summarise([ROW], THRESHOLDS, [0.2])

@@ -1,3 +1,5 @@
+"""Paired comparisons of two runs."""
+
 import itertools
 import math
 
@@ -25,12 +27,12 @@ def exact_wilcoxon(differences: list[float]) -> float:
 
 
 @given(st.lists(st.integers(-1000, 1000).filter(bool), min_size=2, max_size=8, unique_by=abs))
-def test_wilcoxon_is_that_of_all_sign_patterns(differences: list[int]) -> None:
+def test_wilcoxon_matches_all_sign_patterns(differences: list[int]) -> None:
     found = paired([0.0] * len(differences), [float(value) for value in differences])
     assert found.wilcoxon_p == pytest.approx(exact_wilcoxon([float(value) for value in differences]))
 
 
-def test_t_of_three_mosaics_is_the_closed_form() -> None:
+def test_t_test_matches_its_closed_form() -> None:
     differences = np.array([0.1, 0.3, 0.2])
     found = paired([0.5, 0.6, 0.7], (np.array([0.5, 0.6, 0.7]) + differences).tolist())
     t = differences.mean() / (differences.std(ddof=1) / math.sqrt(3))
@@ -40,7 +42,7 @@ def test_t_of_three_mosaics_is_the_closed_form() -> None:
     assert found.mosaics == 3
 
 
-def test_exchanging_the_runs_turns_the_sign_alone() -> None:
+def test_swapping_runs_only_flips_the_sign() -> None:
     one, two = [0.1, 0.5, 0.7, 0.2], [0.2, 0.4, 0.9, 0.8]
     forth, back = paired(one, two), paired(two, one)
     assert forth.difference == -back.difference
@@ -51,7 +53,7 @@ def test_exchanging_the_runs_turns_the_sign_alone() -> None:
     ("first", "second", "mosaics"),
     [([], [], 0), ([0.5], [0.6], 1), ([0.5, 0.6], [0.5, 0.6], 2), ([math.nan, 0.5], [0.5, 0.6], 1)],
 )
-def test_tests_that_do_not_exist_are_nan(first: list[float], second: list[float], mosaics: int) -> None:
+def test_undefined_tests_are_nan(first: list[float], second: list[float], mosaics: int) -> None:
     found = paired(first, second)
     assert found.mosaics == mosaics
     assert math.isnan(found.t_p)
@@ -62,13 +64,13 @@ def test_equal_differences_have_no_t() -> None:
     assert math.isnan(paired([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]).t_p)
 
 
-def test_mosaics_of_one_name_and_different_truth_are_not_the_same() -> None:
+def test_mosaics_with_different_truth_are_distinct() -> None:
     first = scores({"test/15": score_row(0.5), "test/16": score_row(0.5)})
     second = scores({"test/15": score_row(0.5, foreground=999), "test/16": score_row(0.9), "test/17": score_row(0.5)})
     assert common_mosaics(first, second) == ["test/16"]
     assert ambiguous([first, second]) == {"test/15"}
 
 
-def test_without_counts_the_name_decides() -> None:
+def test_mosaics_without_counts_match_by_name() -> None:
     bare = scores({"test/15": {"membrane_f1": 0.5}})
     assert common_mosaics(bare, scores({"test/15": score_row(0.5)})) == ["test/15"]

@@ -1,3 +1,5 @@
+"""Axes of plots."""
+
 import itertools
 import math
 
@@ -22,14 +24,14 @@ def test_linear_ticks_are_few_even_and_within(first: float, second: float) -> No
 
 
 @given(st.lists(finite, min_size=1))
-def test_every_value_has_a_place_on_a_fitted_linear_axis(values: list[float]) -> None:
+def test_fitted_linear_axis_holds_every_value(values: list[float]) -> None:
     assume(len(set(values)) == 1 or max(values) - min(values) > 1e-6 * max(map(abs, values)))
     scale = Axis("").fit(values)
     assert all(-1e-6 <= scale.share(value) <= 1 + 1e-6 for value in values)
 
 
 @given(st.lists(st.floats(1e-9, 1e9), min_size=1))
-def test_a_log_axis_spans_whole_decades(values: list[float]) -> None:
+def test_log_axis_spans_whole_decades(values: list[float]) -> None:
     scale = Axis("", log=True).fit([*values, 0.0, -1.0, math.nan])
     assert all(-1e-6 <= scale.share(value) <= 1 + 1e-6 for value in values)
     assert math.log10(scale.low) % 1 == 0
@@ -42,6 +44,6 @@ def test_given_limits_are_kept() -> None:
     assert scale.ticks == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 
 
-def test_an_axis_without_values_still_has_ticks() -> None:
+def test_empty_axis_still_has_ticks() -> None:
     assert len(Axis("").fit([]).ticks) > 1
     assert len(Axis("", log=True).fit([]).ticks) > 1

@@ -1,3 +1,5 @@
+"""Line plots."""
+
 import math
 import re
 from xml.etree import ElementTree
@@ -19,7 +21,7 @@ def points(path: str) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in re.findall(r"[ML]([-\d.]+) ([-\d.]+)", path)]
 
 
-def test_points_lie_where_their_values_say() -> None:
+def test_points_lie_at_their_values() -> None:
     line = Line("a", [0, 0.5, 1], [0, 0.25, 1], Look(0, 0))
     ((left, bottom), middle, (right, top)) = points(paths(line_plot("t", [line], UNIT, UNIT).svg, "line")[0])
     assert middle[0] == pytest.approx((left + right) / 2, abs=0.1)
@@ -28,7 +30,7 @@ def test_points_lie_where_their_values_say() -> None:
     assert top < bottom
 
 
-def test_what_is_not_a_number_leaves_a_gap() -> None:
+def test_nan_leaves_a_gap() -> None:
     line = Line("a", [0, 0.25, 0.5, 0.75, 1], [0, 0, math.nan, 1, 1], Look(0, 0))
     path = paths(line_plot("t", [line], UNIT, UNIT).svg, "line")[0]
     assert path.count("M") == 2
@@ -60,7 +62,7 @@ def test_error_bars_have_the_height_of_their_errors() -> None:
     assert float(found[2]) - float(found[1]) == pytest.approx(0.5 * (bottom - top), abs=0.3)
 
 
-def test_names_of_files_are_escaped_in_pictures() -> None:
+def test_names_are_escaped_in_plots() -> None:
     name = '<script>alert("1")</script>'
     plot = line_plot(name, [Line(name, [0, 1], [0, 1], Look(0, 0))], Axis(name), UNIT)
     bars = mosaic_bars(name, {name: {name: 0.5}}, {name: 0})
@@ -69,21 +71,5 @@ def test_names_of_files_are_escaped_in_pictures() -> None:
         ElementTree.fromstring(svg)
 
 
-def test_a_plot_of_nothing_is_a_frame() -> None:
+def test_empty_plot_has_no_lines() -> None:
     assert paths(line_plot("t", [], UNIT, UNIT).svg, "line") == []
-
-
-def test_bars_begin_at_zero_and_are_as_long_as_their_values() -> None:
-    values = {"one": {"a": 0.8, "b": 0.4}, "two": {"a": math.nan, "b": 0.2}}
-    bars = mosaic_bars("F1", values, {"one": 0, "two": 1})
-    widths = [float(e.attrib["width"]) for e in ElementTree.fromstring(bars.svg).iter("rect")]
-    assert widths[1] == 0
-    assert [width / widths[0] for width in (widths[2], widths[3])] == pytest.approx([0.5, 0.25], abs=0.01)
-    assert "–" in bars.svg
-    assert [name for _, name in bars.legend] == ["1: one", "2: two"]
-
-
-def test_a_run_keeps_its_colour_where_others_have_no_scores() -> None:
-    bars = mosaic_bars("F1", {"third": {"a": 0.8}, "fourth": {"b": 0.7}}, {"first": 0, "third": 2, "fourth": 3})
-    assert re.findall(r'<g class="(c\d)">', bars.svg) == ["c2", "c3"]
-    assert [name for _, name in bars.legend] == ["3: third", "4: fourth"]

@@ -1,3 +1,5 @@
+"""The report page."""
+
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -70,13 +72,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Outline:
     return Outline(make_page(read_runs(runs), studies, [read_definition(root / "quality" / "quality.csv")], 5).html)
 
 
-def test_nothing_is_missing_where_everything_is_there(full: Outline) -> None:
+def test_complete_runs_miss_nothing(full: Outline) -> None:
     said = [text for text in full.text.split("\n") if "has no" in text or text.startswith("No ")]
     # Neither run was validated after training.
     assert [text.split(" scores")[0] for text in said] == ["one has no validate", "two has no validate"]
 
 
-def test_the_page_needs_nothing_beside_it(full: Outline) -> None:
+def test_page_is_self_contained(full: Outline) -> None:
     for tag, attributes in full.elements:
         for name in ("src", "href", "srcset", "action", "data"):
             value = attributes.get(name) or ""
@@ -84,7 +86,7 @@ def test_the_page_needs_nothing_beside_it(full: Outline) -> None:
     assert not any(tag in ("iframe", "object", "embed", "base") for tag, _ in full.elements)
 
 
-def test_the_page_is_built_for_those_who_hear_it_or_have_no_mouse(full: Outline) -> None:
+def test_page_is_accessible(full: Outline) -> None:
     assert ("html", {"lang": "en"}) in full.elements
     assert full.headings[0] == 1
     assert full.headings.count(1) == 1
@@ -99,21 +101,21 @@ def test_the_page_is_built_for_those_who_hear_it_or_have_no_mouse(full: Outline)
         assert any(found == tag for found, _ in full.elements)
 
 
-def test_names_within_the_page_are_unique_and_links_lead_somewhere(full: Outline) -> None:
+def test_ids_are_unique_and_links_resolve(full: Outline) -> None:
     ids = Counter(attributes["id"] for _, attributes in full.elements if "id" in attributes)
     assert set(ids.values()) == {1}
     targets = [attributes["href"] for tag, attributes in full.elements if tag == "a"]
     assert all(target and target[1:] in ids for target in targets)
 
 
-def test_differences_of_two_runs_are_told(full: Outline) -> None:
+def test_differences_of_two_runs_are_shown(full: Outline) -> None:
     # F1 of the second run is 0.1, 0.05, 0.05 and 0 lower: −0.05 on average, with an error of 0.0408 / √4.
     assert "−0.0500 ± 0.0204" in full.text
     assert "Over 4 mosaics that both runs scored." in full.text
     assert "model.init_args.optimizer.init_args.lr" in full.text
 
 
-def test_one_mosaic_of_two_runs_is_shown_once_with_layers_of_both(full: Outline) -> None:
+def test_runs_share_one_view_of_a_mosaic(full: Outline) -> None:
     mosaics = [attributes for _, attributes in full.elements if "data-mosaic" in attributes]
     assert len(mosaics) == len(KEYS)
     layers = [attributes["data-layer"] for _, attributes in full.elements if "data-layer" in attributes]
@@ -124,7 +126,7 @@ def test_one_mosaic_of_two_runs_is_shown_once_with_layers_of_both(full: Outline)
     assert len(boxes) == 2 * len(KEYS)
 
 
-def test_printed_values_stand_beside_known_data_and_nothing_beside_others(tmp_path: Path) -> None:
+def test_papers_values_appear_only_for_their_data(tmp_path: Path) -> None:
     known, other = write_run(tmp_path / "known"), write_run(tmp_path / "other")
     write_settings(other, data="base.Mosaic")
     assert "0.97246 ± 0.08" in page_of(known).text
@@ -132,7 +134,7 @@ def test_printed_values_stand_beside_known_data_and_nothing_beside_others(tmp_pa
     assert "0.97246" not in page_of(other).text
 
 
-def test_printed_values_are_those_of_the_papers() -> None:
+def test_printed_values_match_the_papers() -> None:
     assert {(value.who, value.f1) for value in paper_values("ISBI2012")} == {
         ("LinkNet", "0.97246"),
         ("CASENet", "0.97132"),
@@ -141,7 +143,7 @@ def test_printed_values_are_those_of_the_papers() -> None:
     assert ("U-Net-transfer", "0.6659") in {(value.who, value.f1) for value in paper_values("URISC")}
 
 
-def test_a_run_with_nothing_says_what_to_do(tmp_path: Path) -> None:
+def test_empty_run_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.csv").write_text("epoch,step\n")
     text = page_of(tmp_path / "run").text
@@ -166,13 +168,13 @@ def test_runs_on_different_mosaics_are_not_compared(tmp_path: Path) -> None:
     assert "test/a (2)" in text
 
 
-def test_mosaics_that_only_one_run_scored_are_left_out_and_said(tmp_path: Path) -> None:
+def test_mosaics_scored_once_are_left_out(tmp_path: Path) -> None:
     one, two = write_run(tmp_path / "one"), write_run(tmp_path / "two")
     write_scores(two, {key: score_row(0.5) for key in KEYS[:3]})
     assert "Over 3 mosaics that both runs scored: 4 and 3 were scored" in page_of(one, two).text
 
 
-def test_what_files_say_is_never_markup(tmp_path: Path) -> None:
+def test_file_contents_never_become_markup(tmp_path: Path) -> None:
     folder = write_run(tmp_path / _EVIL.replace("/", ""))
     write_scores(folder, {f"test/{_EVIL}": {**score_row(0.5), _EVIL: 1.0}})
     (folder / "config.yaml").write_text(f"model: {{class_path: '</pre><script>{_EVIL[0]}'}}\n")
@@ -183,7 +185,7 @@ def test_what_files_say_is_never_markup(tmp_path: Path) -> None:
     assert _EVIL in outline.text
 
 
-def test_scores_without_recall_by_threshold_say_so(tmp_path: Path) -> None:
+def test_missing_recall_curves_are_reported(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     assert "No precision–recall curve" not in page_of(folder).text
     write_scores(folder, {key: score_row(0.5) for key in KEYS}, recall=False)
@@ -192,7 +194,7 @@ def test_scores_without_recall_by_threshold_say_so(tmp_path: Path) -> None:
     assert "F1 by threshold" in text
 
 
-def test_mosaics_that_were_seen_in_part_are_named(tmp_path: Path) -> None:
+def test_partially_scored_mosaics_are_named(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     write_scores(folder, {})
     path = folder / "scores-test.json"
@@ -212,7 +214,7 @@ def test_overlays_stand_in_for_error_maps(tmp_path: Path) -> None:
     assert any("validate-val-b" in str(alt) for alt in shown)
 
 
-def test_pictures_that_had_to_be_reduced_are_told(tmp_path: Path) -> None:
+def test_reduced_pictures_are_reported(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     size = make_page(read_runs([folder]), [], [], 5).album.size_mb
     assert "reduced to fit" not in page_of(folder).text

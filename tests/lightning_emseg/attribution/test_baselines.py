@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.ndimage import convolve1d
+from scipy.ndimage import convolve1d, gaussian_filter
 from scipy.stats import kstest
 
 from lightning_emseg.attribution.baselines import Baseline, Grey, baseline_window
@@ -29,13 +29,13 @@ def test_shape_type_and_range(kind: Baseline, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(image, before)
 
 
-def test_black_and_the_middle_of_the_grey_range() -> None:
+def test_zero_and_mean_baselines_are_constant() -> None:
     image = image_of(1, 8, 9)
     assert not baseline_window("zero", image, (0, 0), (0, 0), (4.0, 4.0)).any()
     assert (baseline_window("mean", image, (0, 0), (0, 0), (4.0, 4.0)) == 127.5).all()
 
 
-def test_noise_is_uniform_over_the_grey_levels_and_differs_by_channel_seed_and_mosaic() -> None:
+def test_noise_is_uniform_and_independent() -> None:
     image = image_of(2, 128, 128)
     first = baseline_window("noise", image, (0, 0), (0, 0), (4.0, 4.0))
     assert set(np.unique(first)) == set(range(256))
@@ -51,14 +51,14 @@ def test_noise_is_uniform_over_the_grey_levels_and_differs_by_channel_seed_and_m
     origin=st.tuples(st.integers(0, 10**5), st.integers(0, 10**5)),
     shift=st.tuples(st.integers(0, 7), st.integers(0, 8)),
 )
-def test_noise_is_the_same_at_the_same_place(seed: int, origin: tuple[int, int], shift: tuple[int, int]) -> None:
+def test_noise_depends_on_absolute_position(seed: int, origin: tuple[int, int], shift: tuple[int, int]) -> None:
     first = baseline_window("noise", image_of(2, 8, 9), (seed, 3), origin, (4.0, 4.0))
     moved = (origin[0] + shift[0], origin[1] + shift[1])
     second = baseline_window("noise", image_of(2, 8, 9), (seed, 3), moved, (4.0, 4.0))
     np.testing.assert_array_equal(first[:, shift[0] :, shift[1] :], second[:, : 8 - shift[0], : 9 - shift[1]])
 
 
-def test_blur_is_a_gaussian_of_200_nm_along_each_axis() -> None:
+def test_blur_is_gaussian_of_200_nm() -> None:
     image = image_of(2, 60, 64)
     found = baseline_window("blurred", image, (0, 0), (0, 0), (50.0, 25.0))
     expected = image.astype(np.float64)
@@ -70,6 +70,13 @@ def test_blur_is_a_gaussian_of_200_nm_along_each_axis() -> None:
     np.testing.assert_allclose(found, expected, atol=0.05)
 
 
-def test_blur_leaves_an_even_image_and_keeps_channels_apart() -> None:
+def test_blur_keeps_constant_channels() -> None:
     image = np.stack([np.full((30, 30), 10, np.float32), np.full((30, 30), 200, np.float32)])
     np.testing.assert_allclose(baseline_window("blurred", image, (0, 0), (0, 0), (4.0, 4.0)), image, rtol=1e-5)
+
+
+def test_volumes_are_blurred_section_by_section() -> None:
+    image = np.random.default_rng(3).uniform(0, 255, (1, 5, 40, 44)).astype(np.float32)
+    found = baseline_window("blurred", image, (0, 0), (0, 0, 0), (40.0, 50.0, 25.0))
+    for section, blurred in zip(image[0], found[0], strict=True):
+        np.testing.assert_allclose(blurred, gaussian_filter(section, (4.0, 8.0), mode="reflect"), rtol=1e-5)

@@ -31,7 +31,7 @@ def view(folder: Path, image: Pixels, mask: Pixels | None, pixel_size_nm: Sequen
     return MosaicView.of(MosaicStore(store).sample("test/a"), None if mask is None else "membrane")
 
 
-def test_a_window_inside_is_the_array(tmp_path: Path) -> None:
+def test_inner_window_equals_the_array(tmp_path: Path) -> None:
     image, mask = tiny.content((60, 70), 0)
     found = read_window(view(tmp_path, image, mask), Place(0, (10, 20), (32, 48)))
     np.testing.assert_array_equal(found.image, image[None, 10:42, 20:68])
@@ -43,9 +43,7 @@ def test_a_window_inside_is_the_array(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (33, 97), (5, 3)])
-def test_a_mosaic_smaller_than_the_window_is_mirrored_and_ignored_outside(
-    tmp_path: Path, shape: tuple[int, int]
-) -> None:
+def test_small_mosaic_is_mirrored_and_ignored_outside(tmp_path: Path, shape: tuple[int, int]) -> None:
     image, mask = tiny.content(shape, 1)
     size = tuple(side + 27 for side in shape)
     found = read_window(view(tmp_path, image, mask), Place(0, (0, 0), size))
@@ -61,7 +59,7 @@ def test_a_mosaic_smaller_than_the_window_is_mirrored_and_ignored_outside(
     assert (found.truth[outside] == 255).all()
 
 
-def test_a_window_that_ends_at_the_border_lies_inside(tmp_path: Path) -> None:
+def test_window_ending_at_the_border_lies_inside(tmp_path: Path) -> None:
     image, mask = tiny.content((101, 64), 2)
     found = read_window(view(tmp_path, image, mask), Place(0, (101 - 64, 0), (64, 64)))
     np.testing.assert_array_equal(found.image[0], image[37:])
@@ -74,7 +72,7 @@ def test_without_labels_all_truth_is_ignored(tmp_path: Path) -> None:
     assert found.truth.shape == (32, 32)
 
 
-def test_resizing_records_scale_and_pixel_size_and_resembles_pillow(tmp_path: Path) -> None:
+def test_reduced_window_resembles_pillow(tmp_path: Path) -> None:
     image, mask = tiny.content((96, 128), 3)
     found = read_window(view(tmp_path, image, mask), Place(0, (0, 0), (96, 128)), (48, 32))
     assert found.scale == (2.0, 4.0)
@@ -115,7 +113,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> MosaicView:
 
 
 @given(side=st.integers(8, 130), size=st.integers(50, 130))
-def test_what_is_inside_never_leaves_the_window_and_covers_the_mosaic(small: MosaicView, side: int, size: int) -> None:
+def test_inside_part_covers_exactly_the_mosaic(small: MosaicView, side: int, size: int) -> None:
     found = read_window(small, Place(0, (0, 0), (size, 64)), (side, 64))
     inside = found.inside[0].stop
     assert found.image.shape == (1, side, 64)
@@ -129,12 +127,12 @@ def test_what_is_inside_never_leaves_the_window_and_covers_the_mosaic(small: Mos
 
 
 @given(wanted=st.integers(1, 200), extent=st.integers(1, 200), stride=st.integers(1, 32))
-def test_window_shapes_by_brute_force(wanted: int, extent: int, stride: int) -> None:
+def test_window_shapes_match_brute_force(wanted: int, extent: int, stride: int) -> None:
     found = window_shape((wanted,), (extent,), stride)
     assert found == (next(side for side in range(stride, 300, stride) if side >= min(wanted, extent)),)
 
 
-def test_noise_is_that_of_the_place_and_of_its_mosaic(tmp_path: Path) -> None:
+def test_noise_depends_on_place_and_mosaic(tmp_path: Path) -> None:
     mosaic = view(tmp_path, *tiny.content((90, 90), 6))
     places = [Place(0, (0, 10), (48, 48)), Place(0, (20, 30), (48, 48))]
     first, second = (baseline_of(read_window(mosaic, place), "noise", place, 5) for place in places)
@@ -149,7 +147,7 @@ def test_noise_is_that_of_the_place_and_of_its_mosaic(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, baseline_of(read_window(mosaic, elsewhere), "noise", elsewhere, 5))
 
 
-def test_baselines_have_the_size_that_the_network_sees(tmp_path: Path) -> None:
+def test_baselines_have_the_resized_shape(tmp_path: Path) -> None:
     mosaic = view(tmp_path, *tiny.content((64, 64), 7))
     place = Place(0, (0, 0), (64, 64))
     window = read_window(mosaic, place, (32, 32))

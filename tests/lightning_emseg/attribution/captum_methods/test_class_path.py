@@ -55,7 +55,7 @@ LINEAR: dict[str, tuple[dict[str, Any], Truth]] = {
 
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("shape", [SHAPE, (1, 2, 3, 4)])
-def test_linear_networks_have_the_fields_of_the_closed_forms(name: str, shape: tuple[int, ...]) -> None:
+def test_linear_networks_have_closed_form_fields(name: str, shape: tuple[int, ...]) -> None:
     options, truth = LINEAR[name]
     if "attribute_args" in options and "sliding_window_shapes" in options["attribute_args"]:
         options = {"attribute_args": {"sliding_window_shapes": [1] * len(shape)}}
@@ -81,7 +81,7 @@ def test_saliency_is_the_finite_difference() -> None:
     torch.testing.assert_close(fields[0], slopes.view(5, 6).float(), rtol=1e-4, atol=1e-7)
 
 
-def test_occlusion_by_patches_is_the_change_of_the_answer() -> None:
+def test_occlusion_is_the_change_of_the_answer() -> None:
     network = PixelOutput(VanillaUNet(base_channels=2, depth=2).eval())
     window, baseline = windows(1, 16, 16)
     arguments = {"sliding_window_shapes": [1, 4, 8], "strides": [1, 4, 8], "perturbations_per_eval": 3}
@@ -140,7 +140,7 @@ def test_every_pixel_has_its_own_field_in_order() -> None:
         ({"method": "captum.attr.LRP", "method_args": {"eps": 1}}, "method_args has no eps: it can have nothing"),
     ],
 )
-def test_what_is_no_method_or_argument_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_unknown_methods_and_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         CaptumMethod(**arguments)
 
@@ -154,7 +154,7 @@ def test_what_is_no_method_or_argument_is_refused(arguments: dict[str, Any], mes
         ("DeepLiftShap", {}),
     ],
 )
-def test_values_that_captum_refuses_are_named(name: str, arguments: dict[str, Any]) -> None:
+def test_values_refused_by_captum_are_named(name: str, arguments: dict[str, Any]) -> None:
     window, baseline = windows(*SHAPE)
     method = CaptumMethod(f"captum.attr.{name}", attribute_args=arguments)
     with pytest.raises(UserError, match=rf"captum.attr.{name} refuses a window \(1, 2, 4, 5\)"):
@@ -179,7 +179,7 @@ def test_network_and_window_are_untouched(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Saliency", "DeepLift", "LRP", "IntegratedGradients", "GuidedBackprop"])
-def test_nothing_is_warned_of(name: str) -> None:
+def test_methods_warn_of_nothing(name: str) -> None:
     window, baseline = windows(1, 8, 8)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -188,7 +188,7 @@ def test_nothing_is_warned_of(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Saliency", "DeepLift"])
-def test_networks_are_attributed_as_they_predict_whatever_their_mode(name: str) -> None:
+def test_attribution_uses_evaluation_mode(name: str) -> None:
     network = nn.Sequential(Dense(*SHAPE), norm := nn.BatchNorm1d(20), nn.Dropout(0.5), nn.ReLU())
     window, baseline = windows(*SHAPE)
     method = CaptumMethod(f"captum.attr.{name}")
@@ -214,7 +214,7 @@ def test_a_pixel_outside_is_an_error() -> None:
         CaptumMethod("captum.attr.Saliency").fields(Dense(*SHAPE).eval(), window, baseline, [(4, 0)])
 
 
-def test_a_method_can_be_given_as_yaml_and_on_the_command_line() -> None:
+def test_method_is_configurable_by_yaml_and_command_line() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--attribution", type=CaptumMethod)
     yaml = """{class_path: lightning_emseg.attribution.captum_methods.class_path.CaptumMethod,

@@ -18,7 +18,7 @@ from lightning_emseg.metrics.comparison import Comparison
 from tests.support.error_cases import Pixels, broken_membrane, compare, comparisons
 
 
-def test_a_gap_is_a_break_with_place_and_length() -> None:
+def test_gap_is_a_break_of_known_length() -> None:
     analysis = analyse(compare(*broken_membrane()), tolerance_nm=8)
     assert analysis.breaks is not None
     (gap,) = analysis.breaks.found
@@ -33,7 +33,7 @@ def test_a_gap_is_a_break_with_place_and_length() -> None:
     assert 95 * 4 <= analysis.skeleton_nm <= 101 * 4
 
 
-def test_a_false_membrane_is_an_object_and_a_speck_is_not() -> None:
+def test_false_membrane_is_reported_without_specks() -> None:
     analysis = analyse(compare(*broken_membrane()), tolerance_nm=8)
     (false,) = analysis.spurious.found
     assert false.box_px == ((45, 70), (50, 90))
@@ -45,7 +45,7 @@ def test_a_false_membrane_is_an_object_and_a_speck_is_not() -> None:
     assert [one.size_px for one in with_specks.spurious.found] == [100, 1]
 
 
-def test_a_thin_prediction_is_no_break() -> None:
+def test_thin_prediction_is_no_break() -> None:
     truth, _ = broken_membrane()
     predicted = np.zeros_like(truth)
     predicted[19] = 1
@@ -55,7 +55,7 @@ def test_a_thin_prediction_is_no_break() -> None:
     assert not analysis.breaks.labels.any()
 
 
-def test_the_longest_break_comes_first() -> None:
+def test_longest_break_comes_first() -> None:
     truth = np.zeros((40, 200), np.uint8)
     truth[10], truth[30] = 1, 1
     predicted = truth.copy()
@@ -73,7 +73,7 @@ def test_breaks_that_touch_at_a_corner_are_one() -> None:
     assert len(found.found) == 1
 
 
-def test_a_volume_has_spurious_objects_and_no_breaks() -> None:
+def test_volumes_have_spurious_objects_only() -> None:
     truth, predicted = np.zeros((5, 20, 20), np.uint8), np.zeros((5, 20, 20), np.uint8)
     predicted[1:3, 4:10, 5:12] = 1
     predicted[3, 10, 12] = 1  # touches at a corner
@@ -88,9 +88,7 @@ def test_a_volume_has_spurious_objects_and_no_breaks() -> None:
 
 
 @given(comparisons(), st.sampled_from([0.0, 4.0]), st.sampled_from([0.0, 30.0, 1000.0]))
-def test_spurious_membranes_are_the_components_that_scipy_finds(
-    comparison: Comparison, tolerance: float, smallest: float
-) -> None:
+def test_spurious_membranes_match_scipys_components(comparison: Comparison, tolerance: float, smallest: float) -> None:
     codes = error_codes(comparison, tolerance)
     found = spurious_membranes(codes, comparison.pixel_size_nm, smallest)
     reference, count = ndi.label(codes == Outcome.FALSE_POSITIVE, structure=np.ones((3,) * codes.ndim))
@@ -112,7 +110,7 @@ def test_spurious_membranes_are_the_components_that_scipy_finds(
 
 
 @given(arrays.arrays(np.uint8, (8, 9), elements=st.sampled_from([0, 1])), st.integers(0, 2**32 - 1))
-def test_breaks_cover_the_missed_skeleton_and_nothing_else(truth: Pixels, seed: int) -> None:
+def test_breaks_cover_exactly_the_missed_skeleton(truth: Pixels, seed: int) -> None:
     predicted = np.random.default_rng(seed).integers(0, 2, truth.shape, dtype=np.uint8)
     lines = truth == 1
     found = breaks(error_codes(compare(truth, predicted), 4), lines, (4, 4), 0)
@@ -129,7 +127,7 @@ def test_identical_masks_have_no_errors() -> None:
 
 
 @given(arrays.arrays(np.uint8, (17, 23), elements=st.sampled_from([0, 1, 1])), st.sampled_from([0.0, 6.0, 15.0]))
-def test_there_are_as_many_breaks_as_the_metric_counts(truth: Pixels, shortest: float) -> None:
+def test_break_count_equals_the_metric(truth: Pixels, shortest: float) -> None:
     predicted = np.random.default_rng(int(truth.sum())).choice(np.array([0, 0, 1], np.uint8), truth.shape)
     comparison, lines = compare(truth, predicted), skeleton(truth == 1)
     covered = comparison.distance_to_prediction_nm <= 4
@@ -140,7 +138,7 @@ def test_there_are_as_many_breaks_as_the_metric_counts(truth: Pixels, shortest: 
     assert analysis.skeleton_nm == pytest.approx(expected.skeleton_mm * 1e6)
 
 
-def test_components_are_right_in_large_masks_of_odd_width() -> None:
+def test_components_match_scipy_in_wide_masks() -> None:
     random = np.random.default_rng(0)
     for width in (201, 202, 203):
         codes = (Outcome.FALSE_POSITIVE * (random.random((150, width)) < 0.3)).astype(np.uint8)
@@ -148,7 +146,7 @@ def test_components_are_right_in_large_masks_of_odd_width() -> None:
         assert len(found.found) == ndi.label(codes, structure=np.ones((3, 3)))[1]
 
 
-def test_a_bent_false_membrane_is_as_long_as_its_skeleton() -> None:
+def test_bent_membrane_has_its_skeletons_length() -> None:
     codes = np.zeros((50, 60), np.uint8)
     codes[10, 5:45], codes[10:40, 44] = Outcome.FALSE_POSITIVE, Outcome.FALSE_POSITIVE
     (one,) = spurious_membranes(codes, (3, 5), 0).found

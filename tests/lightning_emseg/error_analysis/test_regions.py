@@ -20,7 +20,7 @@ CODES = st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4, 5, 255])
     st.integers(1, 10),
     st.integers(1, 5),
 )
-def test_each_window_is_the_worst_that_overlaps_none_before(codes: NDArray[np.uint8], side: int, most: int) -> None:
+def test_each_region_is_worst_of_the_remaining(codes: NDArray[np.uint8], side: int, most: int) -> None:
     regions = worst_regions(codes, side, most)
     real = (codes == Outcome.FALSE_POSITIVE) | (codes == Outcome.FALSE_NEGATIVE)
     step = -(-side // 8)
@@ -42,7 +42,7 @@ def test_each_window_is_the_worst_that_overlaps_none_before(codes: NDArray[np.ui
     assert len(regions) == most or max(free.values(), default=0) == 0
 
 
-def test_a_cluster_of_errors_is_found_in_a_large_map() -> None:
+def test_clusters_are_found_in_large_maps() -> None:
     codes = np.full((3000, 2500), Outcome.TOLERATED_FALSE_NEGATIVE, np.uint8)
     codes[1700:1750, 640:700] = Outcome.FALSE_NEGATIVE
     codes[20:30, 2480:] = Outcome.FALSE_POSITIVE
@@ -53,10 +53,10 @@ def test_a_cluster_of_errors_is_found_in_a_large_map() -> None:
     assert second.slices[1].stop == 2500
 
 
-def test_a_map_without_real_errors_has_no_region() -> None:
+def test_map_without_real_errors_has_no_region() -> None:
     assert worst_regions(np.full((50, 50), Outcome.TOLERATED_FALSE_POSITIVE, np.uint8)) == []
 
 
-def test_a_volume_is_refused() -> None:
+def test_volumes_are_refused() -> None:
     with pytest.raises(ValueError, match="windows of a plane"):
         worst_regions(np.zeros((3, 4, 5), np.uint8))
