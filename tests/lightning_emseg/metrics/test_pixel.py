@@ -5,42 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, precision_score, recall_score
 
-from lightning_emseg.metrics.histogram import MosaicHistograms, truth_histogram
+from lightning_emseg.metrics.histogram import truth_histogram
 from lightning_emseg.metrics.pixel import average_precision, confusion_at, confusion_by_threshold, level_of
-
-Pixels = NDArray[np.uint8]
-pixels = hnp.arrays(np.uint8, st.integers(1, 40), elements=st.integers(0, 255))
-
-
-def _pair(seed: int, size: int = 3000, ignored: float = 0.1) -> tuple[Pixels, Pixels]:
-    random = np.random.default_rng(seed)
-    truth = (random.random(size) < 0.2).astype(np.uint8)
-    probability = np.clip(random.normal(90 + 60 * truth, 40), 0, 255).astype(np.uint8)
-    truth[random.random(size) < ignored] = 255
-    return probability, truth
-
-
-@given(probability=pixels, data=st.data())
-def test_histogram_counts_every_pixel_that_is_not_ignored(probability: Pixels, data: st.DataObject) -> None:
-    truth = data.draw(hnp.arrays(np.uint8, probability.shape, elements=st.sampled_from([0, 1, 255])))
-    counts = truth_histogram(probability, truth)
-    expected = np.zeros((2, 256), np.int64)
-    for value, kind in zip(probability.tolist(), truth.tolist(), strict=True):
-        if kind != 255:
-            expected[kind, value] += 1
-    np.testing.assert_array_equal(counts, expected)
+from tests.support.noisy_pixels import Pixels, as_pair, noisy_pair
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("level", [1, 90, 128, 255])
 def test_scores_equal_scikit_learn(seed: int, level: int) -> None:
-    probability, truth = _pair(seed)
+    probability, truth = noisy_pair(seed)
     used = truth != 255
     found = confusion_at(truth_histogram(probability, truth), level)
     expected, predicted = truth[used] == 1, probability[used] >= level
@@ -54,18 +31,18 @@ def test_scores_equal_scikit_learn(seed: int, level: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_average_precision_equals_scikit_learn(seed: int) -> None:
-    probability, truth = _pair(seed)
+    probability, truth = noisy_pair(seed)
     used = truth != 255
     expected = average_precision_score(truth[used], probability[used])
     assert average_precision(truth_histogram(probability, truth)) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=60)
-@given(probability=pixels, data=st.data())
-def test_confusion_at_every_threshold_by_brute_force(probability: Pixels, data: st.DataObject) -> None:
-    truth = data.draw(hnp.arrays(np.uint8, probability.shape, elements=st.sampled_from([0, 1, 255])))
+@example(noisy_pair(0, 500))
+@given(st.lists(st.tuples(st.integers(0, 255), st.sampled_from([0, 1, 255])), min_size=1, max_size=40).map(as_pair))
+def test_confusion_at_every_threshold_by_brute_force(pair: tuple[Pixels, Pixels]) -> None:
+    probability, truth = pair
     every = confusion_by_threshold(truth_histogram(probability, truth))
-    for level in (0, 1, 17, 128, 254, 255):
+    for level in (0, 1, 17, 90, 128, 254, 255):
         predicted = probability >= level
         assert every.tp[level] == np.sum(predicted & (truth == 1))
         assert every.fp[level] == np.sum(predicted & (truth == 0))
@@ -108,22 +85,3 @@ def test_level_survives_single_precision() -> None:
     # The threshold travels in checkpoints as a float32 buffer.
     for level in range(256):
         assert level_of(float(torch.tensor(level / 255))) == level
-
-
-def test_histogram_refuses_what_is_no_truth() -> None:
-    with pytest.raises(ValueError, match="differ in shape"):
-        truth_histogram(np.zeros(3, np.uint8), np.zeros(4, np.uint8))
-    with pytest.raises(ValueError, match="other than 0, 1 and 255"):
-        truth_histogram(np.zeros(3, np.uint8), np.array([0, 1, 7], np.uint8))
-
-
-def test_mosaic_histograms_sum_pieces_by_mosaic() -> None:
-    metric = MosaicHistograms(2)
-    pairs = [_pair(seed, 100) for seed in range(4)]
-    for number, (probability, truth) in enumerate(pairs):
-        metric.update(number % 2, torch.from_numpy(probability), torch.from_numpy(truth))
-    counts, seen = metric.compute()
-    assert seen.tolist() == [200, 200]
-    for mosaic in (0, 1):
-        whole = [np.concatenate([pairs[mosaic][part], pairs[mosaic + 2][part]]) for part in (0, 1)]
-        np.testing.assert_array_equal(counts[mosaic], truth_histogram(whole[0], whole[1]))

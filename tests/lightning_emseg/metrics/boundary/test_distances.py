@@ -5,16 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
 from lightning_emseg.metrics.boundary.distances import SurfaceDistances
-from lightning_emseg.metrics.boundary.surfaces import surface
 from lightning_emseg.metrics.comparison import Comparison
 
 Mask = NDArray[np.bool_]
@@ -66,18 +64,25 @@ def cases(draw: st.DrawFn) -> tuple[Mask, Mask, Sizes]:
     return truth, predicted, draw(st.sampled_from(SIZES[dimensions]))
 
 
-@settings(max_examples=150, deadline=None)
+def random_case(seed: int, shape: tuple[int, ...], share: float, sizes: Sizes) -> tuple[Mask, Mask, Sizes]:
+    random = np.random.default_rng(seed)
+    return random.random(shape) < share, random.random(shape) < share, sizes
+
+
+@example(random_case(0, (20, 24), 0.9, (4.0, 6.5)))
+@example(random_case(1, (4, 9, 10), 0.9, (40.0, 4.0, 4.0)))
 @given(cases())
 def test_equals_all_pairs_of_surface_pixels(case: tuple[Mask, Mask, Sizes]) -> None:
     truth, predicted, sizes = case
     assert row_of(truth, predicted, sizes) == pytest.approx(by_all_pairs(truth, predicted, sizes), rel=1e-5)
 
 
-@settings(max_examples=100, deadline=None)
-@given(cases(), st.data())
-def test_equals_all_pairs_where_parts_are_ignored(case: tuple[Mask, Mask, Sizes], data: st.DataObject) -> None:
+@example(random_case(2, (20, 24), 0.8, (4.0, 6.5)), 0)
+@example(random_case(3, (4, 9, 10), 0.8, (40.0, 4.0, 4.0)), 1)
+@given(cases(), st.integers(0, 2**16))
+def test_equals_all_pairs_where_parts_are_ignored(case: tuple[Mask, Mask, Sizes], seed: int) -> None:
     truth, predicted, sizes = case
-    known = data.draw(hnp.arrays(np.bool_, truth.shape, elements=st.sampled_from([True, True, True, True, False])))
+    known = np.random.default_rng(seed).random(truth.shape) < 0.8
     assume((truth & known).any() and (predicted & known).any())
     expected = by_all_pairs(truth, predicted, sizes, known)
     assert row_of(truth, predicted, sizes, known) == pytest.approx(expected, rel=1e-5, nan_ok=True)
@@ -99,7 +104,7 @@ def test_equals_monai(seed: int, sizes: Sizes) -> None:
 @pytest.mark.parametrize("thickness", [3, 12, 40, 90])
 def test_surfaces_deep_inside_are_found_at_any_depth(thickness: int) -> None:
     # A line in the middle of a band: all of the line is half of the band from either side, and the other way round.
-    truth, predicted = np.zeros((201, 130), bool), np.zeros((201, 130), bool)
+    truth, predicted = np.zeros((201, 30), bool), np.zeros((201, 30), bool)
     truth[100], predicted[100 - thickness : 101 + thickness] = True, True
     size = (2.0, 2.0)
     assert row_of(truth, predicted, size) == pytest.approx(by_all_pairs(truth, predicted, size), rel=1e-5)
@@ -111,7 +116,7 @@ def test_lines_some_pixels_apart_are_that_far_apart() -> None:
     assert row_of(truth, predicted, (2.18, 4.0)) == pytest.approx((7 * 2.18, 7 * 2.18), rel=1e-6)
 
 
-def test_one_stray_pixel_in_many_does_not_move_the_95th_percentile() -> None:
+def test_one_stray_pixel_leaves_the_95th_percentile() -> None:
     truth = np.zeros((100, 100), bool)
     truth[10] = True
     predicted = truth.copy()
@@ -142,9 +147,3 @@ def test_ignored_pixels_count_nowhere() -> None:
         probability[truth == 255] = value
         rows.append(SurfaceDistances().row(Comparison(truth, probability.copy(), 200, (4.0, 4.0))))
     assert rows[0] == rows[1]
-
-
-@settings(max_examples=60, deadline=None)
-@given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=3, max_side=9)))
-def test_surface_is_the_mask_without_its_erosion(mask: Mask) -> None:
-    np.testing.assert_array_equal(surface(mask), mask & ~binary_erosion(mask))

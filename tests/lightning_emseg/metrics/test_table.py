@@ -1,4 +1,4 @@
-"""The table of scores, its summary, and the choice of the threshold."""
+"""The table of scores, its curves and its summary."""
 
 import json
 import math
@@ -7,28 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from lightning_emseg.metrics.histogram import truth_histogram
 from lightning_emseg.metrics.table import ScoreTable, Summary, mean_curves, score_rows, summarise
-from lightning_emseg.metrics.threshold import choose_level
 from lightning_emseg.report.text import score_text
-
-Pixels = NDArray[np.uint8]
-
-
-def _mosaics(count: int) -> list[tuple[Pixels, Pixels]]:
-    random = np.random.default_rng(5)
-    made = []
-    for index in range(count):
-        truth = (random.random(400 + 300 * index) < 0.1 + 0.1 * index).astype(np.uint8)
-        made.append((np.clip(random.normal(80 + 20 * index + 70 * truth, 30), 0, 255).astype(np.uint8), truth))
-    return made
-
-
-def _counts(mosaics: list[tuple[Pixels, Pixels]]) -> NDArray[np.int64]:
-    return np.stack([truth_histogram(*mosaic) for mosaic in mosaics])
+from tests.support.noisy_pixels import histograms, noisy_mosaics
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
@@ -41,7 +24,7 @@ def test_mean_and_standard_error(values: list[float]) -> None:
     assert found.n == len(values)
 
 
-def test_one_mosaic_has_no_error_and_missing_values_do_not_count() -> None:
+def test_missing_values_do_not_count() -> None:
     assert summarise([0.25]).se is None
     assert str(summarise([0.25])) == "0.2500"
     assert summarise([0.25, math.nan]).n == 1
@@ -49,8 +32,8 @@ def test_one_mosaic_has_no_error_and_missing_values_do_not_count() -> None:
 
 
 def test_rows_are_the_scores_of_each_mosaic() -> None:
-    mosaics = _mosaics(3)
-    rows = score_rows(["a", "b", "c"], _counts(mosaics), "membrane", 100)
+    mosaics = noisy_mosaics(3)
+    rows = score_rows(["a", "b", "c"], histograms(mosaics), "membrane", 100)
     for (probability, truth), row in zip(mosaics, rows.values(), strict=True):
         assert row["membrane_f1"] == pytest.approx(f1_score(truth, probability >= 100))
         assert row["membrane_f1_at_0.5"] == pytest.approx(f1_score(truth, probability >= 128))
@@ -61,36 +44,16 @@ def test_rows_are_the_scores_of_each_mosaic() -> None:
         assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == truth.size
 
 
-@pytest.mark.parametrize("criterion", ["mean_f1", "pooled_f1"])
-def test_threshold_is_the_best_of_all(criterion: str) -> None:
-    mosaics = _mosaics(3)
-    if criterion == "pooled_f1":
-        mosaics = [(np.concatenate([p for p, _ in mosaics]), np.concatenate([t for _, t in mosaics]))]
-    curve = [np.mean([f1_score(truth, probability >= level) for probability, truth in mosaics]) for level in range(256)]
-    chosen = choose_level(_counts(_mosaics(3)), criterion)  # type: ignore[arg-type]
-    assert curve[chosen] == pytest.approx(max(curve[1:]), abs=1e-12)
-    np.testing.assert_allclose(mean_curves(_counts(mosaics))["mean_f1"], curve, atol=1e-12)
-
-
 def test_curves_are_means_over_mosaics() -> None:
-    mosaics, curves = _mosaics(3), mean_curves(_counts(_mosaics(3)))
-    for level in (1, 100, 200):
-        for name, score in (("mean_precision", precision_score), ("mean_recall", recall_score)):
+    mosaics, curves = noisy_mosaics(3), mean_curves(histograms(noisy_mosaics(3)))
+    for level in (1, 100, 200, 255):
+        for name, score in (("mean_f1", f1_score), ("mean_precision", precision_score), ("mean_recall", recall_score)):
             values = [score(truth, probability >= level, zero_division=1.0) for probability, truth in mosaics]
             assert curves[name][level] == pytest.approx(np.mean(values), abs=1e-12)
     assert mean_curves(np.zeros((0, 2, 256), np.int64)) == {"mean_f1": [], "mean_precision": [], "mean_recall": []}
 
 
-def test_threshold_of_equal_maxima_is_in_the_middle_and_never_0() -> None:
-    truth = np.array([0, 0, 1, 1], np.uint8)
-    counts = _counts([(np.array([50, 50, 200, 200], np.uint8), truth)])
-    assert 51 < choose_level(counts, "mean_f1") < 200
-    assert choose_level(counts, "fixed") == 128
-    assert choose_level(_counts([(np.zeros(4, np.uint8), truth)]), "mean_f1") >= 1
-    assert choose_level(np.zeros((1, 2, 256), np.int64), "mean_f1") == 128
-
-
-def test_an_infinite_distance_is_not_left_out_of_the_mean() -> None:
+def test_infinite_distances_count_in_the_mean() -> None:
     # Nothing was predicted in the second mosaic: its distance to the truth has no end, and is no reason to forget it.
     rows = {"test/a": {"membrane_f1": 0.5, "assd_nm": 3.0}, "test/b": {"membrane_f1": 0.0, "assd_nm": math.inf}}
     table = ScoreTable("membrane", 0.5, "fixed", rows, {})
@@ -102,7 +65,7 @@ def test_an_infinite_distance_is_not_left_out_of_the_mean() -> None:
 
 
 def test_table_as_json_and_text() -> None:
-    counts = _counts(_mosaics(2))
+    counts = histograms(noisy_mosaics(2))
     rows = score_rows(["test/a", "test/b"], counts, "membrane", 100)
     table = ScoreTable("membrane", 100 / 255, "mean_f1", rows, mean_curves(counts), {"test/c": (5, 9)})
     content = json.loads(json.dumps(table.to_json()))
@@ -117,9 +80,9 @@ def test_table_as_json_and_text() -> None:
     assert "test/c: not scored, 5 of 9 pixels seen" in text
 
 
-def test_json_is_valid_where_a_score_is_no_number() -> None:
+def test_scores_that_are_no_number_become_null() -> None:
     # NaN is no JSON: other programs than Python's own reader stumble over it.
-    rows = score_rows(["test/a"], _counts([(np.zeros(4, np.uint8), np.zeros(4, np.uint8))]), "membrane", 128)
+    rows = score_rows(["test/a"], histograms([(np.zeros(4, np.uint8), np.zeros(4, np.uint8))]), "membrane", 128)
     table = ScoreTable("membrane", 0.5, "fixed", rows, {})
     content = json.loads(json.dumps(table.to_json(), allow_nan=False))
     assert content["mosaics"]["test/a"]["membrane_average_precision"] is None
