@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -153,7 +153,7 @@ def test_autocast_changes_nothing(loss: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_mean_over_equal_ranks_is_the_loss_of_the_batch(loss: nn.Module) -> None:
+def test_mean_over_ranks_is_the_batch_loss(loss: nn.Module) -> None:
     logits, target = batch((4, 1, 6, 5), seed=4)
     target[0, 1:] = IGNORE
     whole, halves = logits.clone().requires_grad_(), logits.clone().requires_grad_()
@@ -178,7 +178,7 @@ def test_sample_without_valid_pixels_counts_as_zero(loss: nn.Module) -> None:
     assert loss(logits[1:], target[1:]).item() == 0
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [FocalLoss(), DiceLoss(), FocalDiceLoss(), BCELoss(2), TverskyLoss()])
 def test_compiles_as_one_graph(loss: nn.Module) -> None:
     logits, target = batch((2, 1, 4, 4), seed=8)
     compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(loss, backend="eager", fullgraph=True)
@@ -225,7 +225,6 @@ def test_settings_out_of_range_are_refused(build: Callable[[], nn.Module]) -> No
 
 
 @given(seed=st.integers(0, 10**6), smooth=st.floats(0.1, 10))
-@settings(max_examples=20, deadline=None)
 def test_relations_between_losses(seed: int, smooth: float) -> None:
     logits, target = batch((2, 1, 4, 5), seed)
     torch.testing.assert_close(tversky_loss(logits, target, 0.5, 0.5, smooth), dice_loss(logits, target, 2 * smooth))

@@ -102,7 +102,7 @@ def test_equals_the_equation(loss: Loss, equation: Callable[[list[Voxel]], float
 
 
 @pytest.mark.parametrize(("loss", "equation"), CASES)
-def test_equals_the_equation_just_above_zero_and_far_away(loss: Loss, equation: Callable[[list[Voxel]], float]) -> None:
+def test_equals_the_equation_at_extreme_logits(loss: Loss, equation: Callable[[list[Voxel]], float]) -> None:
     depths = [1e-9, FLOOR / 2, FLOOR * 1.01, 0.0, -0.0, -1e-9, 30.0, -30.0]
     logits = torch.tensor([depths[::-1], depths], dtype=torch.float64)[None, :, None, None]
     target = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1], dtype=torch.uint8)[None, None, None]
@@ -118,7 +118,7 @@ def test_gradient_is_that_of_finite_differences(loss: Loss) -> None:
 
 @pytest.mark.parametrize("noise", [0.0, 1e4, math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_what_the_network_says_at_ignored_voxels_does_not_matter(loss: Loss, noise: float) -> None:
+def test_ignored_voxels_do_not_matter(loss: Loss, noise: float) -> None:
     logits, target = batch(2, dtype=torch.float32)
     ignored = (target == IGNORE)[:, None].expand_as(logits)
     changed = torch.where(ignored, noise, logits).requires_grad_()
@@ -155,7 +155,7 @@ def test_autocast_changes_nothing(loss: Loss) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_mean_over_equal_ranks_is_the_loss_of_the_batch(loss: Loss) -> None:
+def test_mean_over_ranks_is_the_batch_loss(loss: Loss) -> None:
     logits, target = batch(4, (4, 2, 2, 5, 5))
     target[0, 1:] = IGNORE
     whole, halves = logits.clone().requires_grad_(), logits.clone().requires_grad_()
@@ -193,7 +193,7 @@ def test_a_patch_without_clefts_teaches_by_coherence_alone() -> None:
     torch.testing.assert_close(CleftLoss()(logits, target), 0.2 * coherence_loss(logits, target))
 
 
-def test_one_voxel_in_a_million_keeps_its_weight_in_single_precision() -> None:
+def test_one_voxel_in_a_million_keeps_its_weight() -> None:
     target = torch.zeros(1, 100, 100, 100, dtype=torch.uint8)
     target[0, 50, 50, 50] = 1
     logits, boundary = torch.ones(1, 1, 100, 100, 100), target.float()
@@ -234,7 +234,7 @@ def test_the_printed_coherence_loss_punishes_correct_background() -> None:
     assert coherence_loss(background, target, "as_printed").item() > 5
 
 
-def test_the_boundary_loss_weighs_the_rare_side_as_intended_or_the_other_as_printed() -> None:
+def test_intended_boundary_loss_weighs_the_rare_side() -> None:
     target = torch.zeros(1, 1, 1, 100, dtype=torch.uint8)
     target[..., 0] = 1
     boundary = boundary_labels(target, VOXEL)

@@ -63,6 +63,6 @@ def test_any_patch_ends_in_whole_voxels(
         ((8, 32, 32), (40.0, 0.0, 4.0), "must be positive"),
     ],
 )
-def test_patches_that_do_not_go_are_refused(patch: Triple, voxel_nm: VoxelSize | None, message: str) -> None:
+def test_unfit_patches_are_refused(patch: Triple, voxel_nm: VoxelSize | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         level_factors(patch, 4, voxel_nm)
