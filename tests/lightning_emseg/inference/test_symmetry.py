@@ -43,7 +43,7 @@ def test_each_is_undone(symmetry: Any, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flips", "dihedral"])
-def test_network_that_turns_with_its_input_gives_what_it_gives_once(kind: Views) -> None:
+def test_mean_of_an_equivariant_network_is_itself(kind: Views) -> None:
     image = torch.rand(2, 1, 24, 40)
     kernel = torch.ones(1, 1, 3, 3)  # the same in all directions
 
@@ -73,7 +73,7 @@ def test_mean_of_a_ramp(height: int, width: int) -> None:
     assert torch.equal(averaged(_ramp, image, "none"), _ramp(image))
 
 
-def test_mean_over_an_arbitrary_network_is_that_of_numpy() -> None:
+def test_mean_of_any_network_equals_numpy() -> None:
     torch.manual_seed(0)
     network = torch.nn.Conv2d(1, 1, 3, padding=1)
     image = torch.rand(1, 1, 9, 9)
@@ -131,7 +131,7 @@ def test_number_of_forward_passes(kind: Views, calls: int) -> None:
     assert count == calls
 
 
-def test_one_view_that_is_not_finite_makes_the_mean_so() -> None:
+def test_non_finite_views_make_the_mean_non_finite() -> None:
     seen = itertools.count()
 
     def predict(images: Tensor) -> Tensor:

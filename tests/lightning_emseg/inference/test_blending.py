@@ -1,11 +1,12 @@
 """Weights of overlapping tiles."""
 
 import itertools
+import weakref
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_modules.grid import Grid
@@ -14,7 +15,8 @@ from lightning_emseg.inference.blending import Blend, Windows, normalised_window
 BLENDS: tuple[Blend, ...] = ("constant", "cosine", "gaussian")
 
 
-@settings(max_examples=150, deadline=None)
+@example([60, 47], 16, 0.5, "gaussian")
+@example([33, 60, 25], 7, 0.9, "cosine")
 @given(
     shape=st.lists(st.integers(1, 60), min_size=2, max_size=3),
     tile=st.integers(1, 24),
@@ -32,7 +34,7 @@ def test_weights_of_all_tiles_add_up_to_one(shape: list[int], tile: int, overlap
 
 
 @pytest.mark.parametrize("length", [8, 33, 64])
-def test_gaussian_has_a_sigma_of_an_eighth_of_the_tile(length: int) -> None:
+def test_gaussian_sigma_is_an_eighth_tile(length: int) -> None:
     # MONAI: a Gaussian importance map centred in the tile with sigma = 0.125 * tile.
     centre, sigma = (length - 1) / 2, 0.125 * length
     expected = np.exp(-((np.arange(length) - centre) ** 2) / (2 * sigma**2))
@@ -52,7 +54,8 @@ def test_windows_are_symmetric_and_highest_in_the_middle(blend: Blend) -> None:
     assert values.argmax() == (0 if blend == "constant" else 15)
 
 
-@settings(max_examples=60, deadline=None)
+@example([60, 47], 16, 0.5, "gaussian", 255.0)
+@example([3, 20], 8, 0.5, "cosine", 1.0)
 @given(
     shape=st.lists(st.integers(1, 60), min_size=2, max_size=3),
     tile=st.integers(1, 16),
@@ -60,12 +63,12 @@ def test_windows_are_symmetric_and_highest_in_the_middle(blend: Blend) -> None:
     blend=st.sampled_from(BLENDS),
     scale=st.sampled_from([1.0, 255.0]),
 )
-def test_window_of_a_tile_is_the_product_over_the_axes(
+def test_tile_window_is_the_product_over_axes(
     shape: list[int], tile: int, overlap: float, blend: Blend, scale: float
 ) -> None:
     grid = Grid(tuple(shape), (tile,) * len(shape), overlap)
     windows, axes = Windows(grid, blend, torch.device("cpu"), scale), normalised_windows(grid, blend)
-    for origin in itertools.islice(grid, 300):
+    for origin in itertools.islice(grid, 100):
         expected = np.full((), scale)
         for axis, start, length in zip(axes, origin, shape, strict=True):
             expected = np.multiply.outer(expected, axis[start][:length])
@@ -73,10 +76,13 @@ def test_window_of_a_tile_is_the_product_over_the_axes(
         np.testing.assert_allclose(windows[origin].numpy(), expected, rtol=1e-6)
 
 
-def test_inner_tiles_share_a_window_and_few_are_kept() -> None:
-    grid = Grid((1000, 1000), (16, 16), 0.5)
+def test_inner_tiles_share_one_of_few_windows() -> None:
+    grid = Grid((200, 200), (16, 16), 0.5)
     windows = Windows(grid, "gaussian", torch.device("cpu"))
-    inner = [windows[y, x] for y, x in grid if 16 <= y <= 900 and 16 <= x <= 900]
+    inner = [windows[y, x] for y, x in grid if 16 <= y <= 150 and 16 <= x <= 150]
     assert len({window.data_ptr() for window in inner}) == 1
-    list(map(windows.__getitem__, grid))
-    assert len(windows._made) <= 8
+    del inner
+    made = [weakref.ref(windows[origin]) for origin in grid]
+    kept = [window() for window in made if window() is not None]
+    assert len({id(window) for window in kept}) == 8
+    assert len(kept) < len(made)

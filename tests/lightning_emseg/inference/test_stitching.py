@@ -3,19 +3,14 @@
 import itertools
 
 import numpy as np
-import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_modules.grid import Grid, RowSpan, Sweep
-from lightning_emseg.inference.band import TileBand
 from lightning_emseg.inference.blending import Blend
 from lightning_emseg.inference.stitching import SweepStitcher
-from tests.support.dense_reference import BLENDS, CPU, dense, inside, stream
-
-SINGLE = 2.0**-24
-"""Relative error of one rounding in single precision."""
+from tests.support.dense_reference import BLENDS, CPU, SINGLE, dense, stream
 
 
 def _assert_stream_is_dense(grid: Grid, blend: Blend, batch_size: int) -> None:
@@ -38,7 +33,9 @@ def _assert_stream_is_dense(grid: Grid, blend: Blend, batch_size: int) -> None:
     assert np.abs(whole - levels).max() <= 0.5 + 255 * (overlapping + 2) * SINGLE
 
 
-@settings(max_examples=80, deadline=None)
+@example((75, 61), 16, 0.5, "gaussian", 3)
+@example((70, 75), 21, 0.9, "cosine", 5)
+@example((5, 40), 8, 0.0, "constant", 2)
 @given(
     shape=st.tuples(st.integers(1, 75), st.integers(1, 75)),
     tile=st.sampled_from([8, 16, 21]),
@@ -52,7 +49,7 @@ def test_stream_equals_dense_in_2d(
     _assert_stream_is_dense(Grid(shape, (tile, tile), overlap), blend, batch_size)
 
 
-@settings(max_examples=30, deadline=None)
+@example((13, 29, 30), 0.5, "gaussian", 2)
 @given(
     shape=st.tuples(st.integers(1, 14), st.integers(1, 30), st.integers(1, 30)),
     overlap=st.floats(0, 0.8),
@@ -63,37 +60,14 @@ def test_stream_equals_dense_in_3d(shape: tuple[int, int, int], overlap: float, 
     _assert_stream_is_dense(Grid(shape, (4, 12, 10), overlap), blend, batch_size)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    shape=st.lists(st.integers(1, 60), min_size=2, max_size=3),
-    tile=st.sampled_from([8, 13]),
-    overlap=st.floats(0, 0.9),
-    blend=st.sampled_from(BLENDS),
-)
-def test_probability_before_quantisation_is_within_the_stated_bound(
-    shape: list[int], tile: int, overlap: float, blend: Blend
-) -> None:
-    shape[2:] = [min(side, 20) for side in shape[2:]]
-    grid = Grid(tuple(shape), (tile,) * len(shape), min(overlap, 0.6) if len(shape) == 3 else overlap)
-    band = TileBand(grid, blend, CPU)
-    expected, overlapping = dense(grid, blend)
-    bound = (overlapping + 2) * SINGLE
-    assert bound < 1e-3
-    tops = [*grid.starts[0], grid.shape[0]]
-    for (top, tiles), below in zip(grid.rows(), tops[1:], strict=True):
-        for origin in tiles:
-            band.add(origin, inside(origin, grid))
-        rows = torch.cat([rows.clone() for rows in band.take(top, below)]).double().numpy()
-        assert np.abs(rows - expected[top:below]).max() <= bound
-
-
 def test_tiles_as_large_as_real_ones() -> None:
-    grid = Grid((330, 2000), (200, 1500), 0.5)
+    grid = Grid((330, 1000), (200, 900), 0.5)
     found = torch.cat([rows.probability for rows in stream(Sweep((grid,), (RowSpan(0, 0, 330),), 2), "gaussian")])
     assert np.abs(found.numpy() - dense(grid, "gaussian")[0] * 255).max() <= 0.5 + 1e-3
 
 
-@settings(max_examples=60, deadline=None)
+@example(90, {1, 16, 40, 41}, 0.8, "gaussian")
+@example(61, {8, 24, 53}, 0.5, "cosine")
 @given(
     height=st.integers(2, 90),
     cuts=st.sets(st.integers(1, 89), max_size=4),
@@ -110,24 +84,7 @@ def test_several_spans_give_the_same_bits_as_one(height: int, cuts: set[int], ov
         np.testing.assert_array_equal(torch.cat([rows.probability for rows in found]).numpy(), whole[start:stop])
 
 
-@pytest.mark.parametrize("start", [1, 300, 511, 512, 700, 1300])
-def test_floats_do_not_depend_on_where_a_band_begins(start: int) -> None:
-    # Before rounding to 8 bit, which would hide almost every difference; wide enough for every vectorised path.
-    grid = Grid((1500, 700), (256, 500), 0.5)
-
-    def rows_from(first: int) -> torch.Tensor:
-        band, made = TileBand(grid, "gaussian", CPU), []
-        tops = [top for top in grid.starts[0] if top + 256 > first]
-        for top, below in zip(tops, [*tops[1:], 1500], strict=True):
-            for across in grid.starts[1]:
-                band.add((top, across), inside((top, across), grid))
-            made += [rows.clone() for rows in band.take(top, below)]
-        return torch.cat(made)[-(1500 - first) :]
-
-    assert torch.equal(rows_from(start), rows_from(0)[start:])
-
-
-def test_one_stitcher_goes_through_all_spans_of_all_mosaics() -> None:
+def test_one_stitcher_serves_all_spans_and_mosaics() -> None:
     grids = (Grid((30, 20), (16, 16), 0.5), Grid((5, 40), (16, 16), 0.5), Grid((33, 16), (16, 16), 0.5))
     spans = (RowSpan(0, 8, 30), RowSpan(1, 0, 5), RowSpan(2, 0, 20))
     found = list(stream(Sweep(grids, spans, 2), "gaussian"))

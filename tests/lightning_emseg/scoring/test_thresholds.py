@@ -31,19 +31,19 @@ def test_numbers(given: str, level: int) -> None:
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "1.5", "nan", "best", ""])
-def test_what_is_no_threshold_is_refused(given: str) -> None:
+def test_impossible_thresholds_are_refused(given: str) -> None:
     with pytest.raises(UserError, match=r"--threshold .*sweep, or run:"):
         given_threshold(given)
 
 
-def test_sweep_finds_the_best_and_says_that_it_has_seen_the_images() -> None:
+def test_sweep_finds_the_best_and_says_so() -> None:
     assert given_threshold("sweep") is None
     found = swept_threshold(counts())
     assert 60 <= found.level <= 80
     assert "scored images themselves" in found.criterion
 
 
-def test_by_default_what_the_predictions_record() -> None:
+def test_default_is_what_the_predictions_record() -> None:
     recorded = of((90 / 255, "mean_f1 on val"))
     assert given_threshold(None) is None
     assert default_threshold([recorded], False) == Choice(90, "mean_f1 on val; recorded by the predictions")
@@ -54,7 +54,7 @@ def test_by_default_what_the_predictions_record() -> None:
             default_threshold([recorded, other], False)
 
 
-def test_of_a_run_the_tested_threshold_else_the_checkpoints(tmp_path: Path) -> None:
+def test_runs_give_tested_thresholds_before_checkpoints(tmp_path: Path) -> None:
     module = tiny.GreyModule()
     module.threshold.fill_(77 / 255)
     module.threshold_source = "mean_f1 on validation"

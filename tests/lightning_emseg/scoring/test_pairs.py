@@ -30,7 +30,7 @@ def test_stores_with_other_splits_match_by_name() -> None:
     assert matched(pair_up(side("p", "new/a"), side("t", "test/a", "test/b"))) == [("test/a", "new/a", "test/a")]
 
 
-def test_files_match_samples_by_name_and_rows_have_the_longer_name() -> None:
+def test_files_match_samples_by_name() -> None:
     assert matched(pair_up(side("p", "a", "b"), side("t", "test/b", "test/a"))) == [
         ("test/a", "a", "test/a"),
         ("test/b", "b", "test/b"),
@@ -57,7 +57,7 @@ def test_a_name_in_two_splits_is_not_guessed() -> None:
         pair_up(side("p", "a"), side("t", "train/a", "test/a"))
 
 
-def test_two_files_match_whatever_their_names_page_by_page() -> None:
+def test_two_files_match_page_by_page() -> None:
     one = pair_up(side("p.png", "p", single_file=True), side("t.png", "t", single_file=True))
     assert matched(one) == [("p", "p", "t")]
     pages = pair_up(side("p.tif", "p-0", "p-1", single_file=True), side("t.tif", "t-0", "t-1", single_file=True))
@@ -66,7 +66,7 @@ def test_two_files_match_whatever_their_names_page_by_page() -> None:
         pair_up(side("p.tif", "p-0", "p-1", single_file=True), side("t.tif", "t", single_file=True))
 
 
-def test_samples_choose_by_name_or_by_split_and_name() -> None:
+def test_samples_are_chosen_by_split_and_name() -> None:
     p, t = side("p", "test/a", "test/b", "val/a"), side("t", "test/a", "test/b", "val/a")
     assert [pair.key for pair in pair_up(p, t, ["a"]).pairs] == ["test/a", "val/a"]
     assert [pair.key for pair in pair_up(p, t, ["test/a"]).pairs] == ["test/a"]
