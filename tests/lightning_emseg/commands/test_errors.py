@@ -34,7 +34,7 @@ def expected(store: Path, level: int = LEVEL) -> dict[str, tuple[NDArray[np.uint
     return {key: (truth, tiny.known_map(image) >= level) for key, (truth, image) in read.items()}
 
 
-def test_figures_and_layers_are_those_of_the_stored_map(stores: tuple[Path, Path], tmp_path: Path) -> None:
+def test_figures_and_layers_show_the_stored_map(stores: tuple[Path, Path], tmp_path: Path) -> None:
     prediction, truth = stores
     text = errors(str(prediction), str(truth), tmp_path, split="test", layers=True)
     entries = json.loads((tmp_path / "index.json").read_text())["mosaics"]
@@ -63,7 +63,7 @@ def test_a_given_threshold_counts(stores: tuple[Path, Path], tmp_path: Path) -> 
         assert entry["pixels"]["tp"] == np.sum((labels == 1) & found)
 
 
-def test_what_cannot_be_done_is_said(stores: tuple[Path, Path], tmp_path: Path) -> None:
+def test_sweeps_and_missing_predictions_are_refused(stores: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pass the number that it finds"):
         errors(str(stores[0]), str(stores[1]), tmp_path, threshold="sweep")
     with pytest.raises(UserError, match="no prediction of `lightning predict`"):

@@ -41,7 +41,7 @@ def in_store(store: Path, key: str, label: str) -> NDArray[Any]:
     return read(found, [slice(0, side) for side in found.shape])
 
 
-def test_from_files_to_files_with_the_same_foreground_and_score(tmp_path: Path) -> None:
+def test_exported_files_keep_foreground_and_score(tmp_path: Path) -> None:
     files, truth = tmp_path / "files", {}
     files.mkdir()
     raw = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
@@ -75,7 +75,7 @@ def test_from_files_to_files_with_the_same_foreground_and_score(tmp_path: Path) 
         assert mine == pytest.approx((adgt, adf, (adgt + adf) / 2), rel=1e-6)
 
 
-def test_what_lightning_predict_writes_of_a_volume_without_labels_is_exported(tmp_path: Path) -> None:
+def test_predictions_of_unlabelled_volumes_are_exported(tmp_path: Path) -> None:
     raw, _ = tiny.content(SHAPE, 8)
     write_file(tmp_path / "sample_A+_20160601.hdf", raw)
     convert_cremi(tmp_path, tmp_path / "d.zarr", "", "", "A+")
@@ -104,7 +104,7 @@ def test_the_converter_reads_exported_clefts_as_a_label(tmp_path: Path) -> None:
     np.testing.assert_array_equal(in_store(tmp_path / "again.zarr", "train/sample-A", "cleft"), mask)
 
 
-def test_a_crop_of_a_padded_volume_lies_where_the_scored_part_does(tmp_path: Path) -> None:
+def test_crops_of_padded_volumes_keep_their_place(tmp_path: Path) -> None:
     files, first, size = tmp_path / "files", (4, 9, 11), (10, 20, 21)
     files.mkdir()
     raw = np.zeros(SHAPE, np.uint8)
@@ -183,7 +183,7 @@ def test_options_that_cannot_be_are_named(bare: Path, tmp_path: Path, options: d
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_no_prediction_of_clefts_is_named(tmp_path: Path) -> None:
+def test_stores_without_cleft_predictions_are_refused(tmp_path: Path) -> None:
     image, mask = tiny.content((30, 40), 0)
     tiny.write_sample(tmp_path / "flat.zarr", "test/m0", image, mask)
     with pytest.raises(UserError, match="test/m0 is 2D"):

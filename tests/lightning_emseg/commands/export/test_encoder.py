@@ -80,7 +80,7 @@ UNETS: dict[str, Callable[[str], SegmentationMixin]] = {
 
 
 @pytest.mark.parametrize("name", UNETS)
-def test_a_unet_that_loads_it_has_the_same_features_to_the_bit(exported: Path, checkpoint: Path, name: str) -> None:
+def test_unets_load_the_same_features(exported: Path, checkpoint: Path, name: str) -> None:
     module, unet = module_of(checkpoint), UNETS[name](str(exported))
     unet.initialise_weights()
     unet.eval()
@@ -94,7 +94,7 @@ def test_a_unet_that_loads_it_has_the_same_features_to_the_bit(exported: Path, c
         assert torch.equal(last.mean(dim=(2, 3)), module(image))
 
 
-def test_what_does_not_fit_is_named(exported: Path) -> None:
+def test_encoders_that_do_not_fit_are_named(exported: Path) -> None:
     with pytest.raises(
         UserError, match=r"conv1\.weight: \(64, 1, 7, 7\) in the file, \(64, 2, 7, 7\) in the encoder.*; 1 of "
     ):

@@ -57,7 +57,7 @@ def assert_scores(scores: Any, predicted: dict[str, Pixels], truth: dict[str, tu
     assert scores["mean"]["mean_f1"] == pytest.approx(np.mean([row["mean_f1"] for row in rows]), abs=1e-12)
 
 
-def test_scores_are_those_of_lightning_test_to_the_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_equal_lightning_test_to_the_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "s.zarr"
     store_of(store)
     metrics = [metric for metrics in full().values() for metric in metrics]
@@ -105,7 +105,7 @@ def test_label_images_have_the_values_of_the_truth(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize("from_store", [False, True])
-def test_values_of_true_images_are_places_in_the_list(
+def test_truth_images_hold_places_in_the_list(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], from_store: bool
 ) -> None:
     truth, predicted = store_of(tmp_path / "s.zarr"), known(tmp_path / "p.zarr")
@@ -136,9 +136,7 @@ def test_pixels_that_an_annotator_left_out_count_nowhere(tmp_path: Path, capsys:
     assert any("px are marked as unknown and count nowhere" in note for note in scores["notes"])
 
 
-def test_a_class_that_is_nowhere_has_no_score_and_no_part_in_the_mean(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_absent_classes_have_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     positions = class_runs.content((40, 50), 0)[1]
     positions[positions == 2] = 0
     save(tmp_path / "t.png", positions)
@@ -153,9 +151,7 @@ def test_a_class_that_is_nowhere_has_no_score_and_no_part_in_the_mean(
     assert "no truth has a pixel of golgi: scores that need some do not exist" in scores["notes"]
 
 
-def test_one_foreground_of_a_label_with_classes_is_scored_as_before(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_class_can_be_scored_as_foreground(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = store_of(tmp_path / "s.zarr")
     words = (tmp_path / "s.zarr", "--label", "organelles")
     for key, (image, _) in truth.items():
@@ -205,7 +201,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         assert str(file) in shown
 
 
-def test_another_class_in_the_prediction_is_named_with_its_side(tmp_path: Path) -> None:
+def test_missing_classes_are_named_with_their_side(tmp_path: Path) -> None:
     store_of(tmp_path / "s.zarr")
     image, positions = class_runs.content((60, 50), 0)
     write_classes(
@@ -223,9 +219,7 @@ def test_marked_predictions_are_not_scored(tmp_path: Path) -> None:
     assert f"{np.sum(positions == 255)} px that the network gave no finite value for" in error(*words)
 
 
-def test_a_prediction_with_a_label_of_another_name_asks_for_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_label_names_must_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = class_runs.make_store(tmp_path / "s.zarr", SIZES, label="final")
     predicted = known(tmp_path / "p.zarr")
     words = (tmp_path / "p.zarr", tmp_path / "s.zarr", "--label", "final", "--classes", "all")

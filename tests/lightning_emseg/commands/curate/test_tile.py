@@ -50,7 +50,7 @@ def test_tiles_of_one_source_only_are_remarked_upon(tmp_path: Path, capsys: pyte
     assert rows(tmp_path / "set")[0]["pixel_size_nm"] == "4 × 4"
 
 
-def test_samples_of_a_mosaic_store_are_sources_without_their_labels(tmp_path: Path) -> None:
+def test_samples_of_a_store_are_sources(tmp_path: Path) -> None:
     data, store = make_images(tmp_path / "em", 2), tmp_path / "s.zarr"
     labels = make_images(tmp_path / "labels", 2)
     for file in labels.iterdir():
@@ -82,8 +82,8 @@ def test_mistakes_end_with_status_1(tmp_path: Path, words: list[str], reason: st
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_random_tiles_of_a_remote_zarr_are_read_without_the_rest(tmp_path: Path, version: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 1000, 1000), dtype=np.uint8)
+def test_remote_arrays_are_read_in_part(tmp_path: Path, version: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 1000, 1000), dtype=np.uint8)
     (tmp_path / "www").mkdir()
     spec = {"chunks": (1, 250, 250), "compressors": None, "zarr_format": version}
     zarr.create_array(tmp_path / "www" / "a.zarr", data=pixels, **spec)  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def test_random_tiles_of_a_remote_zarr_are_read_without_the_rest(tmp_path: Path,
     for index, (plane, section, y, x, height, width) in enumerate(source.positions.tolist()):
         assert (plane, height, width) == (0, 224, 224)
         np.testing.assert_array_equal(source.tile(index), pixels[section, y : y + 224, x : x + 224])
-    # Of 640 chunks; a tile lies in four at most.
+    # Of 160 chunks; a tile lies in four at most.
     assert 8 <= len(chunks) <= 32
     assert rows(tmp_path / "set")[0]["file"] == f"{address}/a.zarr"
 
@@ -111,7 +111,7 @@ def test_servers_that_do_not_have_it_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_continued_to_the_same_set(tmp_path: Path) -> None:
+def test_killed_runs_resume_to_the_same_set(tmp_path: Path) -> None:
     data = make_images(tmp_path / "em", 16, 460)
     words = ["curate", "tile", str(data), str(tmp_path / "set"), "--workers", "2"]
     code = "import sys; from lightning_emseg.commands import main; main(sys.argv[1:])"
@@ -133,16 +133,8 @@ def test_a_killed_run_is_continued_to_the_same_set(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data of ../shared/data is not here")
 def test_real_sets(tmp_path: Path) -> None:
-    main(
-        [
-            "curate",
-            "tile",
-            str(DATA / "fib25_medulla" / "raw.tif"),
-            str(tmp_path / "set"),
-            "--pixel-size-nm",
-            "10,10,10",
-        ]
-    )
+    volume_file = DATA / "fib25_medulla" / "raw.tif"
+    main(["curate", "tile", str(volume_file), str(tmp_path / "set"), "--pixel-size-nm", "10,10,10"])
     main(["curate", "tile", str(DATA / "isbi2012" / "train" / "images"), str(tmp_path / "set")])
     main(["curate", "tile", str(DATA / "cem_examples"), str(tmp_path / "set")])
     found = {row["file"]: row for row in rows(tmp_path / "set")}
@@ -151,7 +143,7 @@ def test_real_sets(tmp_path: Path) -> None:
     )  # fmt: skip
     sections = [row for name, row in found.items() if name.startswith("images/") and row["shape"] == "1 × 512 × 512"]
     assert {row["tiles"] for row in sections} == {"4"}
-    volume = tifffile.imread(DATA / "fib25_medulla" / "raw.tif")
+    volume = tifffile.imread(volume_file)
     (source,) = (each for each in TileSet(tmp_path / "set").sources() if each.source.file == "raw.tif")
     for index in range(0, 750, 97):
         plane, section, y, x, height, width = source.positions[index].tolist()

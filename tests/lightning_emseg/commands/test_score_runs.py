@@ -16,7 +16,7 @@ from tests.support.score_checks import run
 def tested(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder with ``scores-test.json`` and predictions ``p.zarr``, of a network that sees its whole tile."""
     folder = tmp_path_factory.mktemp("run")
-    module = VanillaUNet(base_channels=4, depth=2, blend="gaussian")
+    module = VanillaUNet(base_channels=2, depth=1, blend="gaussian")
     module.threshold.fill_(0.37)
     module.threshold_source = "mean_f1 on validation"
     callbacks = [PredictionWriter(str(folder / "p.zarr")), ScoreFiles()]
@@ -46,7 +46,7 @@ def test_files_are_those_of_a_test(tested: Path, tiny_store: Path, tmp_path: Pat
     assert expected.keys() <= json.loads((tmp_path / "scores.json").read_text()).keys()
 
 
-def test_the_mask_of_a_prediction_scores_as_its_probability(
+def test_predicted_masks_score_as_their_probability(
     tested: Path, tiny_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     by_probability = run(capsys, tested / "p.zarr", tiny_store)

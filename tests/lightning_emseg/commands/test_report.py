@@ -6,7 +6,7 @@ from lightning_emseg.commands import main
 from tests.support.example_run import write_quality, write_run, write_study
 
 
-def test_the_command_writes_a_page_and_says_its_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_writes_a_page_and_says_its_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(write_run(tmp_path / name, seed=seed)) for seed, name in enumerate(("one", "two"))]
     write_study(tmp_path / "study")
     write_quality(tmp_path / "quality")
@@ -36,7 +36,7 @@ def test_mistakes_end_with_one_sentence(tmp_path: Path, extra: list[str], messag
         main(["report", str(run), "--out", str(tmp_path / "page.html"), *extra])
 
 
-def test_a_folder_that_is_no_run_and_a_place_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+def test_bad_run_and_output_paths_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match="is not a folder"):

@@ -22,7 +22,7 @@ LEAVES = list(leaves(COMMANDS))
 
 
 @pytest.mark.parametrize(("words", "command"), LEAVES, ids=[" ".join(words) for words, _ in LEAVES])
-def test_every_command_is_there_and_says_what_it_does(
+def test_every_command_says_what_it_does(
     words: tuple[str, ...], command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = (command.function.__doc__ or "").split("\n")[0]
