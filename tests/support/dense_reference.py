@@ -13,6 +13,8 @@ from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
 
 BLENDS: tuple[Blend, ...] = ("constant", "cosine", "gaussian")
 CPU = torch.device("cpu")
+SINGLE = 2.0**-24
+"""Relative error of one rounding in single precision."""
 
 
 def tile_at(origin: Shape, shape: Shape) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from lightning_emseg.commands import main
 from tests.support import linear_network
+from tests.support.undrawn import undrawn
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +20,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = linear_network.make_store(found / "s.zarr", {"a": (70, 90)})
     common = ["--checkpoint", str(linear_network.checkpoint(found)), "--store", str(store), "--split", "test"]
     common += ["--points", "16", "--window", "32", "--method.steps", "2", "--check", "0"]
-    main(["attribute", *common, "--out", str(found / "one"), "--method.baseline", "zero"])
-    main(["attribute", *common, "--out", str(found / "two"), "--resize", "64"])
+    with undrawn():
+        main(["attribute", *common, "--out", str(found / "one"), "--method.baseline", "zero"])
+        main(["attribute", *common, "--out", str(found / "two"), "--resize", "64"])
     return found
 
 
@@ -50,7 +52,8 @@ def test_ratios_and_their_errors_follow_from_the_points(folder: Path, tmp_path: 
 
 
 def test_differing_settings_are_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["areas", str(folder / "one"), str(folder / "two"), "--out", str(tmp_path), "--names", "[A,B]"])
+    with undrawn():
+        main(["areas", str(folder / "one"), str(folder / "two"), "--out", str(tmp_path), "--names", "[A,B]"])
     warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not comparable")]
     assert len(warned) == 2
     assert "method.baseline is zero in A, noise in B" in warned[0]

@@ -9,6 +9,7 @@ import zarr
 
 from tests.support import linear_network
 from tests.support.linear_network import Files, groups, table, values
+from tests.support.undrawn import undrawn
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 def test_resizing_is_recorded_with_the_effective_pixel_size(files: Files, tmp_path: Path) -> None:
     more = ["--window", "48", "--resize", "32", "--points", "8", "--method.steps", "2"]
-    files.attribute(tmp_path / "r", *more)
+    with undrawn():
+        files.attribute(tmp_path / "r", *more)
     for group in groups(tmp_path / "r"):
         assert group.attrs["window_size_in_mosaic_px"] == [48, 48]
         assert group.attrs["window_px"] == [32, 32]
@@ -30,7 +32,8 @@ def test_resizing_is_recorded_with_the_effective_pixel_size(files: Files, tmp_pa
 
 def test_a_grid_takes_all_its_points_once(files: Files, tmp_path: Path) -> None:
     more = ["--sampling", "grid", "--step", "16", "--points", "null", "--windows", "null", "--window", "32"]
-    files.attribute(tmp_path / "g", *more, "--method.steps", "2", "--samples", '["c"]', "--check", "0")
+    with undrawn():
+        files.attribute(tmp_path / "g", *more, "--method.steps", "2", "--samples", '["c"]', "--check", "0")
     image, mask = (
         np.asarray(zarr.open_array(files.store / "test/c" / part, mode="r")[:]) for part in ("0", "labels/membrane/0")
     )
@@ -53,7 +56,8 @@ def test_without_labels_there_are_areas_and_no_outcomes(files: Files, tmp_path: 
 
 def test_a_method_of_captum_goes_the_same_way(files: Files, tmp_path: Path) -> None:
     more = ["--method", "Captum", "--method.method", "captum.attr.InputXGradient", "--points", "6", "--window", "32"]
-    files.attribute(tmp_path / "c", *more, "--windows", "2")
+    with undrawn():
+        files.attribute(tmp_path / "c", *more, "--windows", "2")
     for group in groups(tmp_path / "c"):
         whole = np.asarray(zarr.open_array(files.store / str(group.attrs["mosaic"]) / "0", mode="r")[:])
         origin, size = np.array(group.attrs["window_origin_px"]), np.array(group.attrs["window_px"])

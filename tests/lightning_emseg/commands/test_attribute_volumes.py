@@ -13,6 +13,7 @@ from lightning_emseg.commands import main
 from lightning_emseg.modules.cleftnet import CleftNet
 from tests.support import linear_network, linear_volume, tiny
 from tests.support.linear_network import groups, table, values
+from tests.support.undrawn import undrawn
 
 THRESHOLDS = (0.01, 0.05, 0.1)
 
@@ -24,19 +25,12 @@ class Studies:
         self.folder, self.store = folder, linear_volume.make_store(folder / "s.zarr")
         self.checkpoint = linear_network.save(linear_volume.LinearVolumeModule(), folder / "linear.ckpt")
         self.attribute("one", "--window", "[5,20,20]", "--method.exact", "true")
-        self.attribute("two", "--window", "[5,16,16]", "--resize", "32", "--method.baseline", "blurred")
+        with undrawn():
+            self.attribute("two", "--window", "[5,16,16]", "--resize", "32", "--method.baseline", "blurred")
 
     def attribute(self, name: str, *more: str) -> None:
-        where = [
-            "--checkpoint",
-            str(self.checkpoint),
-            "--store",
-            str(self.store),
-            "--split",
-            "test",
-            "--label",
-            "cleft",
-        ]
+        where = ["--checkpoint", str(self.checkpoint), "--store", str(self.store), "--split", "test"]
+        where += ["--label", "cleft"]
         common = ["--points", "16", "--method.steps", "2", "--method.baseline", "zero", "--check", "4"]
         main(["attribute", *where, *common, *more, "--out", str(self.folder / name)])
 
@@ -51,7 +45,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Studies:
     return Studies(tmp_path_factory.mktemp("volumes"))
 
 
-def test_volume_and_what_it_covers_are_those_of_the_closed_form(studies: Studies) -> None:
+def test_volumes_and_projections_equal_the_closed_form(studies: Studies) -> None:
     rows = table(studies.folder / "one" / "points.csv")
     expected = {}
     for group in groups(studies.folder / "one"):
@@ -101,7 +95,7 @@ def test_one_side_resizes_sections_alone(studies: Studies) -> None:
         assert (group.attrs["voxel_nm3"], group.attrs["pixel_nm2"]) == (120.0, 3.0)
 
 
-def test_studies_of_volumes_are_compared_with_each_other_alone(studies: Studies, tmp_path: Path) -> None:
+def test_volumes_are_compared_with_volumes_only(studies: Studies, tmp_path: Path) -> None:
     one, two = (studies.folder / name for name in ("one", "two"))
     main(["areas", str(one), str(two), "--out", str(tmp_path / "a")])
     rows = {(row["study"], row["outcome"], row["k"]): row for row in table(tmp_path / "a" / "areas.csv")}
@@ -112,20 +106,22 @@ def test_studies_of_volumes_are_compared_with_each_other_alone(studies: Studies,
     for name in ("areas.png", "areas_xy.png"):
         assert min(Image.open(tmp_path / "a" / name).size) > 300
     files = linear_network.Files(tmp_path)
-    files.attribute(tmp_path / "flat", "--points", "8", "--window", "32", "--method.steps", "2", "--check", "0")
+    with undrawn():
+        files.attribute(tmp_path / "flat", "--points", "8", "--window", "32", "--method.steps", "2", "--check", "0")
     with pytest.raises(SystemExit, match="some of the studies are of images"):
         main(["areas", str(one), str(tmp_path / "flat"), "--out", str(tmp_path / "b")])
 
 
 def test_a_grid_is_even_in_nm(studies: Studies) -> None:
     more = ["--sampling", "grid", "--step", "10", "--points", "null", "--windows", "null", "--window", "[5,20,20]"]
-    studies.attribute("grid", *more, "--samples", "[a]", "--check", "0", "--overlap", "0")
+    with undrawn():
+        studies.attribute("grid", *more, "--samples", "[a]", "--check", "0", "--overlap", "0")
     rows = table(studies.folder / "grid" / "points.csv")
     # 10 px of 3 nm are nearer to one section of 40 nm than to none.
     assert {int(row["z_px"]) for row in rows} == set(range(6))
 
 
-def test_what_does_not_suit_volumes_is_refused(studies: Studies, tmp_path: Path) -> None:
+def test_flat_windows_and_image_networks_are_refused(studies: Studies, tmp_path: Path) -> None:
     assert "one side or 3 sides" in studies.refused("--window", "[16,16]")
     images = linear_network.save(tiny.GreyModule(), tmp_path / "g.ckpt")
     assert "plane by plane" in studies.refused("--checkpoint", str(images))
@@ -139,10 +135,11 @@ def test_a_study_of_an_earlier_version_is_refused(studies: Studies, tmp_path: Pa
         main(["areas", str(tmp_path / "old"), "--out", str(tmp_path / "a")])
 
 
-def test_windows_of_a_network_with_a_patch_are_no_larger(studies: Studies, tmp_path: Path) -> None:
+def test_windows_are_limited_to_the_networks_patch(studies: Studies, tmp_path: Path) -> None:
     module = CleftNet(patch=(4, 16, 16), widths=(8, 8), voxel_nm=(40.0, 4.0, 4.0))
     checkpoint = linear_network.save(module, tmp_path / "c.ckpt")
-    studies.attribute("cleft", "--checkpoint", str(checkpoint), "--windows", "2", "--points", "4", "--check", "2")
+    with undrawn():
+        studies.attribute("cleft", "--checkpoint", str(checkpoint), "--windows", "2", "--points", "4", "--check", "2")
     (group, *_) = groups(studies.folder / "cleft")
     assert group.attrs["window_px"] == [4, 16, 16]
     # Every voxel looks at all others.

@@ -16,6 +16,7 @@ from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.commands import main
 from lightning_emseg.commands.quality import Filter, measure, quality
 from tests.support import tiny
+from tests.support.undrawn import undrawn
 
 Pixels = NDArray[np.uint8]
 SHAPES = {"a": (2100, 61), "b": (97, 130), "c": (64, 64)}
@@ -65,7 +66,8 @@ def test_every_level_is_that_of_the_downsampled_image(
     store: tuple[Path, dict[str, Pixels]], tmp_path: Path, filter: Filter, reduce: Callable[[Pixels, int], Pixels]
 ) -> None:
     path, images = store
-    quality(str(path), downsample=[2, 3, 5], filter=filter, out=tmp_path / "out")
+    with undrawn():
+        quality(str(path), downsample=[2, 3, 5], filter=filter, out=tmp_path / "out")
     rows = rows_of(tmp_path / "out" / "quality.csv")
     assert [(row["mosaic"], row["level"]) for row in rows] == [
         (key, level) for key in images for level in ("original", "1/2", "1/3", "1/5")
@@ -88,7 +90,8 @@ def test_a_level_by_its_longer_side(tmp_path: Path) -> None:
     images = {"test/b": tiny.content((97, 130), 0)[0], "test/c": tiny.content((64, 64), 1)[0]}
     for key, image in images.items():
         tiny.write_sample(tmp_path / "s.zarr", key, image, None)
-    quality(str(tmp_path / "s.zarr"), downsample=[], size=40, out=tmp_path)
+    with undrawn():
+        quality(str(tmp_path / "s.zarr"), downsample=[], size=40, out=tmp_path)
     rows = {row["mosaic"]: row for row in rows_of(tmp_path / "quality.csv") if row["level"] == "40 px"}
     for key, height, width in (("test/b", 30, 40), ("test/c", 40, 40)):
         image = images[key]
@@ -100,7 +103,7 @@ def test_a_level_by_its_longer_side(tmp_path: Path) -> None:
             assert float(rows[key][f"{name}_per_pixel"]) == pytest.approx(value, rel=1e-9)
 
 
-def test_the_terminal_shows_mosaics_and_mean_with_its_error(
+def test_terminal_shows_mosaics_mean_and_error(
     store: tuple[Path, dict[str, Pixels]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, images = store
@@ -123,7 +126,7 @@ def test_one_mosaic_has_no_error(tmp_path: Path) -> None:
     assert "±" not in quality(str(tmp_path / "s.zarr"))
 
 
-def test_plot_and_table_are_written_only_when_asked_for(store: tuple[Path, dict[str, Pixels]], tmp_path: Path) -> None:
+def test_files_are_written_only_on_request(store: tuple[Path, dict[str, Pixels]], tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     quality(str(store[0]))
     assert sorted(tmp_path.rglob("*")) == before
@@ -133,7 +136,7 @@ def test_plot_and_table_are_written_only_when_asked_for(store: tuple[Path, dict[
     assert sorted(path.name for path in out.iterdir()) == ["quality.csv", "quality.png"]
 
 
-def test_a_blurred_mosaic_measures_lower_than_a_sharp_one(tmp_path: Path) -> None:
+def test_blurred_mosaics_measure_lower(tmp_path: Path) -> None:
     sharp = tiny.content((120, 130), 3)[0]
     blurred = gaussian_filter(sharp.astype(float), 2).astype(np.uint8)
     for name, image in (("blurred", blurred), ("sharp", sharp)):
@@ -169,7 +172,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
         (["--split", "train"], "has no split 'train'"),
     ],
 )
-def test_what_cannot_be_measured_is_one_message(
+def test_impossible_levels_are_one_message(
     store: tuple[Path, dict[str, Pixels]], options: list[str], message: str
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -177,7 +180,7 @@ def test_what_cannot_be_measured_is_one_message(
     assert message in str(caught.value.code)
 
 
-def test_volumes_and_files_in_the_way_are_one_message(tmp_path: Path) -> None:
+def test_volumes_and_blocked_paths_are_refused(tmp_path: Path) -> None:
     tiny.write_sample(tmp_path / "flat.zarr", "test/a", tiny.content((70, 80), 0)[0], None)
     tiny.write_sample(tmp_path / "deep.zarr", "train/v", tiny.content((8, 40, 40), 0)[0], None)
     (tmp_path / "file").touch()

@@ -41,9 +41,7 @@ def test_a_truth_that_is_ignored_everywhere(tmp_path: Path) -> None:
     assert "ignored everywhere" in message
 
 
-def test_a_truth_without_foreground_has_scores_that_do_not_exist(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_truth_without_foreground_lacks_some_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prediction, truth = folders(tmp_path)
     save(truth / "s1.png", np.full((40, 51), 255, np.uint8))
     scores = run(capsys, prediction, truth)

@@ -47,7 +47,7 @@ def store_of(path: Path, shapes: dict[str, tuple[int, ...]], nm: float = 4.0) ->
     return path
 
 
-def test_a_truth_against_itself_is_perfect_in_every_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_truth_against_itself_is_perfect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = store_of(tmp_path / "s.zarr", {"test/a": (90, 80), "test/b": (70, 100)})
     scores = run(capsys, store, store, "--prediction-label", "membrane", "--panel", "full")
     for row in scores["mosaics"].values():
@@ -77,7 +77,7 @@ def test_scores_in_nm_need_a_pixel_size(tmp_path: Path, capsys: pytest.CaptureFi
     assert far["v_rand"] == near["v_rand"]
 
 
-def test_a_truth_with_a_shift_is_seen_by_distance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shifts_show_in_distances(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mask = np.zeros((60, 60), np.uint8)
     mask[:, 30] = 1
     save(tmp_path / "t.png", mask)
@@ -103,7 +103,7 @@ def test_scores_that_do_not_exist_are_valid_json(tmp_path: Path, capsys: pytest.
     assert scores["mosaics"]["s1"]["assd_nm"] > 0
 
 
-def test_official_urisc_by_its_formula_on_a_grey_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_official_urisc_equals_its_formula(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = []
     for name, (probability, truth) in images().items():
         random = np.random.default_rng(7)
@@ -120,9 +120,7 @@ def test_official_urisc_by_its_formula_on_a_grey_truth(tmp_path: Path, capsys: p
     assert scores["mean"]["urisc_f1"] != pytest.approx(scores["mean"]["membrane_f1"], abs=1e-3)
 
 
-def test_official_urisc_leaves_out_what_a_prediction_leaves_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_official_urisc_ignores_unknown_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, truth = images(share=0.1)["s0"]
     grey = np.where(truth, 3, np.random.default_rng(0).integers(247, 256, truth.shape)).astype(np.uint8)
     marked = np.where(truth, 1, 0).astype(np.uint8)

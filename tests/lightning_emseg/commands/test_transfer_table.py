@@ -10,7 +10,9 @@ from PIL import Image
 from lightning_emseg.commands import main
 from lightning_emseg.commands.transfer_table import transfer_table
 from lightning_emseg.transfer.definition import read_table
-from tests.support.transfer_runs import ROOT, ROWS, write_run
+from tests.support import ROOT
+from tests.support.transfer_runs import ROWS, write_run
+from tests.support.undrawn import undrawn
 
 
 @pytest.fixture
@@ -22,7 +24,8 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def test_the_table_has_the_papers_row_and_ours(runs: list[Path], tmp_path: Path) -> None:
-    text = transfer_table(runs, tmp_path / "out", rows=ROWS)
+    with undrawn():
+        text = transfer_table(runs, tmp_path / "out", rows=ROWS)
     table = (tmp_path / "out" / "table.md").read_text()
     assert table.strip() in text
     assert "| Lucchi++ | paper | 10,000 | 0.894 | – | 0.865 | 0.892 | 0.895 | 0.888 |" in table
@@ -33,8 +36,9 @@ def test_the_table_has_the_papers_row_and_ours(runs: list[Path], tmp_path: Path)
     assert "| UroCell | paper | 2,500 | 0.424 | – | 0.584 | 0.618 | 0.734 | – |\n|  | here |  | missing |" in table
 
 
-def test_what_is_missing_is_said(runs: list[Path], tmp_path: Path) -> None:
-    text = transfer_table(runs, tmp_path / "out", rows=ROWS)
+def test_missing_runs_are_listed(runs: list[Path], tmp_path: Path) -> None:
+    with undrawn():
+        text = transfer_table(runs, tmp_path / "out", rows=ROWS)
     assert "missing: UroCell: no runs" in text
     assert "missing: Lucchi++, 10,000 iterations, random, trained: 2 of 5 runs (seeds 0, 1)" in text
     assert "missing: Lucchi++, 10,000 iterations, ImageNet supervised: no runs" in text
@@ -42,7 +46,8 @@ def test_what_is_missing_is_said(runs: list[Path], tmp_path: Path) -> None:
 
 
 def test_csv_and_json_hold_every_cell_and_run(runs: list[Path], tmp_path: Path) -> None:
-    transfer_table(runs, tmp_path / "out", rows=ROWS)
+    with undrawn():
+        transfer_table(runs, tmp_path / "out", rows=ROWS)
     with (tmp_path / "out" / "table.csv").open(newline="") as file:
         records = list(csv.DictReader(file))
     (cell,) = [each for each in records if each["initialisation"] == "cem500k-moco" and each["iterations"] == "10000"]
@@ -59,7 +64,7 @@ def test_csv_and_json_hold_every_cell_and_run(runs: list[Path], tmp_path: Path) 
     assert "UroCell: no runs" in content["missing"]
 
 
-def test_the_curve_is_drawn_where_there_are_several_numbers_of_iterations(runs: list[Path], tmp_path: Path) -> None:
+def test_curve_needs_several_numbers_of_iterations(runs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert str(out / "iterations.png") in transfer_table(runs, out, rows=ROWS)
     assert min(Image.open(out / "iterations.png").size) > 500
@@ -80,22 +85,16 @@ def test_the_command_line_reads_it_all(
     runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    main(["transfer-table", *map(str, runs), str(tmp_path), "--out", str(tmp_path / "out")])
+    with undrawn():
+        main(["transfer-table", *map(str, runs), str(tmp_path), "--out", str(tmp_path / "out")])
     shown = capsys.readouterr().out
     assert f"note: {tmp_path} is left out: it has no config.yaml" in shown
     assert "0.9000 ± 0.0071 (n 5)" in shown
     with pytest.raises(SystemExit, match=r"error: .* has no table 'table3'; it has table2, table1"):
         main(["transfer-table", str(runs[0]), "--out", str(tmp_path / "out"), "--paper", "table3"])
+    again = write_run(tmp_path / "again", 0.5, seed=0)
     with pytest.raises(SystemExit, match="seed 0"):
-        main(
-            [
-                "transfer-table",
-                str(runs[0]),
-                str(write_run(tmp_path / "again", 0.5, seed=0)),
-                "--out",
-                str(tmp_path / "out"),
-            ]
-        )
+        main(["transfer-table", str(runs[0]), str(again), "--out", str(tmp_path / "out")])
 
 
 def test_the_shipped_numbers_are_the_papers_means() -> None:

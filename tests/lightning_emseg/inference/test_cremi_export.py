@@ -6,7 +6,7 @@ from unittest import mock
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy.ndimage import label as scipy_label
@@ -48,7 +48,6 @@ def assert_same_components(ids: Ids, mask: Mask) -> None:
     assert {mine for mine, _ in pairs} == set(range(1, number + 1))
 
 
-@settings(max_examples=15, deadline=None)
 @given(mask=hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, max_side=11)))
 def test_components_are_those_of_26_neighbours(tmp_path_factory: pytest.TempPathFactory, mask: Mask) -> None:
     folder = tmp_path_factory.mktemp("random")
@@ -58,13 +57,13 @@ def test_components_are_those_of_26_neighbours(tmp_path_factory: pytest.TempPath
     assert number == len(set(ids[mask].tolist()))
 
 
-def test_a_cleft_that_only_touches_over_a_corner_is_one(tmp_path: Path) -> None:
+def test_clefts_touching_at_a_corner_are_one(tmp_path: Path) -> None:
     mask = np.zeros((2, 3, 3), bool)
     mask[0, 0, 0] = mask[1, 1, 1] = True
     assert write_clefts(predicted_clefts(predicted(tmp_path, full(mask))), tmp_path / "c.hdf") == 1
 
 
-def test_dataset_and_attributes_are_those_that_the_challenge_reads(tmp_path: Path) -> None:
+def test_file_has_what_the_challenge_reads(tmp_path: Path) -> None:
     # More sections than a chunk and a shard, and no side that either divides.
     mask = blobs(0, (37, 50, 41))
     write_clefts(predicted_clefts(predicted(tmp_path, full(mask))), tmp_path / "c.hdf")
@@ -81,7 +80,7 @@ def test_dataset_and_attributes_are_those_that_the_challenge_reads(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
 
 
-def test_a_crop_is_the_same_part_of_the_volume_at_its_offset(tmp_path: Path) -> None:
+def test_crops_are_written_with_their_offset(tmp_path: Path) -> None:
     mask = blobs(1, (21, 30, 34))
     crop = Crop((3, 5, 7), (13, 20, 19))
     write_clefts(predicted_clefts(predicted(tmp_path, full(mask)), crop), tmp_path / "c.hdf")
@@ -91,9 +90,7 @@ def test_a_crop_is_the_same_part_of_the_volume_at_its_offset(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("threshold", "lowest"), [(None, 200), (0.5, 128), (1.0, 255), (1 / 255, 1)])
-def test_the_threshold_is_that_of_the_prediction_unless_given(
-    tmp_path: Path, threshold: float | None, lowest: int
-) -> None:
+def test_threshold_defaults_to_that_of_the_prediction(tmp_path: Path, threshold: float | None, lowest: int) -> None:
     probability = np.random.default_rng(0).integers(0, 256, (5, 20, 30), dtype=np.uint8)
     clefts = predicted_clefts(predicted(tmp_path, probability, level=200), threshold=threshold)
     write_clefts(clefts, tmp_path / "c.hdf")
@@ -106,7 +103,7 @@ def test_nothing_predicted_is_all_background(tmp_path: Path) -> None:
     assert (clefts_in(tmp_path / "c.hdf") == NOTHING).all()
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_failed_writes_leave_the_old_file(tmp_path: Path) -> None:
     mask = blobs(2, (9, 20, 20))
     clefts = predicted_clefts(predicted(tmp_path, full(mask)))
     target = tmp_path / "files" / "c.hdf"

@@ -15,7 +15,7 @@ def directions(number: int, dim: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
-def test_perfect_keys_and_orthogonal_negatives_have_a_closed_form(temperature: float) -> None:
+def test_orthogonal_negatives_have_a_closed_form(temperature: float) -> None:
     basis = torch.eye(8, dtype=torch.float64)
     logits = contrast_logits(basis[:2], basis[:2], basis[2:].T, temperature)
     expected = math.log1p(6 * math.exp(-1 / temperature))
@@ -33,7 +33,7 @@ def test_loss_is_that_of_a_loop_over_pairs() -> None:
     assert float(found) == pytest.approx(total / 5, rel=1e-12)
 
 
-def test_queries_that_resemble_another_key_more_are_not_told_apart() -> None:
+def test_queries_nearer_to_another_key_count_wrong() -> None:
     basis = torch.eye(4)
     logits = contrast_logits(basis[[0, 1]], basis[[0, 2]], basis[[1, 3]].T, 1.0)
     assert float(share_told_apart(logits)) == 0.5

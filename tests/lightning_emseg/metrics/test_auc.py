@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
@@ -31,11 +31,10 @@ def test_equals_scikit_learn(seed: int) -> None:
     assert roc_auc(truth_histogram(probability, truth)) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.sampled_from([0, 1, 17, 128, 254, 255]), st.sampled_from([0, 1, 255])), min_size=1),
 )
-def test_is_the_share_of_pairs_in_the_right_order(pixels: list[tuple[int, int]]) -> None:
+def test_is_the_share_of_rightly_ordered_pairs(pixels: list[tuple[int, int]]) -> None:
     values, truth = (list(each) for each in zip(*pixels, strict=True))
     ones, zeros = ([value for value, kind in pixels if kind == wanted] for wanted in (1, 0))
     pairs = [(one > zero) + (one == zero) / 2 for one in ones for zero in zeros]
@@ -56,13 +55,13 @@ def test_certain_and_blind_and_wrong_predictions() -> None:
     assert roc_auc(counts_of([255, 255, 0], [0, 0, 1])) == 0
 
 
-def test_one_value_a_mosaic_and_nan_without_one_of_the_classes() -> None:
+def test_mosaics_without_both_classes_have_no_value() -> None:
     rows = [counts_of([0, 9, 9], truth) for truth in ([0, 0, 1], [0, 0, 0], [1, 1, 1], [255, 255, 255])]
     found = roc_auc(np.array(rows).reshape(2, 2, 2, 256))
     np.testing.assert_array_equal(found, [[0.75, np.nan], [np.nan, np.nan]])
 
 
-def test_exact_for_more_pixels_than_products_of_integers_hold() -> None:
+def test_huge_counts_do_not_overflow() -> None:
     counts = np.zeros((2, 256), np.int64)
     counts[0, [0, 200]], counts[1, [100, 250]] = 10**11, 10**11
     assert float(roc_auc(counts)) == pytest.approx(0.75, abs=1e-15)

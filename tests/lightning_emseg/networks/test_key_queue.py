@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_modules.errors import UserError
 from lightning_emseg.networks.key_queue import KeyQueue, check_divides
 
 
-@settings(max_examples=30, deadline=None)
 @given(batch=st.integers(1, 4), times=st.integers(1, 5), steps=st.integers(0, 12))
 def test_the_oldest_keys_go_first(batch: int, times: int, steps: int) -> None:
     queue = KeyQueue(3, batch * times)

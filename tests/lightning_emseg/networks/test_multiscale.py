@@ -73,7 +73,7 @@ def test_wraps_a_network_and_learns() -> None:
     assert all(p.grad is not None for p in network.network.parameters())
 
 
-def test_what_does_not_go_is_refused() -> None:
+def test_unfit_settings_and_sizes_are_refused() -> None:
     for scales in ((), (0.0, 1.0), (1.0, 1.0)):
         with pytest.raises(UserError, match="scales must be positive and differ"):
             MultiScaleInput(Recorder(), scales=scales)

@@ -54,7 +54,7 @@ def test_translation_by_the_stride_moves_the_output() -> None:
         torch.testing.assert_close(network(moved)[..., 24:48, 16:40], middle)
 
 
-def test_sizes_and_settings_that_do_not_go() -> None:
+def test_unfit_sizes_and_settings_are_refused() -> None:
     with pytest.raises(UserError, match="multiples of 4 px, but got 8 × 10"):
         VanillaUNet(base_channels=2, depth=2)(torch.zeros(1, 1, 8, 10))
     with pytest.raises(UserError, match="depth must be at least 1"):

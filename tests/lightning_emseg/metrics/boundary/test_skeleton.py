@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -44,9 +44,9 @@ def assert_same_components(inner: Mask, outer: Mask, structure: NDArray[np.float
     """Every component of the outer mask holds exactly one of the inner mask."""
     of_outer, number = label(outer, structure)
     of_inner, inner_number = label(inner, structure)
-    pairs = np.unique(np.stack([of_inner[inner], of_outer[inner]]), axis=1)
-    assert pairs.shape[1] == inner_number == number
-    assert sorted(pairs[1].tolist()) == list(range(1, number + 1))
+    pairs = np.unique(of_inner[inner].astype(np.int64) * (number + 1) + of_outer[inner])
+    assert pairs.size == inner_number == number
+    assert sorted((pairs % (number + 1)).tolist()) == list(range(1, number + 1))
 
 
 def assert_same_topology(thinned: Mask, mask: Mask) -> None:
@@ -84,14 +84,15 @@ def assert_thin(thinned: Mask) -> None:
     assert not (in_blocks(thinned) & deletable(thinned)).any()
 
 
-def test_every_small_mask_keeps_its_topology_and_becomes_thin() -> None:
+def test_every_4_by_4_mask_thins_keeping_topology() -> None:
     masks = every_mask_of_4_by_4()
     thinned = skeleton(masks)
     assert_same_topology(thinned, masks)
     assert_thin(thinned)
 
 
-@settings(max_examples=150, deadline=None)
+@example(np.random.default_rng(0).random((40, 150)) < 0.5)
+@example(np.random.default_rng(1).random((40, 150)) < 0.8)
 @given(small)
 def test_random_masks_keep_their_topology_and_become_thin(mask: Mask) -> None:
     thinned = skeleton(mask)
@@ -99,7 +100,6 @@ def test_random_masks_keep_their_topology_and_become_thin(mask: Mask) -> None:
     assert_thin(thinned)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.tuples(st.integers(1, 90), st.integers(1, 200)),
     st.integers(0, 2**16),
@@ -115,41 +115,42 @@ def test_blobs_keep_their_topology_and_become_thin(
     assert_thin(thinned)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 40),
     st.sampled_from([1, 2, 62, 63, 64, 65, 66, 127, 128, 129, 200]),
     st.integers(0, 2**16),
     st.sampled_from([0.3, 0.6, 0.9, 1.0]),
 )
-def test_is_scikit_images_thinning_but_for_its_blocks_whatever_the_width(
-    height: int, width: int, seed: int, share: float
-) -> None:
+@example(40, 64, 0, 0.6)
+@example(40, 63, 1, 0.9)
+@example(40, 129, 2, 0.9)
+def test_differs_from_scikit_image_only_in_its_blocks(height: int, width: int, seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < share
     ours, theirs = skeleton(mask), thin(mask)
     assert not (ours & ~theirs).any()
     assert not (theirs & ~ours & ~in_blocks(theirs)).any()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_equals_scikit_image_on_membranes(seed: int) -> None:
-    mask = membranes((500, 777), seed)
+    mask = membranes((300, 477), seed)
     ours, theirs = skeleton(mask), thin(mask)
     differing = ours != theirs
     assert differing.sum() <= 2
     assert not (differing & ~in_blocks(theirs)).any()
 
 
-def test_result_does_not_depend_on_how_the_work_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = membranes((300, 500), 4)
-    whole = skeleton(mask)
-    for piece in (1, 7, 100):
-        monkeypatch.setattr("lightning_emseg.metrics.boundary.skeleton._PIECE", piece)
-        np.testing.assert_array_equal(skeleton(mask), whole)
+def test_large_masks_thin_as_their_parts_do() -> None:
+    # Even sides: blocks are opened by the parity of rows and columns. No part touches another.
+    part = np.pad(membranes((126, 158), 4), 1)
+    whole = np.tile(part, (9, 8))
+    # Beyond 8,192 words of 64 pixels, the work is divided.
+    assert np.count_nonzero(np.add.reduceat(whole, range(0, whole.shape[1], 64), axis=1)) > 8192
+    np.testing.assert_array_equal(skeleton(whole), np.tile(skeleton(part), (9, 8)))
 
 
 def test_lies_where_scikit_images_skeleton_does() -> None:
-    mask = membranes((900, 900), 0)
+    mask = membranes((400, 500), 0)
     ours, theirs = skeleton(mask), skeletonize(mask)
     assert np.mean(distance_transform_edt(~theirs)[ours] < 1.5) > 0.95
     assert np.mean(distance_transform_edt(~ours)[theirs] < 1.5) > 0.95

@@ -5,9 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from skimage import measure
 
@@ -41,7 +40,7 @@ def test_objects_that_touch_no_label_are_left_out() -> None:
     assert labelled_objects_iou(truth, found) == 8 / 24
 
 
-def test_an_object_that_touches_a_label_counts_as_a_whole() -> None:
+def test_objects_that_touch_a_label_count_whole() -> None:
     truth = box((20, 20), (slice(0, 4), slice(0, 4)))
     found = box((20, 20), (slice(3, 13), slice(3, 13)))
     # One shared pixel brings all 100 of the object.
@@ -54,7 +53,7 @@ def test_corners_connect_an_object() -> None:
     assert labelled_objects_iou(truth, found) == 4 / 8
 
 
-def test_in_a_volume_an_object_goes_on_in_other_sections() -> None:
+def test_objects_go_on_across_sections() -> None:
     truth = box((4, 8, 8), (slice(0, 1), slice(0, 4), slice(0, 4)))
     found = box((4, 8, 8), (slice(0, 3), slice(0, 4), slice(0, 4)), (slice(0, 1), slice(6, 8), slice(6, 8)))
     assert labelled_objects_iou(truth, found) == 16 / 48
@@ -67,7 +66,7 @@ def test_a_missed_object_counts_as_missed() -> None:
     assert math.isnan(labelled_objects_iou(np.zeros((10, 10), np.bool_), truth))
 
 
-def test_pixels_without_truth_do_not_count_but_objects_reach_across_them() -> None:
+def test_objects_reach_across_pixels_without_truth() -> None:
     truth = box((4, 12), (slice(0, 4), slice(0, 2)))
     found = box((4, 12), (slice(0, 4), slice(0, 10)))
     known = ~box((4, 12), (slice(0, 4), slice(4, 8)))
@@ -75,10 +74,17 @@ def test_pixels_without_truth_do_not_count_but_objects_reach_across_them() -> No
     assert labelled_objects_iou(truth, found, known) == 8 / 24
 
 
-@settings(max_examples=150, deadline=None)
-@given(data=st.data(), shape=st.sampled_from([(9, 11), (4, 6, 5)]))
-def test_it_is_what_the_objects_one_by_one_give(data: st.DataObject, shape: tuple[int, ...]) -> None:
-    truth, found = (data.draw(arrays(np.bool_, shape)) for _ in range(2))
+@example((20, 30), 0, 0.2, 0.3)
+@example((5, 9, 10), 1, 0.05, 0.1)
+@given(
+    shape=st.sampled_from([(9, 11), (4, 6, 5)]),
+    seed=st.integers(0, 2**16),
+    true=st.sampled_from([0.05, 0.3, 0.7]),
+    predicted=st.sampled_from([0.0, 0.1, 0.3, 0.9]),
+)
+def test_equals_a_loop_over_objects(shape: tuple[int, ...], seed: int, true: float, predicted: float) -> None:
+    random = np.random.default_rng(seed)
+    truth, found = random.random(shape) < true, random.random(shape) < predicted
     if truth.any():
         value = labelled_objects_iou(truth, found)
         assert value == pytest.approx(reference(truth, found), abs=1e-12)
@@ -86,7 +92,7 @@ def test_it_is_what_the_objects_one_by_one_give(data: st.DataObject, shape: tupl
         assert value >= (truth & found).sum() / (truth | found).sum() - 1e-12
 
 
-def test_the_metric_scores_at_the_threshold_and_at_one_half() -> None:
+def test_scores_at_the_threshold_and_at_one_half() -> None:
     truth = box((20, 20), (slice(0, 4), slice(0, 4))).astype(np.uint8)
     truth[19, 19] = 255
     probability = np.zeros((20, 20), np.uint8)

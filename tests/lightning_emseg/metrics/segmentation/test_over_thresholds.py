@@ -50,7 +50,7 @@ def test_tables_are_those_of_each_level_alone(workers: int, thinned: bool) -> No
             assert value == expected.f
 
 
-def test_a_prediction_that_is_the_truth_is_best_at_its_own_threshold() -> None:
+def test_exact_prediction_is_best_at_its_own_threshold() -> None:
     found = probability(2)
     truth = components(found < 154)
     curve = curve_of(tables_over_levels(truth, found), v_rand)
@@ -65,7 +65,7 @@ def test_the_maximum_leaves_out_what_is_no_number() -> None:
     assert nothing.best_level is None
 
 
-def test_a_stack_is_scored_at_one_threshold_for_all_sections() -> None:
+def test_a_stack_is_scored_at_one_threshold() -> None:
     curve = mean_curve([Curve((200, 100), (1.0, 0.5)), Curve((200, 100), (0.0, 0.75))])
     assert curve == Curve((200, 100), (0.5, 0.625))
     assert (curve.maximum, curve.best_level) == (0.625, 100)
