@@ -109,11 +109,11 @@ def _span(node: ast.expr) -> Span:
     return Span(node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)
 
 
-def _ancestors(node: ast.AST, parents: Parents) -> Iterator[tuple[ast.AST, str, ast.AST]]:
-    """List ancestors from the inside out: each with the field that holds the child, and that child."""
+def _ancestors(node: ast.AST, parents: Parents) -> Iterator[tuple[ast.AST, str]]:
+    """List ancestors from the inside out, each with its field that holds the child."""
     while node in parents:
         parent, field = parents[node]
-        yield parent, field, node
+        yield parent, field
         node = parent
 
 
@@ -121,7 +121,7 @@ def _function_of(node: ast.AST, parents: Parents) -> str | None:
     """Return the qualified name of the function whose body holds an expression; none where no body does."""
     names: list[str] = []
     is_in_body = False
-    for parent, field, _ in _ancestors(node, parents):
+    for parent, field in _ancestors(node, parents):
         if isinstance(parent, ast.FunctionDef | ast.AsyncFunctionDef):
             if field != "body":
                 return None
@@ -140,7 +140,7 @@ def _matters(node: ast.expr, kind: str, file: str, parents: Parents) -> bool:
         return False
     if kind == "constant" and _is_of_other_kind(node, parents):
         return False
-    return not any(_is_silent(parent, field, child) for parent, field, child in _ancestors(node, parents))
+    return not any(_is_silent(parent, field) for parent, field in _ancestors(node, parents))
 
 
 def _is_of_other_kind(node: ast.expr, parents: Parents) -> bool:
@@ -151,13 +151,11 @@ def _is_of_other_kind(node: ast.expr, parents: Parents) -> bool:
     return isinstance(parent, ast.Slice) or (isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.USub))
 
 
-def _is_silent(parent: ast.AST, field: str, child: ast.AST) -> bool:
+def _is_silent(parent: ast.AST, field: str) -> bool:
     never = ast.JoinedStr | ast.Raise | ast.Assert | ast.pattern | ast.arguments | ast.Delete | ast.Await | ast.Yield
     if isinstance(parent, never) or field in ("annotation", "returns", "decorator_list", "bases"):
         return True
     if isinstance(parent, ast.Call):
         # The function itself may be an expression that matters.
         return field != "func" and called_name(parent) in SILENT_CALLS
-    return (
-        isinstance(parent, ast.If) and ast.unparse(parent.test).endswith("TYPE_CHECKING") and child is not parent.test
-    )
+    return isinstance(parent, ast.If) and ast.unparse(parent.test).endswith("TYPE_CHECKING")
