@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from data_modules.errors import UserError
 from data_modules.grid import rows_left
 from data_modules.store import Rows
-from lightning_emseg import checkpoints
+from lightning_emseg import __version__, checkpoints
 from lightning_emseg.distributed import from_first_rank
 from lightning_emseg.inference.export import Format, Polarity, export_masks
 from lightning_emseg.inference.prediction_store import PredictionStore
@@ -110,7 +110,10 @@ class PredictionWriter(pl.Callback):
             "precision": trainer.precision,
             "compiled": module.compiled,
             "device": module.device.type,
-            "versions": {name: metadata.version(name) for name in ("lightning-emseg", "torch", "pytorch-lightning")},
+            "versions": {
+                "lightning-emseg": __version__,
+                **{name: metadata.version(name) for name in ("torch", "pytorch-lightning")},
+            },
         }
         records = [
             {

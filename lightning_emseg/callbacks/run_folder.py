@@ -15,6 +15,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 
+from lightning_emseg import __version__
+
 _OF_A_FIT = ("config.yaml", "metrics.csv", "environment.json")
 _OF_A_RUN = (
     *_OF_A_FIT,
@@ -87,7 +89,10 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "accelerators": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        "packages": {found.name: found.version for found in sorted(metadata.distributions(), key=lambda d: d.name)},
+        "packages": {
+            **{found.name: found.version for found in sorted(metadata.distributions(), key=lambda d: d.name)},
+            "lightning-emseg": __version__,
+        },
     }
 
 

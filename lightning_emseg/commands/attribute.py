@@ -12,7 +12,7 @@ from torch import nn
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
-from lightning_emseg import checkpoints
+from lightning_emseg import __version__, checkpoints
 from lightning_emseg.attribution.captum_methods.captum_method import Captum
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.measurement import Setting, foreground_probability
@@ -231,7 +231,10 @@ def _provenance(
             for view in views
         },
         "device": device.type,
-        "versions": {name: metadata.version(name) for name in ("lightning-emseg", "torch", "captum")},
+        "versions": {
+            "lightning-emseg": __version__,
+            **{name: metadata.version(name) for name in ("torch", "captum")},
+        },
     }
 
 

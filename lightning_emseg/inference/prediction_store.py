@@ -79,9 +79,9 @@ class PredictionStore:
         if earlier.provenance == provenance:
             return earlier
         raise UserError(
-            f"{target} is {'unfinished, and ' if earlier.state == 'partial' else ''}of another checkpoint or "
-            f"configuration ({differences(earlier.provenance, provenance)}): choose another --writer.out, or pass "
-            "--writer.overwrite true to replace it"
+            f"{target} is {'an unfinished' if earlier.state == 'partial' else 'a'} prediction of another checkpoint, "
+            f"configuration or version ({differences(earlier.provenance, provenance)}): choose another --writer.out, "
+            "or pass --writer.overwrite true to replace it"
         )
 
     def begin(self, role: Role, earlier: Sequence[Earlier | None], mine: Mapping[int, Sequence[Rows]]) -> None:

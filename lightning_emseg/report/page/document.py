@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata, resources
+from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lightning_emseg import __version__
 from lightning_emseg.report.page.attribution_files import AreaStudy
 from lightning_emseg.report.page.definition_file import DefinitionTable
 from lightning_emseg.report.page.pictures import Album, embed
@@ -72,7 +73,7 @@ def make_page(
         .render(
             heading=f"{'Runs' if several else 'Run'} {', '.join(run.name for run in runs)}",
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            version=metadata.version("lightning-emseg"),
+            version=__version__,
             album_text=album_text(album),
             notes=notes,
             several=several,

@@ -1,6 +1,7 @@
 """Prediction stores: nothing half-made is seen, interrupted runs continue to the same bytes, nothing is mixed up."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytorch_lightning as pl
 from data_modules.batch import Batch
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, read, verify
+from lightning_emseg import __version__
 from lightning_emseg.callbacks import PredictionWriter
 from tests.support import tiny
 
@@ -188,6 +190,21 @@ def test_a_store_of_another_configuration_or_checkpoint_is_refused(
     got = read(MosaicStore(out).sample("test/m1").image, [slice(0, 90), slice(0, 61)])
     np.testing.assert_allclose(got, 255 / (1 + np.exp(3 * (image - 127.5) / 127.5)), atol=0.51)
     assert [path.name for path in (out / "test").iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_unfinished_prediction_of_an_older_version_is_refused(tall_store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p.zarr"
+    with pytest.raises(RuntimeError, match="interrupted"):
+        predict(tall_store, out, StopAt(120))
+    recorded = out / "test" / ".m0.partial" / "zarr.json"
+    text, now = recorded.read_text(), f'"lightning-emseg": "{__version__}"'
+    assert text.count(now) == 1
+    recorded.write_text(text.replace(now, '"lightning-emseg": "0.1.0"'))
+    before = contents(out)
+    versions = rf"versions\.lightning-emseg: '0\.1\.0' there, '{re.escape(__version__)}' here"
+    with pytest.raises(UserError, match=rf"test/m0 is an unfinished .*\({versions}\): choose another --writer\.out"):
+        predict(tall_store, out)
+    assert contents(out) == before
 
 
 def test_a_run_cut_short_leaves_no_half_sample(tiny_store: Path, tmp_path: Path) -> None:

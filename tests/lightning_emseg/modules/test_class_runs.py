@@ -233,5 +233,5 @@ def test_a_finished_prediction_is_left_and_one_of_other_classes_refused(runs: Ru
     lightning("predict", runs.folder, runs.config, "--writer.out", str(runs.out))
     assert (runs.out / "test" / "d" / "zarr.json").stat().st_mtime_ns == written
     renamed = runs.changed("model", classes=["background", "golgi", "mito"])
-    with pytest.raises(SystemExit, match="of another checkpoint or configuration"):
+    with pytest.raises(SystemExit, match="of another checkpoint, configuration or version"):
         lightning("predict", runs.folder, renamed, "--writer.out", str(runs.out))

@@ -163,7 +163,7 @@ def test_orthoplane_is_part_of_what_a_prediction_was_made_with(runs: Runs, tmp_p
     config = runs.config("orthogonal", orthoplane=False)
     weights = ["--ckpt_path", str(runs.checkpoint("orthogonal"))]
     out = ["--writer.out", str(runs.folder / "orthoplane.zarr")]
-    with pytest.raises(SystemExit, match="of another checkpoint or configuration"):
+    with pytest.raises(SystemExit, match="of another checkpoint, configuration or version"):
         lightning("predict", tmp_path, config, *weights, *out)
 
 
