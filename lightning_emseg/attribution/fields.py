@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_modules.grid import Shape
 from lightning_emseg.attribution.outputs import PixelOutput, flat_index
@@ -54,7 +54,11 @@ class Field:
 
 
 def exact_groups(
-    pixels: Sequence[Shape], shape: Sequence[int], radius: Shape | None, stride: int | Sequence[int] = 1
+    pixels: Sequence[Shape],
+    shape: Sequence[int],
+    radius: Shape | None,
+    stride: int | Sequence[int] = 1,
+    cuts: bool = False,
 ) -> list[list[int]]:
     """Group the pixels of a window for :func:`exact_fields`, by which way is less work.
 
@@ -67,6 +71,7 @@ def exact_groups(
         radius: Radius of the receptive field, from
             :func:`~lightning_emseg.attribution.receptive.receptive_radius`; ``None`` where it is unknown.
         stride: Stride of the network, one for all axes or one an axis; windows are cut at multiples of it.
+        cuts: Whether windows may be cut, from :func:`cuts_are_safe`.
 
     Returns:
         Positions in ``pixels``.
@@ -77,7 +82,7 @@ def exact_groups(
     together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
     # A forward and a backward pass each; forward passes over the window are shared by all groups.
     cut_work = 2 * sum(_size(box_around(pixel, radius, shape, stride)) for pixel in pixels)
-    return alone if cut_work < (1 + len(together)) * math.prod(shape) else together
+    return alone if cuts and cut_work < (1 + len(together)) * math.prod(shape) else together
 
 
 def exact_fields(
@@ -89,11 +94,12 @@ def exact_fields(
     path: Path,
     radius: Shape | None = None,
     stride: int | Sequence[int] = 1,
+    cuts: bool = False,
 ) -> list[Field]:
     """Compute fields with nothing left out.
 
-    A field depends on its own group only: windows of another size may take another kernel, which rounds otherwise, so
-    that what a window is cut to must not depend on which other groups the process computes.
+    A field depends on its own group only. Windows of another size may take another kernel, which rounds differently, so
+    that what a window is cut to must not depend on which other groups a process computes.
 
     Args:
         answers: Outputs of a copy of the network whose weights need no gradient.
@@ -103,25 +109,57 @@ def exact_fields(
         together: Positions in ``pixels`` of those that share a pass, each of them once; from :func:`exact_groups`.
         path: Path of integration.
         radius: Radius of the receptive field, from
-            :func:`~lightning_emseg.attribution.receptive.receptive_radius`; windows of pixels that are alone are cut to
-            it where that saves work. Without it, no pixels may share a pass.
+            :func:`~lightning_emseg.attribution.receptive.receptive_radius`; without it, no pixels may share a pass.
         stride: Stride of the network, one for all axes or one an axis; windows are cut at multiples of it.
+        cuts: Whether the window of a pixel that is alone is cut to its receptive field, from :func:`cuts_are_safe`.
     """
     reach = radius or tuple(image.shape[1:])
-    alone = [group[0] for group in together if len(group) == 1 and radius is not None]
-    cuts = dict(zip(alone, _safe_cuts(answers, image, [pixels[index] for index in alone], reach, stride), strict=True))
-    fields = {
-        index: _cut_field(answers, image, baseline, pixels[index], cut, path, reach)
-        for index, cut in cuts.items()
-        if cut is not None
-    }
-    shared = [group for group in together if group[0] not in fields]
+    fields: dict[int, Field] = {}
+    shared = []
+    for group in together:
+        box = box_around(pixels[group[0]], reach, image.shape[1:], stride)
+        if cuts and len(group) == 1 and _saves_work(box, image.shape[1:]):
+            fields[group[0]] = _cut_field(answers, image, baseline, pixels[group[0]], box, path, reach)
+        else:
+            shared.append(group)
     whole = [index for group in shared for index in group]
-    groups_of_whole = [[whole.index(index) for index in group] for group in shared]
     if whole:
+        groups_of_whole = [[whole.index(index) for index in group] for group in shared]
         found = _shared(answers, image, baseline, [pixels[index] for index in whole], groups_of_whole, path, reach)
         fields.update(zip(whole, found, strict=True))
     return [fields[index] for index in range(len(pixels))]
+
+
+def cuts_are_safe(
+    network: nn.Module, window: Tensor, radius: Shape, stride: int | Sequence[int], probes: int = 12
+) -> bool:
+    """Find out whether windows that are cut to receptive fields keep the answers.
+
+    They do not where a network treats a position by the size of its window. Asked of noise at a few random positions,
+    which do not depend on the pixels that are attributed.
+
+    Args:
+        network: Network whose logits ``(1, 1, *S)`` are compared.
+        window: Any window ``float (C, *S)`` of the size in question, on the network's device; its content is not used.
+        radius: Radius of the receptive field in px, one value an axis.
+        stride: Stride of the network; windows are cut at multiples of it.
+        probes: Number of positions.
+    """
+    shape = tuple(window.shape[1:])
+    random = np.random.default_rng(0)
+    pixels = [tuple(random.integers(0, shape).tolist()) for _ in range(probes)]
+    boxes = [box_around(pixel, radius, shape, stride) for pixel in pixels]
+    if not any(_saves_work(box, shape) for box in boxes):
+        return False
+    # Logits of noise: an empty image and a certain probability are the same whatever the network does to positions.
+    logits = PixelOutput(network)
+    noise = (255 * torch.rand(window.shape, generator=torch.Generator().manual_seed(0))).to(window.device)
+    for expected, pixel, box in zip(answers_at(logits, noise, flat_index(pixels, shape)), pixels, boxes, strict=True):
+        part = noise[(slice(None), *box)]
+        alone = answers_at(logits, part, flat_index([_inside(pixel, box)], part.shape[1:]))[0]
+        if not torch.allclose(expected, alone, rtol=1e-4, atol=1e-4):
+            return False
+    return True
 
 
 def fast_fields(
@@ -215,31 +253,9 @@ def nearest(
     return mine
 
 
-def _safe_cuts(
-    answers: PixelOutput, image: Tensor, pixels: Sequence[Shape], radius: Shape, stride: int | Sequence[int]
-) -> list[tuple[slice, ...] | None]:
-    """The part of a window that the answer at each pixel depends on; ``None`` where the whole window serves better.
-
-    It does where the part saves little, or changes the answer: some networks treat a position by the window's size.
-    """
-    shape = tuple(image.shape[1:])
-    boxes = [box_around(pixel, radius, shape, stride) for pixel in pixels]
-    # A pass over the whole window has its forward half in common with others, if there are any.
-    cuts: list[tuple[slice, ...] | None] = [box if 4 * _size(box) <= 3 * math.prod(shape) else None for box in boxes]
-    if not any(cuts):
-        return cuts
-    # Logits of noise: an empty image and a certain probability are the same whatever the network does to positions.
-    logits = PixelOutput(answers.network)
-    random = torch.Generator().manual_seed(0)
-    noise = (255 * torch.rand(image.shape, generator=random)).to(image.device)
-    whole = answers_at(logits, noise, flat_index(pixels, shape))
-    for index, (pixel, cut) in enumerate(zip(pixels, cuts, strict=True)):
-        if cut is not None:
-            part = noise[(slice(None), *cut)]
-            alone = answers_at(logits, part, flat_index([_inside(pixel, cut)], part.shape[1:]))[0]
-            if not torch.allclose(whole[index], alone, rtol=1e-4, atol=1e-4):
-                cuts[index] = None
-    return cuts
+def _saves_work(box: tuple[slice, ...], shape: Sequence[int]) -> bool:
+    """Whether passes over a part of a window are cheaper, where those over the whole share some of their first half."""
+    return 4 * _size(box) <= 3 * math.prod(shape)
 
 
 def _cut_field(

@@ -5,13 +5,14 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from data_modules.grid import Shape
 from lightning_emseg.attribution.accuracy import effective_reach
 from lightning_emseg.attribution.baselines import Baseline
-from lightning_emseg.attribution.fields import Field, exact_fields, exact_groups, fast_fields
+from lightning_emseg.attribution.fields import Field, cuts_are_safe, exact_fields, exact_groups, fast_fields
 from lightning_emseg.attribution.method import AttributionMethod, BoundMethod
 from lightning_emseg.attribution.network_copy import folded
 from lightning_emseg.attribution.outputs import Output, PixelOutput
@@ -79,6 +80,7 @@ class BoundIntegratedGradients(BoundMethod):
     def __init__(self, method: IntegratedGradients, network: nn.Module, stride: int | Sequence[int]) -> None:
         self.method, self._network, self._stride = method, network, stride
         self._radii: dict[Shape, Shape | None] = {}
+        self._safe: dict[Shape, bool] = {}
         self._fast: PixelOutput | None = None
 
     def fields(
@@ -97,7 +99,7 @@ class BoundIntegratedGradients(BoundMethod):
         """Group pixels that are further apart than their fields reach; see :meth:`BoundMethod.groups`."""
         reach = self._reach(len(shape) - 1)
         if reach is None or self._is_exact(reach, shape):
-            return exact_groups(pixels, shape[1:], self._radius(shape), self._stride)
+            return exact_groups(pixels, shape[1:], self._radius(shape), self._stride, self._cuts(shape))
         return groups(pixels, tuple(math.ceil(_APART * each) for each in reach))
 
     def exact_fields(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field] | None:
@@ -110,7 +112,8 @@ class BoundIntegratedGradients(BoundMethod):
     ) -> list[Field]:
         answers = PixelOutput(self._network, self.method.output)
         path = Path(self.method.steps, self.method.rule)
-        return exact_fields(answers, image, baseline, pixels, together, path, self._radius(image.shape), self._stride)
+        radius, cuts = self._radius(image.shape), self._cuts(image.shape)
+        return exact_fields(answers, image, baseline, pixels, together, path, radius, self._stride, cuts)
 
     def _is_exact(self, reach: Shape, shape: Sequence[int]) -> bool:
         """Whether fields are exact: by the settings, or since the reach covers the receptive field."""
@@ -143,6 +146,15 @@ class BoundIntegratedGradients(BoundMethod):
         if tuple(sides) not in self._radii:
             self._radii[tuple(sides)] = receptive_radius(self._network, sides, channels, self._stride)
         return self._radii[tuple(sides)]
+
+    def _cuts(self, shape: Sequence[int]) -> bool:
+        """Whether windows of shape ``(C, *S)`` may be cut."""
+        sides, radius = tuple(shape[1:]), self._radius(shape)
+        if sides not in self._safe:
+            device = next((weight.device for weight in self._network.parameters()), torch.device("cpu"))
+            window = torch.empty(*shape, device=device)
+            self._safe[sides] = radius is not None and cuts_are_safe(self._network, window, radius, self._stride)
+        return self._safe[sides]
 
 
 def _as_one(reach: Shape) -> int | list[int]:

@@ -52,7 +52,7 @@ def rows(scratch: Path) -> Iterator[Row]:
     assert exact is not None
     plain.calibrate(exact, THRESHOLDS[0])
     halved.reach = plain.reach
-    groups = plain.groups(pixels)
+    groups = plain.groups(pixels, window.shape)
     found: dict[str, list[Field]] = {}
 
     def fast(bound: BoundIntegratedGradients, key: str) -> None:

@@ -1,7 +1,14 @@
-"""Windows and networks that the tests of captum's methods share."""
+"""Windows, networks and fields that tests of attribution share."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from data_modules.grid import Shape
+from lightning_emseg.attribution.fields import Field, cuts_are_safe, exact_fields, exact_groups
+from lightning_emseg.attribution.outputs import PixelOutput
+from lightning_emseg.attribution.path import Path
 
 
 def windows(*shape: int) -> tuple[Tensor, Tensor]:
@@ -31,3 +38,18 @@ def bias_free(seed: int) -> nn.Module:
         shared,
         nn.Conv2d(3, 1, 1, bias=False),
     ).eval()
+
+
+def fields_of(
+    answers: PixelOutput,
+    image: Tensor,
+    baseline: Tensor,
+    pixels: Sequence[Shape],
+    path: Path,
+    radius: Shape | None = None,
+    stride: int | Sequence[int] = 1,
+) -> list[Field]:
+    """Exact fields of all pixels of a window, in the groups that are the least work."""
+    cuts = radius is not None and cuts_are_safe(answers.network, image, radius, stride)
+    together = exact_groups(pixels, image.shape[1:], radius, stride, cuts)
+    return exact_fields(answers, image, baseline, pixels, together, path, radius, stride, cuts)

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from data_modules.grid import Shape
 from lightning_emseg.attribution import fields as fields_module
-from lightning_emseg.attribution.fields import Field, exact_fields, fast_fields, nearest
+from lightning_emseg.attribution.fields import Field, cuts_are_safe, exact_fields, exact_groups, fast_fields, nearest
 from lightning_emseg.attribution.outputs import PixelOutput, flat_index
 from lightning_emseg.attribution.path import Path, path_attributions
 from lightning_emseg.attribution.points import groups, lattice
 from lightning_emseg.attribution.receptive import box_around, receptive_radius
 from lightning_emseg.networks.multiscale import MultiScaleInput
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
-from tests.support.attribution_checks import settled, windows
+from tests.support.attribution_checks import fields_of, settled, windows
 from tests.support.global_networks import CornerAligned, Gated
 
 PATH = Path(3)
@@ -96,8 +96,8 @@ def test_receptive_radius_changes_no_field(name: str, pixels: Sequence[Shape]) -
     answers = made(build)
     image, baseline = windows(1, 64, 64)
     radius = receptive_radius(answers.network, (64, 64), 1, stride)
-    found = exact_fields(answers, image, baseline, pixels, PATH, radius, stride)
-    assert_same(found, exact_fields(answers, image, baseline, pixels, PATH), (64, 64))
+    found = fields_of(answers, image, baseline, pixels, PATH, radius, stride)
+    assert_same(found, fields_of(answers, image, baseline, pixels, PATH), (64, 64))
 
 
 @pytest.mark.parametrize("output", ["logit", "probability"])
@@ -106,12 +106,12 @@ def test_cheaper_of_cutting_and_sharing_is_used(output: str, seen: list[Shape]) 
     image, baseline = windows(1, 64, 64)
     radius = receptive_radius(answers.network, (64, 64), 1, 1)
     assert radius == (5, 5)
-    exact_fields(answers, image, baseline, [(0, 0), (40, 40)], PATH, radius)
+    fields_of(answers, image, baseline, [(0, 0), (40, 40)], PATH, radius)
     assert seen == [(6, 6), (11, 11)]
     seen.clear()
     # All but the border, far apart: cut windows would be about as much work as two whole ones.
     apart = lattice((64, 64), (11, 11), (3, 3))
-    fields = exact_fields(answers, image, baseline, apart, PATH, radius)
+    fields = fields_of(answers, image, baseline, apart, PATH, radius)
     assert seen == [(64, 64)]
     assert fields[0].values.shape == (9, 9)
 
@@ -121,17 +121,35 @@ def test_cuts_changing_some_answers_are_refused(seen: list[Shape]) -> None:
     image, baseline = windows(1, 64, 64)
     # Cuts of the first pixel begin at a cell, those of the second within one.
     pixels = [(y, x) for y in range(20, 44, 3) for x in range(21, 45, 3)]
-    found = exact_fields(answers, image, baseline, pixels, PATH, (3, 3), 1)
+    found = fields_of(answers, image, baseline, pixels, PATH, (3, 3), 1)
     assert seen == [(64, 64)]
-    assert_same(found, exact_fields(answers, image, baseline, pixels, PATH), (64, 64))
+    assert_same(found, fields_of(answers, image, baseline, pixels, PATH), (64, 64))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("pixels", [FEW, MANY], ids=["few", "many"])
+def test_fields_depend_on_their_own_group_only(name: str, pixels: Sequence[Shape]) -> None:
+    build, stride = NETWORKS[name]
+    answers = made(build)
+    image, baseline = windows(1, 64, 64)
+    radius = receptive_radius(answers.network, (64, 64), 1, stride)
+    cuts = radius is not None and cuts_are_safe(answers.network, image, radius, stride)
+    together = exact_groups(pixels, (64, 64), radius, stride, cuts)
+    whole = exact_fields(answers, image, baseline, pixels, together, PATH, radius, stride, cuts)
+    for group in together:
+        some = [pixels[index] for index in group]
+        alone = exact_fields(answers, image, baseline, some, [list(range(len(some)))], PATH, radius, stride, cuts)
+        for index, field in zip(group, alone, strict=True):
+            np.testing.assert_array_equal(field.whole((64, 64)), whole[index].whole((64, 64)))
+            assert (field.output, field.baseline_output) == (whole[index].output, whole[index].baseline_output)
 
 
 def test_cuts_changing_nonempty_images_are_refused(seen: list[Shape]) -> None:
     answers = made(CornerAligned)
     image, baseline = torch.full((1, 64, 64), 200.0), torch.zeros(1, 64, 64)
-    found = exact_fields(answers, image, baseline, MANY, PATH, (12, 12), 4)
+    found = fields_of(answers, image, baseline, MANY, PATH, (12, 12), 4)
     assert seen == [(64, 64)]
-    assert_same(found, exact_fields(answers, image, baseline, MANY, PATH), (64, 64))
+    assert_same(found, fields_of(answers, image, baseline, MANY, PATH), (64, 64))
 
 
 def test_fields_vanish_outside_the_receptive_field() -> None:
@@ -139,7 +157,7 @@ def test_fields_vanish_outside_the_receptive_field() -> None:
     answers = PixelOutput(nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(4)))).requires_grad_(False)
     image, baseline = windows(1, 33, 41)
     pixels: list[Shape] = [(0, 0), (16, 20), (32, 1)]
-    for field in exact_fields(answers, image, baseline, pixels, PATH):
+    for field in fields_of(answers, image, baseline, pixels, PATH):
         inside = np.zeros((33, 41), np.bool_)
         inside[tuple(slice(max(0, at - 4), at + 5) for at in field.pixel)] = True
         values = field.whole((33, 41))
@@ -157,7 +175,7 @@ def test_distant_fast_fields_are_exact(depth: int) -> None:
     together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
     assert len(together) < len(pixels)
     found = fast_fields(answers, image, baseline, pixels, together, PATH, radius)
-    assert_same(found, exact_fields(answers, image, baseline, pixels, PATH), (96, 96))
+    assert_same(found, fields_of(answers, image, baseline, pixels, PATH), (96, 96))
 
 
 def test_axes_have_radii_of_their_own() -> None:
@@ -168,8 +186,8 @@ def test_axes_have_radii_of_their_own() -> None:
     radius = receptive_radius(answers.network, (8, 17, 19), 2, 1)
     assert radius == (2, 3, 3)
     pixels: list[Shape] = [(0, 0, 0), (7, 16, 18), (4, 8, 9), (4, 8, 10), (1, 15, 3)]
-    expected = exact_fields(answers, image, baseline, pixels, PATH)
-    assert_same(exact_fields(answers, image, baseline, pixels, PATH, radius), expected, (8, 17, 19))
+    expected = fields_of(answers, image, baseline, pixels, PATH)
+    assert_same(fields_of(answers, image, baseline, pixels, PATH, radius), expected, (8, 17, 19))
     together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
     assert_same(fast_fields(answers, image, baseline, pixels, together, PATH, radius), expected, (8, 17, 19))
 
@@ -198,22 +216,22 @@ def test_fast_fields_are_cut_at_the_reach() -> None:
 def test_empty_and_repeated_pixels_are_handled(radius: Shape | None) -> None:
     answers = made(stack)
     image, baseline = windows(1, 13, 15)
-    assert exact_fields(answers, image, baseline, [], PATH, radius) == []
-    (alone,) = exact_fields(answers, image, baseline, [(12, 0)], PATH, radius)
-    twice = exact_fields(answers, image, baseline, [(12, 0), (12, 0)], PATH, radius)
+    assert fields_of(answers, image, baseline, [], PATH, radius) == []
+    (alone,) = fields_of(answers, image, baseline, [(12, 0)], PATH, radius)
+    twice = fields_of(answers, image, baseline, [(12, 0), (12, 0)], PATH, radius)
     assert_same(twice, [alone, alone], (13, 15))
 
 
 def test_window_of_one_pixel_is_handled() -> None:
     answers = PixelOutput(nn.Conv2d(1, 1, 1)).requires_grad_(False)
-    (field,) = exact_fields(answers, *windows(1, 1, 1), [(0, 0)], PATH, receptive_radius(answers.network, (1, 1), 1, 1))
+    (field,) = fields_of(answers, *windows(1, 1, 1), [(0, 0)], PATH, receptive_radius(answers.network, (1, 1), 1, 1))
     assert field.values.shape == (1, 1)
     assert field.completeness_error < 1e-4
 
 
 def test_pixels_outside_the_window_are_refused() -> None:
     with pytest.raises(ValueError, match="outside a window of"):
-        exact_fields(made(stack), *windows(1, 8, 8), [(8, 0)], PATH)
+        fields_of(made(stack), *windows(1, 8, 8), [(8, 0)], PATH)
 
 
 def test_completeness_matches_hand_made_field() -> None:

@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from data_modules.grid import Shape
-from lightning_emseg.attribution.fields import exact_fields, fast_fields
+from lightning_emseg.attribution.fields import fast_fields
 from lightning_emseg.attribution.network_copy import detached_copy
 from lightning_emseg.attribution.outputs import PixelOutput
 from lightning_emseg.attribution.path import Path
 from lightning_emseg.attribution.points import groups
 from lightning_emseg.attribution.receptive import receptive_radius
 from lightning_emseg.networks.volumes import UNet3D
-from tests.support.attribution_checks import windows
+from tests.support.attribution_checks import fields_of, windows
 
 PATH = Path(3)
 
@@ -27,9 +27,9 @@ def test_fields_of_thin_radii_share_passes_exactly() -> None:
     assert radius == (2, 5, 5)
     together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
     assert len(together) < len(pixels)
-    expected = exact_fields(answers, image, baseline, pixels, PATH)
+    expected = fields_of(answers, image, baseline, pixels, PATH)
     shared = fast_fields(answers, image, baseline, pixels, together, PATH, radius)
-    for some in (shared, exact_fields(answers, image, baseline, pixels, PATH, radius)):
+    for some in (shared, fields_of(answers, image, baseline, pixels, PATH, radius)):
         for field, truth in zip(some, expected, strict=True):
             np.testing.assert_allclose(field.whole((12, 24, 24)), truth.whole((12, 24, 24)), atol=1e-4)
 
@@ -44,8 +44,8 @@ def test_unet_with_thick_voxels_cuts_to_same_fields() -> None:
     image, baseline = windows(1, 8, 64, 64)
     pixels: list[Shape] = [(0, 0, 0), (7, 60, 3), (4, 3, 60)]
     answers = PixelOutput(copied)
-    expected = exact_fields(answers, image, baseline, pixels, PATH)
+    expected = fields_of(answers, image, baseline, pixels, PATH)
     for field, truth in zip(
-        exact_fields(answers, image, baseline, pixels, PATH, radius, network.stride), expected, strict=True
+        fields_of(answers, image, baseline, pixels, PATH, radius, network.stride), expected, strict=True
     ):
         np.testing.assert_allclose(field.whole((8, 64, 64)), truth.whole((8, 64, 64)), atol=1e-4)

@@ -11,14 +11,14 @@ from torch import nn
 from data_modules.errors import UserError
 from data_modules.grid import Shape
 from lightning_emseg.attribution import integrated_gradients as module
-from lightning_emseg.attribution.fields import Field, exact_fields, fast_fields
+from lightning_emseg.attribution.fields import Field, fast_fields
 from lightning_emseg.attribution.integrated_gradients import BoundIntegratedGradients, IntegratedGradients
 from lightning_emseg.attribution.network_copy import detached_copy
 from lightning_emseg.attribution.outputs import GreyNetwork, PixelOutput
 from lightning_emseg.attribution.path import Path
 from lightning_emseg.attribution.points import groups, lattice
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
-from tests.support.attribution_checks import settled, windows
+from tests.support.attribution_checks import fields_of, settled, windows
 
 PIXELS: Sequence[Shape] = lattice((64, 64), (16, 16), (8, 8))
 
@@ -39,7 +39,7 @@ def test_fast_fields_follow_the_settings() -> None:
     network = network_of()
     bound = IntegratedGradients(4, "gausslegendre", "probability", reach=7).bind(network, 4)
     image, baseline = windows(1, 64, 64)
-    together = bound.groups(PIXELS)
+    together = bound.groups(PIXELS, (1, 64, 64))
     # A quarter further than the reach, rounded up.
     assert together == groups(PIXELS, (9, 9))
     found = bound.fields(image, baseline, PIXELS, together)
@@ -48,25 +48,25 @@ def test_fast_fields_follow_the_settings() -> None:
     assert_same(found, fast_fields(answers, image, baseline, PIXELS, together, path, (7, 7)), 1e-3)
     exact = bound.exact_fields(image, baseline, PIXELS[:2])
     assert exact is not None
-    assert_same(exact, exact_fields(answers, image, baseline, PIXELS[:2], path), 1e-5)
+    assert_same(exact, fields_of(answers, image, baseline, PIXELS[:2], path), 1e-5)
 
 
 @pytest.mark.parametrize("options", [{"exact": True, "reach": 5}, {}])
 def test_fields_are_exact_on_request_or_without_reach(options: dict[str, bool]) -> None:
     bound = IntegratedGradients(3, **options).bind(network_of(), 4)  # type: ignore[arg-type]
-    together = bound.groups(PIXELS)
+    together = bound.groups(PIXELS, (1, 64, 64))
     assert together == [[index] for index in range(len(PIXELS))]
     image, baseline = windows(1, 64, 64)
     found = bound.fields(image, baseline, PIXELS, together)
-    assert_same(found, exact_fields(PixelOutput(network_of()), image, baseline, PIXELS, Path(3)), 1e-5)
+    assert_same(found, fields_of(PixelOutput(network_of()), image, baseline, PIXELS, Path(3)), 1e-5)
 
 
 def test_reach_covering_the_receptive_field_is_exact() -> None:
     bound = IntegratedGradients(3, reach=60).bind(network_of(), 4)
     image, baseline = windows(1, 128, 128)
     pixels: Sequence[Shape] = [(64, 64), (0, 127)]
-    found = bound.fields(image, baseline, pixels, bound.groups(pixels))
-    expected = exact_fields(PixelOutput(network_of()), image, baseline, pixels, Path(3))
+    found = bound.fields(image, baseline, pixels, bound.groups(pixels, image.shape))
+    expected = fields_of(PixelOutput(network_of()), image, baseline, pixels, Path(3))
     for mine, truth in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine.whole((128, 128)), truth.whole((128, 128)), rtol=0, atol=1e-5)
 
@@ -88,21 +88,21 @@ def test_reach_is_learnt_unless_given() -> None:
     field = Field((30, 30), (0, 0), values, 0.0, 0.0)
     learning = IntegratedGradients(3).bind(network_of(), 4)
     learning.calibrate([], 0.01)
-    assert learning.groups([(0, 0), (0, 63)]) == [[0], [1]]
+    assert learning.groups([(0, 0), (0, 63)], (1, 64, 64)) == [[0], [1]]
     learning.calibrate([field], 0.01)
     assert learning.reach == (20, 20)
-    assert learning.groups([(0, 0), (0, 24), (0, 49)]) == [[0, 2], [1]]
+    assert learning.groups([(0, 0), (0, 24), (0, 49)], (1, 64, 64)) == [[0, 2], [1]]
     assert learning.record["reach_px"] == 20
     given = IntegratedGradients(3, reach=4).bind(network_of(), 4)
     given.calibrate([field], 0.01)
-    assert given.groups([(0, 0), (0, 4), (0, 9)]) == [[0, 2], [1]]
+    assert given.groups([(0, 0), (0, 4), (0, 9)], (1, 64, 64)) == [[0, 2], [1]]
     assert given.record["reach_px"] == 4
 
 
 def test_brain_floats_apply_only_to_fast_fields() -> None:
     image, baseline = windows(1, 64, 64)
     rough, fine = (IntegratedGradients(3, reach=6, precision=p).bind(network_of(), 4) for p in ("bf16", "32"))
-    together = fine.groups(PIXELS)
+    together = fine.groups(PIXELS, (1, 64, 64))
     first, second = (bound.fields(image, baseline, PIXELS, together)[5].values for bound in (rough, fine))
     assert not np.array_equal(first, second)
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.9
@@ -128,7 +128,7 @@ def test_network_is_left_unchanged() -> None:
     image, baseline = windows(1, 64, 64)
     random = torch.get_rng_state()
     with torch.inference_mode():
-        bound.fields(image, baseline, PIXELS, bound.groups(PIXELS))
+        bound.fields(image, baseline, PIXELS, bound.groups(PIXELS, (1, 64, 64)))
         bound.exact_fields(image, baseline, PIXELS[:1])
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
