@@ -36,14 +36,14 @@ CROPS = [(3, 0, 87, 59), (1, 0, 55, 78), (15, 32, 60, 41)]
 
 
 @pytest.mark.parametrize("case", BOXES)
-def test_crops_of_a_seed_are_those_of_before(case: tuple[Sides, Range, Range]) -> None:
+def test_crops_of_a_seed_are_fixed(case: tuple[Sides, Range, Range]) -> None:
     sides, share, aspect = case
     generators = [np.random.default_rng([7, number]) for number in range(4)]
     assert [crop_box(random, sides, share, aspect) for random in generators] == BOXES[case]
     assert generators[0].random() == NEXT[case]
 
 
-def test_views_and_benchmarks_draw_the_crops_of_before() -> None:
+def test_views_and_augmentation_draw_fixed_crops() -> None:
     # Of `stream(3, AUGMENTATION, 1, index, 0)`, and of `default_rng(n)`, before crops were shared.
     views, augment = TwoViews(), ResizedCropAugment()
     draws = [views._draw(3, 1, index, 0, [224, 200]) for index in range(3)]

@@ -22,7 +22,7 @@ def test_what_is_no_size_is_refused_by_name(text: str) -> None:
         parse_size(text)
 
 
-def test_a_wrong_size_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_wrong_sizes_are_refused_before_writing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'64' is no size"):
         synthesize(tmp_path / "s", train=["64x64"], val=["64"], test=[])
     assert not (tmp_path / "s").exists()

@@ -39,7 +39,7 @@ def test_content_does_not_depend_on_the_band_height(height: int) -> None:
     np.testing.assert_array_equal(actual[1], expected[1])
 
 
-def test_bands_have_the_height_asked_for_and_stay_valid() -> None:
+def test_bands_have_their_height_and_stay_valid() -> None:
     bands = list(SyntheticMosaic((700, 90), seed=0).bands(300))
     assert [len(image) for image, _ in bands] == [300, 300, 100]
     assert [mask.shape for _, mask in bands] == [(300, 90), (300, 90), (100, 90)]
@@ -97,7 +97,7 @@ def test_membranes_separate_cells_without_gaps(large: tuple[Bytes, Bytes]) -> No
     assert areas.max() < 0.5 * large[1].size
 
 
-def test_half_the_pixel_size_shows_the_same_tissue_with_membranes_twice_as_wide() -> None:
+def test_half_the_pixel_size_shows_equal_tissue() -> None:
     coarse, fine = (
         draw(SyntheticMosaic((side, side), 3, pixel_size_nm=pixel))[1].astype(int)
         for side, pixel in ((512, 2.18), (1024, 1.09))
@@ -109,13 +109,13 @@ def test_half_the_pixel_size_shows_the_same_tissue_with_membranes_twice_as_wide(
     assert (shrunk & (coarse == 1)).sum() > 0.8 * shrunk.sum()
 
 
-def test_wider_membranes_give_more_mask_over_the_same_cells() -> None:
+def test_wider_membranes_enlarge_the_mask() -> None:
     thin, thick = (draw(SyntheticMosaic((400, 400), 5, membrane_width_nm=width))[1] for width in (8.0, 16.0))
     assert (thick >= thin).all()
     assert thick.sum() > 1.5 * thin.sum()
 
 
-def test_organelles_stay_clear_of_the_membranes_and_alter_only_the_image() -> None:
+def test_organelles_avoid_membranes_and_keep_the_mask() -> None:
     shape = (1100, 1100)
     mosaic = SyntheticMosaic(shape, 7, artefacts_per_1000um2=0)
     full = draw(mosaic)
@@ -142,7 +142,7 @@ def test_mitochondria_do_not_overlap() -> None:
     assert covered.max() == 1
 
 
-def test_a_shape_cut_by_a_strip_continues_in_the_next() -> None:
+def test_shapes_continue_across_strips() -> None:
     whole = np.ones((60, 60), np.float32)
     parts = whole.copy()
     vesicle = Vesicle(y=61.0, x=60.0, radius=24.0, dark=0.2)
@@ -159,7 +159,7 @@ def test_thin_out_keeps_earlier_discs() -> None:
     assert thin_out(np.empty((0, 2)), np.empty(0)).size == 0
 
 
-def test_smooth_field_has_unit_spread_and_no_seams_between_windows() -> None:
+def test_smooth_fields_have_unit_spread_without_seams() -> None:
     field = SmoothField((900.0, 2500.0), 10.0, np.random.default_rng(0))
     y, x = np.arange(900.0), np.arange(2500.0)
     values = field(y, x)

@@ -113,7 +113,7 @@ def test_pixels_from_outside_are_ignored_and_mirrored() -> None:
     torch.testing.assert_close(out["image"], batch["image"].float(), atol=0.05, rtol=0)  # no black frame
 
 
-def test_ignored_pixels_stay_ignored_and_no_new_values_appear() -> None:
+def test_ignored_pixels_stay_ignored() -> None:
     batch = noise(8)
     out = Augment(zoom=(0.5, 2.0), translation=0.3)(batch, 0, 0)
     assert set(out["mask"].flatten().tolist()) == {0, 1, 255}
@@ -133,7 +133,7 @@ def test_shapes_types_and_range() -> None:
     assert torch.equal(out["index"], batch["index"])
 
 
-def test_a_patch_is_augmented_the_same_in_any_batch() -> None:
+def test_augmentation_does_not_depend_on_the_batch() -> None:
     batch = noise(6)
     augment = Augment(noise=0.1)
     whole = augment(batch, 7, 3)
@@ -183,7 +183,7 @@ def test_brightness_is_a_share_of_the_grey_range() -> None:
     assert not out[1].any()
 
 
-def test_noise_has_the_strength_drawn_and_differs_between_patches() -> None:
+def test_noise_has_the_drawn_strength_per_patch() -> None:
     batch = batch_of(torch.full((3, 1, 128, 128), 128, dtype=torch.uint8), torch.zeros(3, 128, 128, dtype=torch.uint8))
     draws = [_Draw(noise=0.1, noise_seed=1), _Draw(noise=0.02, noise_seed=2), _Draw(noise=0.1, noise_seed=3)]
     with patch.object(Augment, "_draw", side_effect=draws):

@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_our_stores_are_read_by_workers_after_their_parent_has_read(store: Path, method: str) -> None:
+def test_workers_read_after_their_parent_has_read(store: Path, method: str) -> None:
     sample = MosaicStore(store).sample("train/a")
     dataset = Patches(sample.image, sample.label("m"))
     dataset[0]
@@ -78,7 +78,7 @@ def _in_a_process(method: str, function: Callable[..., None], image: ArrayRef) -
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_tensorstore_after_a_fork_is_an_error_and_no_hang(store: Path, method: str) -> None:
+def test_tensorstore_after_a_fork_is_an_error(store: Path, method: str) -> None:
     image = MosaicStore(store).sample("train/f").image
     read(image, (slice(0, 5), slice(0, 5)))  # now TensorStore's threads run
     answer = _in_a_process(method, _read_all, image)
@@ -90,7 +90,7 @@ def test_tensorstore_after_a_fork_is_an_error_and_no_hang(store: Path, method: s
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_threads_of_the_decompressor_do_not_matter_to_forks(tmp_path: Path, method: str) -> None:
+def test_decompressor_threads_survive_forks(tmp_path: Path, method: str) -> None:
     """Blosc has threads of its own, in the main thread of the process that has imported it."""
     ids = noise((1024, 1024), top=2**40, dtype=np.uint64)
     array = zarr.create_array(
