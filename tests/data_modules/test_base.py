@@ -19,6 +19,7 @@ from data_modules.transforms import Augment
 from data_modules.urisc import URISC
 from data_modules.volume_augment import VolumeAugment
 from tests.support.mosaic_checks import binary, grey, write_mosaic, write_random
+from tests.support.trainers import of_rank
 
 SIZES: dict[str, tuple[int, ...]] = {
     "train/a": (96, 130),
@@ -83,13 +84,12 @@ def test_tiles_of_evaluation_may_have_their_own_size(store: Path) -> None:
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
-def test_ranks_sweep_every_shard_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int) -> None:
+def test_ranks_sweep_every_shard_once(tmp_path: Path, world: int) -> None:
     """Rows are shared by whole shards of 2,048, so some of many ranks have nothing to do, and say so."""
     write_mosaic(tmp_path / "s", "test/a", grey((4200, 40)))
     rows = np.zeros(4200, int)
     for rank in range(world):
-        data = module(tmp_path / "s", tile_size=512)
-        monkeypatch.setattr(data, "_rank_and_world", lambda rank=rank: (rank, world))
+        data = of_rank(module(tmp_path / "s", tile_size=512), rank, world)
         dataset: Any = data.predict_dataloader().dataset
         for span in dataset.sweep.spans:
             rows[span.start : span.stop] += 1
@@ -99,13 +99,10 @@ def test_ranks_sweep_every_shard_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 9])
-def test_ranks_share_the_tiles_of_the_cheap_validation(
-    store: Path, monkeypatch: pytest.MonkeyPatch, world: int
-) -> None:
+def test_ranks_share_the_tiles_of_the_cheap_validation(store: Path, world: int) -> None:
     found: dict[int, tuple[int, list[int]]] = {}
     for rank in range(world):
-        data = module(store, split=PatchSplit(train=4, val=7))
-        monkeypatch.setattr(data, "_rank_and_world", lambda rank=rank: (rank, world))
+        data = of_rank(module(store, split=PatchSplit(train=4, val=7)), rank, world)
         data.setup("fit")
         (loader,) = data.val_dataloader()
         batches = list(loader)

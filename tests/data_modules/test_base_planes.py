@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 
 from data_modules.base import Mosaic
 from data_modules.batch import Batch
@@ -16,6 +17,7 @@ from data_modules.splits import PatchSplit, RegionSplit
 from data_modules.transforms import Augment
 from tests.support.mosaic_checks import Bytes
 from tests.support.plane_checks import NAMES, SAMPLES, Store, write
+from tests.support.trainers import StandInTrainer, attach
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +70,10 @@ def test_training_patches_are_planes_of_what_they_name(
     assert seen == set(range(len(mosaics)))
 
 
-class _Training:
-    training, current_epoch = True, 0
-
-
 def test_planes_are_augmented_as_images_are(mixed: Store) -> None:
     data = data_of(mixed, planes="orthogonal", augment=Augment())
     data.setup("fit")
-    data.trainer = _Training()  # type: ignore[assignment]
+    attach(data, StandInTrainer(training=True))
     batch: Batch = next(iter(data_of_train(mixed)))
     found = data.on_after_batch_transfer(batch, 0)
     assert found["image"].shape == (4, 1, 16, 16)
@@ -129,8 +127,7 @@ def test_the_leaking_split_is_refused_for_planes(tmp_path: Path, splits: list[st
 def test_cheap_validation_counts_each_plane_pixel_once(mixed: Store, planes: str) -> None:
     data = data_of(mixed, planes=planes, val_tiles=None)
     data.setup("fit")
-    data.trainer = None
-    data._fitting = lambda: True  # type: ignore[method-assign]
+    attach(data, StandInTrainer(verb=TrainerFn.FITTING))
     loader = data.val_dataloader()[0]
     mosaics = loader.dataset.mosaics  # type: ignore[attr-defined]
     counted = [np.zeros((3, *mosaic.shape), int) for mosaic in mosaics]
@@ -147,7 +144,7 @@ def test_cheap_validation_counts_each_plane_pixel_once(mixed: Store, planes: str
             np.testing.assert_array_equal(found[value], mask == value)
     data = data_of(mixed, planes=planes, val_tiles=len(mosaics) * 2)
     data.setup("fit")
-    data._fitting = lambda: True  # type: ignore[method-assign]
+    attach(data, StandInTrainer(verb=TrainerFn.FITTING))
     numbers = torch.cat([batch["mosaic"] for batch in data.val_dataloader()[0]]).tolist()
     assert all(numbers.count(number) <= 2 for number in range(len(mosaics)))
     assert set(numbers) == set(range(len(mosaics)))

@@ -46,6 +46,6 @@ def test_crops_of_a_seed_are_fixed(case: tuple[Sides, Range, Range]) -> None:
 def test_views_and_augmentation_draw_fixed_crops() -> None:
     # Of `stream(3, AUGMENTATION, 1, index, 0)`, and of `default_rng(n)`, before crops were shared.
     views, augment = TwoViews(), ResizedCropAugment()
-    draws = [views._draw(3, 1, index, 0, [224, 200]) for index in range(3)]
+    draws = [views.draw(3, 1, index, 0, [224, 200]) for index in range(3)]
     assert [(draw.box, draw.centre) for draw in draws] == VIEWS
-    assert [augment._chosen(np.random.default_rng(number), 96, 80).box for number in range(3)] == CROPS
+    assert [augment.draw_crop(np.random.default_rng(number), 96, 80).box for number in range(3)] == CROPS

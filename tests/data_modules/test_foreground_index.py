@@ -2,14 +2,12 @@
 
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules import foreground_index
 from data_modules.foreground_index import ForegroundIndex, masks_of
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, SampleWriter
 from tests.support.mosaic_checks import Bytes, binary, grey, views, write_mosaic
@@ -71,8 +69,7 @@ def test_labels_are_streamed_in_rows(tmp_path: Path) -> None:
     write_mosaic(tmp_path / "s", "train/a", grey(mask.shape), mask)
     (view,) = views(tmp_path / "s")
     parts = list(masks_of(view, 5 * 2000))
-    with patch.object(foreground_index, "_READ_PX", 5 * 2000):
-        index = ForegroundIndex.of(view)
+    index = ForegroundIndex.of(view, 5 * 2000)
     assert [(start, len(part)) for start, part in parts] == [(0, 4), (4, 4), (8, 4), (12, 4), (16, 4), (20, 1)]
     np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), mask)
     assert index.count((2, 3, 4), (17, 30, 40)) == by_hand(mask, (2, 3, 4), (17, 30, 40))

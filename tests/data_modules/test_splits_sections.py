@@ -11,6 +11,7 @@ from data_modules.errors import UserError
 from data_modules.sampling import ForegroundPatches
 from data_modules.splits import Division, SectionSplit
 from tests.support.mosaic_checks import binary, grey, views, write_mosaic, write_random
+from tests.support.trainers import of_rank
 
 PATCH = (4, 16, 16)
 
@@ -101,15 +102,12 @@ def test_training_patches_stay_in_their_sections(store: Path, sampling: Any) -> 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
-def test_ranks_sweep_windows_in_z_once_and_whole(
-    store: Path, monkeypatch: pytest.MonkeyPatch, world: int, overlap: float
-) -> None:
+def test_ranks_sweep_windows_in_z_once_and_whole(store: Path, world: int, overlap: float) -> None:
     """Origins are in px of the windows, and tiles show what the whole volume has there."""
     rows = [np.zeros(5, int) for _ in range(2)]
     whole = views(store)
     for rank in range(world):
-        data = data_of(store, overlap=overlap)
-        monkeypatch.setattr(data, "_rank_and_world", lambda rank=rank: (rank, world))
+        data = of_rank(data_of(store, overlap=overlap), rank, world)
         data.setup("validate")
         (loader,) = data.val_dataloader()
         dataset: Any = loader.dataset

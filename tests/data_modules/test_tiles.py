@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +17,7 @@ from data_modules.tile_images import TileBatch, mirrored
 from data_modules.tile_set import Source, SourceWriter
 from data_modules.tiles import Tiles
 from tests.support.tile_sets import SOURCES, make_tile_set
+from tests.support.trainers import StandInTrainer, attach, of_rank
 
 Place = tuple[int, int]
 
@@ -32,8 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ready(folder: Path, rank: int = 0, world: int = 1, **changes: Any) -> Tiles:
     options: dict[str, Any] = {"batch_size": 4, "held_out": 0.3, "seed": 5}
     data = Tiles(str(folder), **{**options, **changes})
-    data.trainer = cast(Any, SimpleNamespace(global_rank=rank, world_size=world))
-    data.setup("fit")
+    of_rank(data, rank, world).setup("fit")
     return data
 
 
@@ -239,7 +238,7 @@ def test_only_training_batches_become_views(folder: Path) -> None:
     data = ready(folder)
     batch = cast(TileBatch, next(iter(data.train_dataloader())))
     for training in (False, True):
-        data.trainer = cast(Any, SimpleNamespace(training=training, current_epoch=0, global_rank=0, world_size=1))
+        attach(data, StandInTrainer(training=training))
         assert ("second" in data.on_after_batch_transfer(batch, 0)) is training
     moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert moved["image"].device.type == "meta"

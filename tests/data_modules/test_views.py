@@ -66,7 +66,7 @@ def test_flips_and_turns_are_those_of_numpy() -> None:
     assert 3 <= sum(is_mirrored) <= 13
     turned = TwoViews(**{**PLAIN, "rotation_deg": 180.0})
     view = turned(batch_of(image), 0, 0)["image"][0, 0]
-    angle = math.degrees(turned._draw(0, 0, 0, 0, [224, 224]).angle)
+    angle = math.degrees(turned.draw(0, 0, 0, 0, [224, 224]).angle)
     # Scipy turns the other way round.
     expected = rotate(image[0, 0].numpy().astype(float), -angle, reshape=False, order=1, mode="mirror")
     middle = (slice(60, 164), slice(60, 164))
@@ -79,7 +79,7 @@ def test_jitter_is_that_of_torchvision(seed: int) -> None:
     views = TwoViews(**{**PLAIN, "jitter_probability": 1.0, "jitter": 0.8})
     found = views(batch_of(image), seed, 0)["image"]
     for index in range(4):
-        draw = views._draw(seed, 0, index, 0, [224, 224])
+        draw = views.draw(seed, 0, index, 0, [224, 224])
         assert 0.2 <= draw.brightness <= 1.8
         assert 0.2 <= draw.contrast <= 1.8
         share = image[index].float() / 255
@@ -94,7 +94,7 @@ def test_some_views_are_blurred_as_by_scipy() -> None:
     image = tiles(12)
     views = TwoViews(**{**PLAIN, "blur_probability": 0.5})
     found = views(batch_of(image), 0, 0)["image"]
-    widths = [views._draw(0, 0, index, 0, [224, 224]).blur for index in range(12)]
+    widths = [views.draw(0, 0, index, 0, [224, 224]).blur for index in range(12)]
     assert 2 <= sum(width == 0 for width in widths) <= 10
     for index, width in enumerate(widths):
         expected = gaussian_filter(image[index, 0].numpy().astype(float), width, mode="mirror", radius=6)
@@ -105,7 +105,7 @@ def test_noise_has_the_standard_deviation_that_was_drawn() -> None:
     image = torch.full((6, 1, 224, 224), 128, dtype=torch.uint8)
     views = TwoViews(**{**PLAIN, "noise": (0.001, 0.02)})
     found = views(batch_of(image), 0, 0)["image"]
-    drawn = [views._draw(0, 0, index, 0, [224, 224]).noise for index in range(6)]
+    drawn = [views.draw(0, 0, index, 0, [224, 224]).noise for index in range(6)]
     assert min(drawn) >= 0.001
     assert max(drawn) <= 0.02
     for view, share in zip(found, drawn, strict=True):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_modules.volume_augment import VolumeAugment, _Draw
+from data_modules.volume_augment import VolumeAugment, VolumeDraw
 from tests.support.volume_batches import DEPTH, EVERYTHING, batch_of, drawn, forced, noise
 
 
@@ -49,7 +49,7 @@ def test_turned_oblong_patches_ignore_what_was_outside() -> None:
     assert (out[:, :, :, 30:] == 255).all()
 
 
-def by_scipy(image: NDArray[np.uint8], draw: _Draw) -> NDArray[np.float64]:
+def by_scipy(image: NDArray[np.uint8], draw: VolumeDraw) -> NDArray[np.float64]:
     """Each section pulled back at once: out(p) = in(c + s + F Rᵀ (p − c)), coordinates (y, x)."""
     centre = (np.array(image.shape[1:]) - 1) / 2
     cos, sin = math.cos(draw.angle), math.sin(draw.angle)

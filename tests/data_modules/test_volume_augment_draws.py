@@ -11,13 +11,13 @@ import torch
 
 from data_modules import transforms, volume_augment
 from data_modules.errors import UserError
-from data_modules.volume_augment import VolumeAugment, _Draw
+from data_modules.volume_augment import VolumeAugment, VolumeDraw
 from tests.support.volume_batches import DEPTH, EVERYTHING, batch_of, noise
 
 
-def draws_of(number: int = 3000, depth: int = DEPTH, **options: Any) -> list[_Draw]:
+def draws_of(number: int = 3000, depth: int = DEPTH, **options: Any) -> list[VolumeDraw]:
     augment = VolumeAugment(**options)
-    return [augment._draw(np.random.default_rng([1, place]), depth) for place in range(number)]
+    return [augment.draw(np.random.default_rng([1, place]), depth) for place in range(number)]
 
 
 def test_misalignments_are_equally_frequent_and_begin_anywhere() -> None:
