@@ -19,7 +19,7 @@ from data_modules.transforms import Augment
 from data_modules.urisc import URISC
 from data_modules.volume_augment import VolumeAugment
 from tests.support.mosaic_checks import binary, grey, write_mosaic, write_random
-from tests.support.trainers import of_rank
+from tests.support.trainers import attach_rank
 
 SIZES: dict[str, tuple[int, ...]] = {
     "train/a": (96, 130),
@@ -89,7 +89,7 @@ def test_ranks_sweep_every_shard_once(tmp_path: Path, world: int) -> None:
     write_mosaic(tmp_path / "s", "test/a", grey((4200, 40)))
     rows = np.zeros(4200, int)
     for rank in range(world):
-        data = of_rank(module(tmp_path / "s", tile_size=512), rank, world)
+        data = attach_rank(module(tmp_path / "s", tile_size=512), rank, world)
         dataset: Any = data.predict_dataloader().dataset
         for span in dataset.sweep.spans:
             rows[span.start : span.stop] += 1
@@ -102,7 +102,7 @@ def test_ranks_sweep_every_shard_once(tmp_path: Path, world: int) -> None:
 def test_ranks_share_the_tiles_of_the_cheap_validation(store: Path, world: int) -> None:
     found: dict[int, tuple[int, list[int]]] = {}
     for rank in range(world):
-        data = of_rank(module(store, split=PatchSplit(train=4, val=7)), rank, world)
+        data = attach_rank(module(store, split=PatchSplit(train=4, val=7)), rank, world)
         data.setup("fit")
         (loader,) = data.val_dataloader()
         batches = list(loader)

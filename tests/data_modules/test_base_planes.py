@@ -44,9 +44,15 @@ def plane_of(mixed: Store, key: str, origin: Sequence[int], side: int) -> tuple[
     return parts[0], parts[1]
 
 
-@pytest.mark.parametrize("planes", ["xy", "orthogonal"])
-@pytest.mark.parametrize("sampling", [None, GridPatches(), ForegroundPatches(0.2)])
-@pytest.mark.parametrize("on_damage", ["stop", "skip"])
+@pytest.mark.parametrize(
+    ("planes", "sampling", "on_damage"),
+    [
+        ("xy", None, "stop"),
+        ("orthogonal", GridPatches(), "skip"),
+        ("orthogonal", ForegroundPatches(0.2), "stop"),
+        ("xy", ForegroundPatches(0.2), "skip"),
+    ],
+)
 def test_training_patches_are_planes_of_what_they_name(
     mixed: Store, planes: str, sampling: Any, on_damage: str
 ) -> None:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_modules.grid import Grid, RowSpan, Sweep, origins, owned_spans, rows_left, share_rows, stride_of
@@ -24,6 +24,9 @@ def grids(draw: st.DrawFn, largest_axes: int = 3) -> Grid:
 
 
 @given(grids())
+@example(Grid((1,), (1,)))
+@example(Grid((5,), (4,), 0.5))
+@example(Grid((8, 7), (4, 7), 0.75))
 def test_tiles_cover_and_owned_parts_partition_arrays(grid: Grid) -> None:
     covered, owned = np.zeros(grid.shape, int), np.zeros(grid.shape, int)
     for origin in grid:
@@ -34,6 +37,8 @@ def test_tiles_cover_and_owned_parts_partition_arrays(grid: Grid) -> None:
 
 
 @given(grids())
+@example(Grid((5,), (4,), 0.5))
+@example(Grid((4, 3), (4, 4), 0.5))
 def test_tiles_lie_inside_and_own_visible_pixels(grid: Grid) -> None:
     for origin in grid:
         for first, side, length, part in zip(origin, grid.tile, grid.shape, grid.owned(origin), strict=True):
@@ -110,6 +115,8 @@ _SHAPES = st.lists(st.tuples(st.integers(1, 400), st.integers(1, 50)), min_size=
 
 
 @given(_SHAPES, st.integers(1, 64), st.integers(1, 9))
+@example([(64, 5), (65, 5), (1, 5)], 32, 2)
+@example([(10, 3)], 64, 3)
 def test_ranks_share_rows_but_never_a_shard(shapes: list[tuple[int, ...]], align: int, world: int) -> None:
     counted = [np.zeros(shape[0], int) for shape in shapes]
     order: list[tuple[int, int]] = []

@@ -47,7 +47,8 @@ def regions(draw: st.DrawFn, shape: Sequence[int]) -> tuple[list[int], list[int]
     return origin, [draw(st.integers(max(1, 1 - first), 30)) for first in origin]
 
 
-@given(data=st.data(), order=st.sampled_from(ORDERS))
+@given(data=st.data())
+@pytest.mark.parametrize("order", ORDERS)
 def test_axes_in_another_order_are_numpys_transpose(
     mixed: Store, data: st.DataObject, order: tuple[int, int, int]
 ) -> None:

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 from torch import Tensor
-from torchvision.transforms import RandomResizedCrop  # type: ignore[import-untyped]
 from torchvision.transforms.functional import resized_crop  # type: ignore[import-untyped]
 
 from data_modules.batch import Batch
-from data_modules.crop_box import crop_box
 from data_modules.errors import UserError
 from data_modules.resized_crop import Crop, ResizedCropAugment
 
@@ -62,46 +60,6 @@ def test_without_changes_the_patch_stays() -> None:
         out = ResizedCropAugment(**options, noise_variance=(0, 0))(batch, 0, 0)
         torch.testing.assert_close(out["image"], batch["image"].float(), atol=0.05, rtol=0)
         assert torch.equal(out["mask"], batch["mask"])
-
-
-@given(
-    sides=st.tuples(st.integers(20, 300), st.integers(20, 300)),
-    seed=st.integers(0, 10**6),
-    share=st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)).map(sorted),
-    aspect=st.tuples(st.floats(0.4, 2.5), st.floats(0.4, 2.5)).map(sorted),
-)
-def test_crops_lie_within_and_keep_share_and_aspect(
-    sides: tuple[int, int], seed: int, share: list[float], aspect: list[float]
-) -> None:
-    top, left, down, across = crop_box(np.random.default_rng(seed), sides, (share[0], share[1]), (aspect[0], aspect[1]))
-    height, width = sides
-    assert 0 <= top <= top + down <= height
-    assert 0 <= left <= left + across <= width
-    # Sides are rounded, by half a pixel each.
-    assert (across - 0.5) / (down + 0.5) <= aspect[1] * (1 + 1e-9)
-    assert (across + 0.5) / (down - 0.5) >= aspect[0] * (1 - 1e-9)
-    drawn = (down - 0.5) * (across - 0.5) <= share[1] * height * width
-    drawn &= (down + 0.5) * (across + 0.5) >= share[0] * height * width
-    # Where ten do not fit, the largest central one of an allowed aspect is taken.
-    largest = height - down <= 1 or width - across <= 1
-    assert drawn or (largest and (top, left) == ((height - down) // 2, (width - across) // 2))
-
-
-@pytest.mark.parametrize("sides", [(224, 224), (160, 300)])
-def test_crops_are_distributed_as_torchvisions(sides: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    whole = torch.empty(1, *sides)
-    theirs = np.array([RandomResizedCrop.get_params(whole, [0.08, 1.0], [0.5, 1.5]) for _ in range(20_000)])
-    random = np.random.default_rng(1)
-    ours = np.array([crop_box(random, sides, (0.08, 1.0), (0.5, 1.5)) for _ in range(20_000)])
-    for name, one, other in (
-        ("top", ours[:, 0], theirs[:, 0]),
-        ("left", ours[:, 1], theirs[:, 1]),
-        ("area", ours[:, 2] * ours[:, 3], theirs[:, 2] * theirs[:, 3]),
-        ("aspect", ours[:, 3] / ours[:, 2], theirs[:, 3] / theirs[:, 2]),
-    ):
-        # Eight comparisons in all: one in a thousand such tests would fail by chance.
-        assert stats.ks_2samp(one, other).pvalue > 1e-4, name
 
 
 @pytest.mark.parametrize("box", [(10, 20, 40, 30), (0, 0, 96, 50), (30, 6, 55, 80)])

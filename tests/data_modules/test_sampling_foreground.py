@@ -38,7 +38,7 @@ def test_foreground_is_that_of_the_patch(half: Half) -> None:
 def test_the_limit_is_exact(half: Half, limit: dict[str, Any]) -> None:
     """Both sides of it occur: patches of 199 foreground pixels are never taken, those of 200 are."""
     mosaic, mask = half
-    drawn = ForegroundPatches(reject=1.0, **limit).positions([mosaic], (32, 32), 20_000, np.random.default_rng(3))
+    drawn = ForegroundPatches(reject=1.0, **limit).positions([mosaic], (32, 32), 2_500, np.random.default_rng(3))
     found = [(mask[y : y + 32, x : x + 32] == 1).sum() for _, (y, x) in drawn]
     assert min(found) == 200
 

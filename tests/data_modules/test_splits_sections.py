@@ -11,7 +11,7 @@ from data_modules.errors import UserError
 from data_modules.sampling import ForegroundPatches
 from data_modules.splits import Division, SectionSplit
 from tests.support.mosaic_checks import binary, grey, views, write_mosaic, write_random
-from tests.support.trainers import of_rank
+from tests.support.trainers import attach_rank
 
 PATCH = (4, 16, 16)
 
@@ -107,7 +107,7 @@ def test_ranks_sweep_windows_in_z_once_and_whole(store: Path, world: int, overla
     rows = [np.zeros(5, int) for _ in range(2)]
     whole = views(store)
     for rank in range(world):
-        data = of_rank(data_of(store, overlap=overlap), rank, world)
+        data = attach_rank(data_of(store, overlap=overlap), rank, world)
         data.setup("validate")
         (loader,) = data.val_dataloader()
         dataset: Any = loader.dataset

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_modules.errors import UserError
@@ -17,7 +17,7 @@ from data_modules.tile_images import TileBatch, mirrored
 from data_modules.tile_set import Source, SourceWriter
 from data_modules.tiles import Tiles
 from tests.support.tile_sets import SOURCES, make_tile_set
-from tests.support.trainers import StandInTrainer, attach, of_rank
+from tests.support.trainers import StandInTrainer, attach, attach_rank
 
 Place = tuple[int, int]
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ready(folder: Path, rank: int = 0, world: int = 1, **changes: Any) -> Tiles:
     options: dict[str, Any] = {"batch_size": 4, "held_out": 0.3, "seed": 5}
     data = Tiles(str(folder), **{**options, **changes})
-    of_rank(data, rank, world).setup("fit")
+    attach_rank(data, rank, world).setup("fit")
     return data
 
 
@@ -84,6 +84,8 @@ def test_tiles_come_as_they_were_written(folder: Path, tmp_path: Path) -> None:
 
 
 @given(height=st.integers(1, 224), width=st.integers(1, 224))
+@example(1, 224)
+@example(112, 111)
 def test_mirrored_tiles_repeat_their_edges(height: int, width: int) -> None:
     tile = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
     whole = mirrored(tile)
@@ -97,6 +99,7 @@ def test_mirrored_tiles_repeat_their_edges(height: int, width: int) -> None:
 @given(
     numbers=st.lists(st.integers(0, 30), min_size=1, max_size=5), share=st.floats(0, 0.95), seed=st.integers(0, 1000)
 )
+@example([0, 1, 2, 3, 30], 0.5, 0)
 def test_division_is_complete_disjoint_and_even_over_labels(numbers: list[int], share: float, seed: int) -> None:
     tiles = np.array([(s, t) for s, n in enumerate(numbers) for t in range(n)], np.int64).reshape(-1, 2)
     labels = tuple(np.full(n, number, np.int64) for number, n in enumerate(numbers))

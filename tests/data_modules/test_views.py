@@ -6,13 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, rotate
 from torch import Tensor
 from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
 
-from data_modules.crop_box import crop_box
 from data_modules.errors import UserError
 from data_modules.tile_images import TileBatch
 from data_modules.views import TwoViews
@@ -110,25 +107,6 @@ def test_noise_has_the_standard_deviation_that_was_drawn() -> None:
     assert max(drawn) <= 0.02
     for view, share in zip(found, drawn, strict=True):
         assert float(view.std()) == pytest.approx(255 * share, rel=0.02)
-
-
-@given(
-    height=st.integers(112, 224),
-    width=st.integers(112, 224),
-    seed=st.integers(0, 10**6),
-    ends=st.tuples(st.floats(0.05, 1), st.floats(0.05, 1)).map(sorted),
-)
-def test_crops_keep_to_share_and_aspect(height: int, width: int, seed: int, ends: list[float]) -> None:
-    random = np.random.default_rng(seed)
-    top, left, down, across = crop_box(random, (height, width), (ends[0], ends[1]), (3 / 4, 4 / 3))
-    assert 0 <= top <= top + down <= height
-    assert 0 <= left <= left + across <= width
-    least, most = (share * height * width for share in ends)
-    # Sides are rounded.
-    within = (down - 1) * (across - 1) <= most and (down + 1) * (across + 1) >= least
-    # Where no crop of such a share and aspect fits, the largest central one of the aspect is taken.
-    assert within or ((top, left) == ((height - down) // 2, (width - across) // 2) and (down, across) >= (100, 100))
-    assert 3 / 4 * 0.9 <= across / down <= 4 / 3 * 1.1
 
 
 def test_small_tiles_are_cropped_inside_themselves() -> None:

@@ -42,6 +42,6 @@ def attach(data: Data, trainer: StandInTrainer) -> Data:
     return data
 
 
-def of_rank(data: Data, rank: int, world: int) -> Data:
+def attach_rank(data: Data, rank: int, world: int) -> Data:
     """Make a data module that of one of several ranks."""
     return attach(data, StandInTrainer(rank, world))

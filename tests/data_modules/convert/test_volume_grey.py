@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -27,6 +27,7 @@ def limits(volume: Pixels, rule: str) -> list[float]:
         st.tuples(st.integers(1, 40), st.integers(1, 4), st.integers(1, 4)),
     )
 )
+@example(np.array([-128, 127], np.int8).reshape(2, 1, 1))
 def test_integer_limits_are_numpys_of_the_whole_volume(volume: Pixels) -> None:
     least, greatest = int(volume.min()), int(volume.max())
     if least == greatest:

@@ -1,13 +1,12 @@
 """Masks of several classes: positions in the order of names, and what is refused."""
 
+import itertools
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from data_modules.base import Mosaic
 from data_modules.errors import UserError
@@ -55,12 +54,12 @@ def positions(values: Pixels, names: Sequence[str]) -> Pixels:
     return found
 
 
-@given(names=st.permutations(NAMES))
-def test_masks_have_positions_in_the_order_of_names(store: Path, organelles: Pixels, names: list[str]) -> None:
-    mask = view(store, names).read_mask((0, 0), SHAPE)
-    assert mask.dtype == np.uint8
-    np.testing.assert_array_equal(mask, positions(organelles, names))
-    assert set(np.unique(mask)) == {0, 1, 2, 3, 255}
+def test_masks_have_positions_in_the_order_of_names(store: Path, organelles: Pixels) -> None:
+    for names in itertools.permutations(NAMES):
+        mask = view(store, names).read_mask((0, 0), SHAPE)
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, positions(organelles, names))
+        assert set(np.unique(mask)) == {0, 1, 2, 3, 255}
 
 
 def test_windows_keep_classes_and_ignore_outside(store: Path, organelles: Pixels) -> None:

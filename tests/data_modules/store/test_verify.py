@@ -15,13 +15,20 @@ BINARY = LabelInfo("binary")
 SHAPE = (2100, 1100)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two samples: ``a`` with a label, both nothing but zeros, which zarr would not store unless told to."""
+    path = tmp_path_factory.mktemp("verify") / "s"
     zeros = np.zeros(SHAPE, np.uint8)
-    write_sample(tmp_path / "s", zeros, {"m": (BINARY, zeros)})
-    write_sample(tmp_path / "s", zeros[:300, :200], key="train/b")
-    return tmp_path / "s"
+    write_sample(path, zeros, {"m": (BINARY, zeros)})
+    write_sample(path, zeros[:300, :200], key="train/b")
+    return path
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path) -> Path:
+    """Copy of the template, to be damaged."""
+    return shutil.copytree(template, tmp_path / "s")
 
 
 def found(store: Path) -> list[Damage]:

@@ -108,8 +108,7 @@ def test_shapes_that_no_store_holds_are_refused(tmp_path: Path, shape: tuple[int
         SampleWriter(tmp_path / "s", "train", "a", shape, size)
 
 
-@pytest.mark.parametrize("writers", [2, 3])
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("writers", "reverse"), [(2, False), (3, True)])
 def test_several_writers_make_the_same_bytes_as_one(tmp_path: Path, writers: int, reverse: bool) -> None:
     image, mask = noise((4700, 60)), noise((4700, 60), top=2)
     provenance = {"source": "noise"}

@@ -45,9 +45,14 @@ def test_tiles_and_positions_come_back(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_tiles_of_several_files_read_by_zarr(tmp_path: Path) -> None:
-    add(tmp_path, "a", 1030, 300)
+    positions = np.tile(np.array([0, 0, 0, 0, 224, 224], np.int32), (1030, 1))
+    last = content(10)[0]
+    with SourceWriter(tmp_path, Source("a", "a.tif"), 1030) as writer:
+        for start in range(0, 1020, 340):
+            writer.write(np.zeros((340, 224, 224), np.uint8), positions[start : start + 340])
+        writer.write(last, positions[1020:])
     array = zarr.open_array(tmp_path / "sources" / "a" / "tiles", mode="r")
-    np.testing.assert_array_equal(np.asarray(array[1020:1030]), content(1030)[0][1020:])
+    np.testing.assert_array_equal(np.asarray(array[1018:1030]), [*np.zeros((2, 224, 224)), *last])
     assert sorted(path.name for path in (tmp_path / "sources" / "a" / "tiles" / "c").iterdir()) == ["0", "1"]
 
 
