@@ -96,3 +96,10 @@ def test_crops_are_distributed_as_torchvisions(sides: tuple[int, int]) -> None:
     ):
         # Eight comparisons in all: one in a thousand such tests would fail by chance.
         assert stats.ks_2samp(one, other).pvalue > 1e-4, name
+
+
+def test_crops_may_fill_one_side() -> None:
+    for sides, axis in (((100, 20), 0), ((20, 100), 1)):
+        boxes = [crop_box(np.random.default_rng(number), sides, (0.2, 0.2), (1.0, 1.0)) for number in range(20)]
+        assert {box[2:] for box in boxes} == {(20, 20)}
+        assert len({box[axis] for box in boxes}) > 10, "only crops that do not fit are central"

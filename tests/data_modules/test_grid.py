@@ -142,8 +142,21 @@ def test_ranks_get_equal_work_where_shards_allow(world: int) -> None:
 
 @given(grids(), st.integers(1, 7), st.data())
 def test_a_sweep_runs_the_tiles_touching_its_span(grid: Grid, batch: int, data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, grid.shape[0] - 1))
-    stop = data.draw(st.integers(start + 1, grid.shape[0]))
+    for start, stop in data.draw(st.lists(row_spans(grid), min_size=4, max_size=4)):
+        check_runs(grid, batch, start, stop)
+
+
+@st.composite
+def row_spans(draw: st.DrawFn, grid: Grid) -> tuple[int, int]:
+    """First row and the row to end before, mostly where tiles begin and end."""
+    length, tile = grid.shape[0], grid.tile[0]
+    edges = sorted({min(row, length) for first in grid.starts[0] for row in (first, first + tile)} | {0, length})
+    rows = st.one_of(st.sampled_from(edges), st.sampled_from(edges), st.integers(0, length))
+    start, stop = sorted(draw(st.lists(rows, min_size=2, max_size=2, unique=True)))
+    return start, stop
+
+
+def check_runs(grid: Grid, batch: int, start: int, stop: int) -> None:
     span = RowSpan(0, start, stop)
     runs = list(Sweep((grid,), (span,), batch).runs(span))
     tiles = [origin for run in runs for origin in run.origins]

@@ -197,7 +197,8 @@ def test_draws_fill_their_ranges_and_nothing_more() -> None:
     values = {
         "angle": ([draw.angle for draw in draws], -math.pi / 6, math.pi / 6),
         "zoom": ([math.log(draw.scale * 0.8) for draw in draws], -math.log(2), math.log(2)),
-        "shift": ([draw.shift[0] for draw in draws], -0.2, 0.2),
+        "shift along Y": ([draw.shift[0] for draw in draws], -0.2, 0.2),
+        "shift along X": ([draw.shift[1] for draw in draws], -0.2, 0.2),
         "contrast": ([draw.contrast for draw in draws], 0.7, 1.3),
         "brightness": ([draw.brightness for draw in draws], -0.2, 0.2),
     }
@@ -205,6 +206,7 @@ def test_draws_fill_their_ranges_and_nothing_more() -> None:
         assert low - 1e-9 <= min(drawn) < low + 0.06 * (high - low), name
         assert high - 0.06 * (high - low) < max(drawn) <= high + 1e-9, name
         assert np.mean(drawn) == pytest.approx((low + high) / 2, abs=0.03 * (high - low)), name
+    assert np.corrcoef([draw.shift for draw in draws], rowvar=False)[0, 1] == pytest.approx(0, abs=0.08)
     for flip in itertools.product((1, -1), repeat=2):
         assert np.mean([draw.flip == flip for draw in draws]) == pytest.approx(0.25, abs=0.04)
 

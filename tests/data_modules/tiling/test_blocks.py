@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_modules.tiling.blocks import Shrink, blocks, shrink_for, shrunk
@@ -20,6 +20,8 @@ SIDES = st.integers(1, 700)
     lateral=st.integers(1, 3),
     block=st.integers(1, 10**6),
 )
+@example(shape=(1, 2000, 10), depth=1, z=1, lateral=1, block=3 * 224 * 10)
+@example(shape=(40, 300, 7), depth=4, z=3, lateral=1, block=300 * 7 * 9)
 def test_blocks_cover_volumes_and_cut_no_tile(
     shape: tuple[int, int, int], depth: int, z: int, lateral: int, block: int
 ) -> None:
