@@ -15,8 +15,8 @@ from data_modules.store import MosaicView
 
 SIDE = 32
 """Of a block in px along Y and X, a multiple of 8; along Z a block is one section, as patches have few of them."""
-_READ_PX = 2**26
-"""Largest number of pixels that are read at once."""
+READ_PX = 2**26
+"""Largest number of pixels that are read at once, unless a row has more."""
 
 _Box = tuple[tuple[int, int], ...]
 
@@ -37,14 +37,18 @@ class ForegroundIndex:
     sums: NDArray[np.int64]
 
     @classmethod
-    def of(cls, mosaic: MosaicView) -> "ForegroundIndex":
+    def of(cls, mosaic: MosaicView, most_px: int = READ_PX) -> "ForegroundIndex":
         """Read the masks of a mosaic once, some rows at a time.
 
         Foreground is everything but background and ignored pixels: any class of several.
+
+        Args:
+            mosaic: Mosaic with a label.
+            most_px: Largest number of pixels that are read at once; a single row is never cut.
         """
         *leading, width = mosaic.shape
         bits = np.empty((*leading, -(-width // 8)), np.uint8)
-        for start, mask in masks_of(mosaic, _READ_PX):
+        for start, mask in masks_of(mosaic, most_px):
             bits[start : start + len(mask)] = np.packbits((mask != 0) & (mask != IGNORE), axis=-1)
         return cls(mosaic.shape, bits, _block_sums(bits))
 

@@ -1,6 +1,7 @@
 """Augmentation of CEM500K's transfer benchmarks: randomly resized crops, keyed as all augmentation is."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import kornia.filters
@@ -87,24 +88,37 @@ class ResizedCropAugment(Augment):
             The batch with image ``float32 (B, C, S, S)`` in grey levels 0–255 and mask ``uint8 (B, S, S)``, where S is
             ``size``; of the patch's sides where that is none.
         """
-        image, mask = batch["image"], batch["mask"]
-        sides = (int(image.shape[-2]), int(image.shape[-1]))
-        target = sides if self.size is None else (self.size, self.size)
+        sides = _sides(batch["image"])
         randoms = [stream(seed, Purpose.AUGMENTATION, epoch, index) for index in batch["index"].tolist()]
-        draws = [self._chosen(random, *sides) for random in randoms]
+        return self.apply_crops(batch, [self.draw_crop(random, *sides) for random in randoms])
+
+    def apply_crops(self, batch: Batch, crops: "Sequence[Crop]") -> Batch:
+        """Augment a batch with given parameters.
+
+        Args:
+            batch: Batch as for a call.
+            crops: Parameters of each patch.
+
+        Returns:
+            Batch as from a call.
+        """
+        image, mask = batch["image"], batch["mask"]
+        sides = _sides(image)
+        target = sides if self.size is None else (self.size, self.size)
         # Results smaller than a patch are means of several samples a pixel, or else they would be aliased.
         fine = max(math.ceil(side / end) for side, end in zip(sides, target, strict=True))
         finer = (target[0] * fine, target[1] * fine)
-        grey = warp_image(image, _matrices(draws, finer, image.device), finer)
-        grey = self._changed(F.avg_pool2d(grey, fine) if fine > 1 else grey, draws)
-        return Batch(**{**batch, "image": grey, "mask": warp_mask(mask, _matrices(draws, target, mask.device), target)})
+        grey = warp_image(image, _matrices(crops, finer, image.device), finer)
+        grey = self._changed(F.avg_pool2d(grey, fine) if fine > 1 else grey, crops)
+        return Batch(**{**batch, "image": grey, "mask": warp_mask(mask, _matrices(crops, target, mask.device), target)})
 
-    def _chosen(self, random: np.random.Generator, height: int, width: int) -> "_Crop":
+    def draw_crop(self, random: np.random.Generator, height: int, width: int) -> "Crop":
+        """Draw the parameters of one patch of ``height`` × ``width`` px."""
         box = crop_box(random, (height, width), self.crop, self.aspect)
         # All are drawn always, so that an option changes nothing but its own effect.
         happens = random.random(6) < (0.5, 0.5, *[self.probability] * 4)
         values = random.random(5)
-        return _Crop(
+        return Crop(
             box=box,
             flip=(1 - 2 * int(self.flip and happens[0]), 1 - 2 * int(self.flip and happens[1])),
             angle=math.radians(self.rotation_deg * (2 * values[0] - 1)) if happens[2] else 0.0,
@@ -115,7 +129,7 @@ class ResizedCropAugment(Augment):
             noise_seed=int(random.integers(2**62)),
         )
 
-    def _changed(self, grey: Tensor, draws: "list[_Crop]") -> Tensor:
+    def _changed(self, grey: Tensor, draws: "Sequence[Crop]") -> Tensor:
         contrast = torch.tensor([draw.contrast for draw in draws], dtype=torch.float32, device=grey.device)
         brightness = torch.tensor([draw.brightness for draw in draws], dtype=torch.float32, device=grey.device)
         grey = (grey * contrast.view(-1, 1, 1, 1) + 255 * brightness.view(-1, 1, 1, 1)).clamp(0, 255)
@@ -126,8 +140,8 @@ class ResizedCropAugment(Augment):
 
 
 @dataclass(frozen=True)
-class _Crop:
-    """What was drawn for one patch: ``box`` (top, left, height, width) and ``blur`` in px, ``noise`` in grey levels."""
+class Crop:
+    """Parameters of one patch: ``box`` (top, left, height, width) and ``blur`` in px, ``noise`` in grey levels."""
 
     box: tuple[int, int, int, int]
     flip: tuple[int, int] = (1, 1)
@@ -150,8 +164,12 @@ class _Crop:
         return np.concatenate([turn, (middle - turn @ centre)[:, None]], axis=1)
 
 
-def _matrices(draws: "list[_Crop]", sides: tuple[int, int], device: torch.device) -> Tensor:
-    stacked = np.stack([draw.matrix(*sides) for draw in draws])
+def _sides(image: Tensor) -> tuple[int, int]:
+    return int(image.shape[-2]), int(image.shape[-1])
+
+
+def _matrices(crops: "Sequence[Crop]", sides: tuple[int, int], device: torch.device) -> Tensor:
+    stacked = np.stack([crop.matrix(*sides) for crop in crops])
     return torch.from_numpy(stacked).to(device, torch.float32)
 
 

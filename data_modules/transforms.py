@@ -79,8 +79,20 @@ class Augment:
         Returns:
             The batch with image ``float32`` in grey levels 0–255 and mask ``uint8``.
         """
+        indices = batch["index"].tolist()
+        return self.apply(batch, [self.draw(stream(seed, Purpose.AUGMENTATION, epoch, index)) for index in indices])
+
+    def apply(self, batch: Batch, draws: "Sequence[Draw]") -> Batch:
+        """Augment a batch with given parameters.
+
+        Args:
+            batch: Batch as for a call.
+            draws: Parameters of each patch.
+
+        Returns:
+            Batch as from a call.
+        """
         image, mask = batch["image"], batch["mask"]
-        draws = [self._draw(stream(seed, Purpose.AUGMENTATION, epoch, int(index))) for index in batch["index"].tolist()]
         height, width = image.shape[-2:]
         matrices = torch.from_numpy(np.stack([draw.matrix(height, width) for draw in draws]))
         matrices = matrices.to(image.device, torch.float32)
@@ -94,13 +106,14 @@ class Augment:
         grey = grey.clamp(0, 255)
         return Batch(**{**batch, "image": grey, "mask": warped})
 
-    def _draw(self, random: np.random.Generator) -> "_Draw":
+    def draw(self, random: np.random.Generator) -> "Draw":
+        """Draw the parameters of one patch."""
         values = random.random(11)
         if values[0] >= self.probability:
-            return _Draw()
+            return Draw()
         crop = _between(values[1], self.crop)
         low, high = self.zoom
-        return _Draw(
+        return Draw(
             flip=(1 - 2 * (self.flip and values[2] < 0.5), 1 - 2 * (self.flip and values[3] < 0.5)),
             angle=math.radians(_between(values[4], (-self.rotation_deg, self.rotation_deg))),
             scale=math.exp(_between(values[5], (math.log(low), math.log(high)))) / crop,
@@ -116,8 +129,8 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class _Draw:
-    """What was drawn for one patch; the defaults change nothing. ``shift`` is (y, x) as a share of the side."""
+class Draw:
+    """Parameters of one patch; the defaults change nothing. ``shift`` is (y, x) as a share of the side."""
 
     flip: tuple[int, int] = (1, 1)
     angle: float = 0.0

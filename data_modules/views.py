@@ -90,18 +90,27 @@ class TwoViews:
         grey = batch["image"].float()
         tiles = list(zip(batch["index"].tolist(), batch["extent"].tolist(), strict=True))
         first, second = (
-            self._view(grey, [self._draw(seed, epoch, index, view, extent) for index, extent in tiles])
+            self._view(grey, [self.draw(seed, epoch, index, view, extent) for index, extent in tiles])
             for view in range(2)
         )
         return TileBatch(**{**batch, "image": first, "second": second})
 
-    def _draw(self, seed: int, epoch: int, index: int, view: int, extent: list[int]) -> "_Draw":
+    def draw(self, seed: int, epoch: int, index: int, view: int, extent: list[int]) -> "ViewDraw":
+        """Draw the parameters of one view.
+
+        Args:
+            seed: Of the run.
+            epoch: Current epoch.
+            index: Index of the tile, by which augmentation is keyed.
+            view: Number of the view, 0 or 1.
+            extent: Height and width of the tile in px.
+        """
         random = stream(seed, Purpose.AUGMENTATION, epoch, index, view)
         top, left, height, width = crop_box(random, (extent[0], extent[1]), self.crop, self.aspect)
         values = random.random(7)
         jitters = values[2] < self.jitter_probability
         brightness, contrast = 1 + self.jitter * (2 * random.random(2) - 1) * jitters
-        return _Draw(
+        return ViewDraw(
             centre=(top + height / 2 - 0.5, left + width / 2 - 0.5),
             box=(height, width),
             flip=1 - 2 * (self.flip and bool(values[0] < 0.5)),
@@ -114,7 +123,7 @@ class TwoViews:
             noise_seed=int(random.integers(2**62)),
         )
 
-    def _view(self, grey: Tensor, draws: "list[_Draw]") -> Tensor:
+    def _view(self, grey: Tensor, draws: "list[ViewDraw]") -> Tensor:
         view = _jittered(self._cropped(grey, draws), draws)
         blurred = [place for place, draw in enumerate(draws) if draw.blur]
         if blurred:
@@ -126,7 +135,7 @@ class TwoViews:
             view = (view + 255 * _noise(draws, view)).clamp(0, 255)
         return view
 
-    def _cropped(self, grey: Tensor, draws: "list[_Draw]") -> Tensor:
+    def _cropped(self, grey: Tensor, draws: "list[ViewDraw]") -> Tensor:
         # Views smaller than a tile are means of several samples a pixel, or else they would be aliased.
         fine = math.ceil(SIDE / self.size)
         matrices = torch.from_numpy(np.stack([draw.matrix(self.size * fine) for draw in draws]))
@@ -142,8 +151,8 @@ class TwoViews:
 
 
 @dataclass(frozen=True)
-class _Draw:
-    """What was drawn for one view; ``centre`` and ``box`` are (y, x) in px of the tile."""
+class ViewDraw:
+    """Parameters of one view; ``centre`` and ``box`` are (y, x) in px of the tile."""
 
     centre: tuple[float, float]
     box: tuple[int, int]
@@ -177,7 +186,7 @@ def _column(values: "list[float]", like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1, 1)
 
 
-def _jittered(grey: Tensor, draws: "list[_Draw]") -> Tensor:
+def _jittered(grey: Tensor, draws: "list[ViewDraw]") -> Tensor:
     """Brightness and contrast as torchvision's ``ColorJitter`` changes them, each view in its own order."""
     brightness = _column([draw.brightness for draw in draws], grey)
     contrast = _column([draw.contrast for draw in draws], grey)
@@ -195,7 +204,7 @@ def _contrasted(grey: Tensor, factor: Tensor) -> Tensor:
     return (mean + (grey - mean) * factor).clamp(0, 255)
 
 
-def _noise(draws: "list[_Draw]", grey: Tensor) -> Tensor:
+def _noise(draws: "list[ViewDraw]", grey: Tensor) -> Tensor:
     """Gaussian noise of the shape of ``grey``, each view from its own generator on the device."""
     parts = []
     for draw in draws:

@@ -102,10 +102,22 @@ class VolumeAugment:
         Returns:
             The batch with image ``float32`` in grey levels 0–255 and mask ``uint8``.
         """
-        image, mask = batch["image"], batch["mask"]
-        depth, height, width = mask.shape[1:]
+        depth = batch["mask"].shape[1]
         randoms = [stream(seed, Purpose.AUGMENTATION, epoch, index) for index in batch["index"].tolist()]
-        draws = [self._draw(random, depth) for random in randoms]
+        return self.apply(batch, [self.draw(random, depth) for random in randoms])
+
+    def apply(self, batch: Batch, draws: "Sequence[VolumeDraw]") -> Batch:
+        """Augment a batch with given parameters.
+
+        Args:
+            batch: Batch as for a call.
+            draws: Parameters of each patch.
+
+        Returns:
+            Batch as from a call.
+        """
+        image, mask = batch["image"], batch["mask"]
+        height, width = mask.shape[2:]
         places = torch.from_numpy(np.stack([draw.sections for draw in draws])).to(image.device)
         patches = torch.arange(len(draws), device=image.device)[:, None]
         maps = np.concatenate([draw.matrices(height, width) for draw in draws])
@@ -117,7 +129,8 @@ class VolumeAugment:
         grey = self._changed(grey, draws).clamp(0, 255).transpose(1, 2).contiguous()
         return Batch(**{**batch, "image": grey, "mask": warped})
 
-    def _draw(self, random: np.random.Generator, depth: int) -> "_Draw":
+    def draw(self, random: np.random.Generator, depth: int) -> "VolumeDraw":
+        """Draw the parameters of one patch of ``depth`` sections."""
         # All are drawn always, so that an option changes nothing but its own effect.
         happens = random.random(6) < (
             *[self.flip_probability] * 3,
@@ -133,7 +146,7 @@ class VolumeAugment:
         missing = random.random(depth) < self.missing_probability
         order = np.arange(depth)
         shifted = order == first if kind < 0.5 else order >= first
-        return _Draw(
+        return VolumeDraw(
             sections=order[::-1].copy() if happens[0] else order,
             flip=(1 - 2 * int(happens[1]), 1 - 2 * int(happens[2])),
             angle=turn if happens[3] else 0.0,
@@ -145,7 +158,7 @@ class VolumeAugment:
             missing=missing,
         )
 
-    def _changed(self, grey: Tensor, draws: "list[_Draw]") -> Tensor:
+    def _changed(self, grey: Tensor, draws: "Sequence[VolumeDraw]") -> Tensor:
         """Grey levels ``(B, Z, C, Y, X)`` with contrast, brightness and missing sections."""
 
         def stacked(values: Sequence[ArrayLike]) -> Tensor:
@@ -166,8 +179,8 @@ class VolumeAugment:
 
 
 @dataclass(frozen=True)
-class _Draw:
-    """What was drawn for one patch.
+class VolumeDraw:
+    """Parameters of one patch.
 
     ``sections`` are those that the result's sections come from; ``shifts`` are where their content comes from,
     ``int (Z, 2)`` in px (y, x), before flip and rotation.

@@ -13,13 +13,13 @@ from data_modules.base import Mosaic
 from data_modules.batch import Batch
 from data_modules.errors import UserError
 from data_modules.isbi2012 import ISBI2012
-from data_modules.samplers import SomeEpochs
 from data_modules.sampling import GridPatches
 from data_modules.splits import PatchSplit, RegionSplit
 from data_modules.transforms import Augment
 from data_modules.urisc import URISC
 from data_modules.volume_augment import VolumeAugment
 from tests.support.mosaic_checks import binary, grey, write_mosaic, write_random
+from tests.support.trainers import attach_rank
 
 SIZES: dict[str, tuple[int, ...]] = {
     "train/a": (96, 130),
@@ -84,13 +84,12 @@ def test_tiles_of_evaluation_may_have_their_own_size(store: Path) -> None:
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
-def test_ranks_sweep_every_shard_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int) -> None:
+def test_ranks_sweep_every_shard_once(tmp_path: Path, world: int) -> None:
     """Rows are shared by whole shards of 2,048, so some of many ranks have nothing to do, and say so."""
     write_mosaic(tmp_path / "s", "test/a", grey((4200, 40)))
     rows = np.zeros(4200, int)
     for rank in range(world):
-        data = module(tmp_path / "s", tile_size=512)
-        monkeypatch.setattr(data, "_rank_and_world", lambda rank=rank: (rank, world))
+        data = attach_rank(module(tmp_path / "s", tile_size=512), rank, world)
         dataset: Any = data.predict_dataloader().dataset
         for span in dataset.sweep.spans:
             rows[span.start : span.stop] += 1
@@ -100,13 +99,10 @@ def test_ranks_sweep_every_shard_once(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 9])
-def test_ranks_share_the_tiles_of_the_cheap_validation(
-    store: Path, monkeypatch: pytest.MonkeyPatch, world: int
-) -> None:
+def test_ranks_share_the_tiles_of_the_cheap_validation(store: Path, world: int) -> None:
     found: dict[int, tuple[int, list[int]]] = {}
     for rank in range(world):
-        data = module(store, split=PatchSplit(train=4, val=7))
-        monkeypatch.setattr(data, "_rank_and_world", lambda rank=rank: (rank, world))
+        data = attach_rank(module(store, split=PatchSplit(train=4, val=7)), rank, world)
         data.setup("fit")
         (loader,) = data.val_dataloader()
         batches = list(loader)
@@ -127,7 +123,7 @@ def test_ranks_share_the_tiles_of_the_cheap_validation(
     assert [found[number] for number in range(7)] == [(int(mosaic), origin.tolist()) for mosaic, origin in whole]
 
 
-def test_the_leaking_split_validates_its_own_patches_at_patch_size(store: Path) -> None:
+def test_the_leaking_split_validates_its_own_patches(store: Path) -> None:
     data = module(store, split=PatchSplit(train=20, val=7), tile_size=64)
     data.setup("fit")
     assert sum(len(batch["image"]) for batch in data.train_dataloader()) == 20
@@ -145,7 +141,7 @@ def test_the_sampling_knows_its_own_number(store: Path) -> None:
     assert sum(len(batch["image"]) for batch in data.train_dataloader()) == 3 * 5 + 3 * 2
 
 
-def test_the_seed_is_that_of_the_run_unless_given(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_seed_is_the_runs(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "77")
     assert module(store, seed=None).seed == 77
     assert module(store, seed=0).seed == 0
@@ -157,16 +153,6 @@ def test_the_seed_is_that_of_the_run_unless_given(store: Path, monkeypatch: pyte
         data.setup("fit")
         origins.append(torch.cat([batch["origin"] for batch in data.train_dataloader()]).tolist())
     assert origins[0] == origins[1] != origins[2]
-
-
-def test_some_epochs() -> None:
-    sampler = SomeEpochs(4, every=3, last=6)
-    due = []
-    for epoch in range(7):
-        sampler.set_epoch(epoch)
-        due.append(list(sampler))
-    assert [epoch for epoch, items in enumerate(due) if items] == [2, 5, 6]
-    assert due[2] == [0, 1, 2, 3]
 
 
 class Watcher(pl.LightningModule):
@@ -189,7 +175,7 @@ class Watcher(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def test_a_fit_validates_cheaply_always_and_fully_now_and_then(store: Path, tmp_path: Path) -> None:
+def test_full_validation_runs_every_nth_epoch(store: Path, tmp_path: Path) -> None:
     data = module(store, full_validation_every=2, augment=Augment(), val_tiles=4, patches_per_epoch=6)
     watcher = Watcher()
     trainer = pl.Trainer(
@@ -268,7 +254,7 @@ def test_small_and_empty_mosaics_are_accepted_when_asked(tmp_path: Path) -> None
     module(tmp_path / "s").setup("validate")
 
 
-def test_volumes_need_a_size_an_axis_and_an_augmentation_of_volumes(tmp_path: Path) -> None:
+def test_volumes_need_their_own_sizes_and_augmentation(tmp_path: Path) -> None:
     shape = (9, 40, 40)
     for key in ("train/a", "val/b"):
         write_mosaic(tmp_path / "s", key, grey(shape), binary(shape))

@@ -24,7 +24,7 @@ def test_fractions() -> None:
             checks.fractions(a=0.5, b=wrong)
 
 
-def test_a_mosaic_of_exactly_a_patch_is_large_enough(tmp_path: Path) -> None:
+def test_mosaics_of_patch_size_are_large_enough(tmp_path: Path) -> None:
     for number in range(7):
         write_mosaic(tmp_path / "s", f"train/m{number}", grey((8, 9)))
     mosaics = views(tmp_path / "s", label=None)

@@ -79,7 +79,7 @@ def test_whole_stores_give_what_they_always_give(written: Written) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the patch at")
-def test_a_batch_of_nothing_but_damage_ends_the_run(written: Written, store: Path) -> None:
+def test_a_wholly_damaged_batch_ends_the_run(written: Written, store: Path) -> None:
     mosaics, pixels = written
     _damage_right_chunk(store, pixels[0][0], "0")
     with pytest.raises(UserError, match=r"no patch of a batch could be read.*\(train/a\).*data verify"):
@@ -93,7 +93,7 @@ def test_a_store_that_has_gone_is_not_skipped(written: Written, store: Path) -> 
         SkippingPatches(mosaics, (32, 32)).__getitems__([LEFT, OTHER])
 
 
-def test_a_data_module_skips_where_it_is_told_to(tiny_store: Path) -> None:
+def test_data_modules_skip_damage_when_asked(tiny_store: Path) -> None:
     for choice, kind in (("stop", PatchDataset), ("skip", SkippingPatches)):
         data = Mosaic(str(tiny_store), patch_size=64, patches_per_epoch=2, on_damage=choice)  # type: ignore[arg-type]
         data.setup("fit")

@@ -59,7 +59,7 @@ def test_patch_batches_are_crops(written: Written) -> None:
         np.testing.assert_array_equal(batch["mask"][number].numpy(), mask)
 
 
-def test_patches_of_a_small_mosaic_are_mirrored_and_ignored_outside(written: Written) -> None:
+def test_patches_beyond_a_mosaic_are_mirrored(written: Written) -> None:
     mosaics, pixels = written
     batch = PatchDataset(mosaics, (64, 64))[Patch(2, (0, 0), 0)]
     image = np.pad(pixels[2][0], [(0, 44), (0, 39)], mode="symmetric")
@@ -93,7 +93,7 @@ def iter_items(dataset: TileDataset | SweepDataset) -> Iterator[Batch]:
     return (dataset[index] for index in range(len(dataset)))
 
 
-def test_a_choice_of_tiles_is_fixed_spread_and_counts_nothing_twice(written: Written) -> None:
+def test_chosen_tiles_are_fixed_spread_and_unique(written: Written) -> None:
     mosaics, _ = written
     chosen = spread_tiles(mosaics, (32, 32), 11, seed=3)
     assert chosen == spread_tiles(mosaics, (32, 32), 11, seed=3)
@@ -107,7 +107,7 @@ def test_a_choice_of_tiles_is_fixed_spread_and_counts_nothing_twice(written: Wri
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.7])
-def test_a_sweep_gives_every_tile_as_if_it_were_read_alone(written: Written, overlap: float) -> None:
+def test_a_sweep_gives_every_tile(written: Written, overlap: float) -> None:
     mosaics, pixels = written
     tile = (48, 40)
     grids = tuple(Grid(mosaic.shape, tile, overlap) for mosaic in mosaics)
@@ -171,7 +171,7 @@ def assert_same(batches: list[Batch], others: list[Batch]) -> None:
             assert torch.equal(found, expected), key
 
 
-def test_a_sweep_of_nothing_is_one_batch_without_tiles(written: Written) -> None:
+def test_an_empty_sweep_is_one_empty_batch(written: Written) -> None:
     mosaics, _ = written
     grids = tuple(Grid(mosaic.shape, (16, 16)) for mosaic in mosaics)
     data = SweepDataset(mosaics, Sweep(grids, (), 2), "membrane")

@@ -12,7 +12,7 @@ def test_items_come_as_asked_for_in_any_order() -> None:
     assert [ahead[index] for index in (0, 1, 2, 4, 3, 0, 4)] == [0, 1, 4, 16, 9, 0, 16]
 
 
-def test_the_next_item_is_loaded_while_the_present_one_is_used() -> None:
+def test_the_next_item_is_loaded_ahead() -> None:
     loaded: dict[int, threading.Event] = {index: threading.Event() for index in range(3)}
     threads = []
 
@@ -29,7 +29,7 @@ def test_the_next_item_is_loaded_while_the_present_one_is_used() -> None:
     assert threads == [True, False, False]
 
 
-def test_an_error_is_raised_where_its_item_is_asked_for() -> None:
+def test_errors_are_raised_at_their_item() -> None:
     def load(index: int) -> int:
         if index == 1:
             raise ValueError("damaged")

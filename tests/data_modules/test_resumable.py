@@ -62,7 +62,7 @@ def plain(mosaics: list[MosaicView], epoch: int) -> list[Batch]:
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("stop", [0, 1, 4, 5])
-def test_the_rest_of_the_epoch_and_then_whole_epochs(mosaics: list[MosaicView], stop: int, workers: int) -> None:
+def test_a_resumed_epoch_is_followed_by_whole_ones(mosaics: list[MosaicView], stop: int, workers: int) -> None:
     sampler, loader = make(mosaics, ResumableLoader)
     sampler.set_epoch(3)
     assert len(list(itertools.islice(loader, stop))) == stop

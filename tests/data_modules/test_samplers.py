@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_modules.samplers import EpochSampler, Patch
+from data_modules.samplers import EpochSampler, Patch, SomeEpochs
 from data_modules.sampling import FixedPatches, ForegroundPatches, GridPatches, PatchSampling, Position, RandomPatches
 from data_modules.store import MosaicView
 from tests.support.mosaic_checks import views, write_random
@@ -44,7 +44,7 @@ def epoch(
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda sampling: type(sampling).__name__)
-def test_the_order_is_a_function_of_seed_and_epoch(sampling: PatchSampling, mosaics: list[MosaicView]) -> None:
+def test_seed_and_epoch_determine_the_order(sampling: PatchSampling, mosaics: list[MosaicView]) -> None:
     first = epoch(sampling, mosaics)
     np.random.default_rng().random()
     np.random.seed(1)  # noqa: NPY002  the global state must not matter
@@ -94,7 +94,7 @@ def test_a_share_can_begin_anywhere(mosaics: list[MosaicView], world: int, first
 
 
 @pytest.mark.parametrize("world", [2, 3, 7])
-def test_ranks_that_outnumber_the_patches_keep_the_others_company(mosaics: list[MosaicView], world: int) -> None:
+def test_ranks_without_patches_repeat_one_with_weight_0(mosaics: list[MosaicView], world: int) -> None:
     sampling = FixedPatches([(0, (0, 0)), (1, (0, 0))])
     shares = [epoch(sampling, mosaics, rank=rank, world=world) for rank in range(world)]
     assert [[patch.weight for patch in share] for share in shares] == [[world / 2]] * 2 + [[0.0]] * (world - 2)
@@ -127,7 +127,7 @@ def test_every_position_comes_equally_often(mosaics: list[MosaicView]) -> None:
         assert abs(statistic - degrees) < 4 * np.sqrt(2 * degrees)
 
 
-def test_a_mosaic_below_a_patch_is_taken_from_its_corner(mosaics: list[MosaicView]) -> None:
+def test_small_mosaics_are_read_from_their_corner(mosaics: list[MosaicView]) -> None:
     drawn = RandomPatches().positions([mosaics[1]], (100, 32), 50, np.random.default_rng(0))
     assert {origin[0] for _, origin in drawn} == {0}
     assert len({origin[1] for _, origin in drawn}) > 10
@@ -153,3 +153,13 @@ def test_fixed_patches_come_once_each(mosaics: list[MosaicView]) -> None:
     given: list[Position] = [(0, (1, 2)), (2, (3, 4)), (1, (0, 0))]
     drawn = FixedPatches(given).positions(mosaics, PATCH, 99, np.random.default_rng(0))
     assert sorted(drawn) == sorted(given)
+
+
+def test_some_epochs_are_every_nth_and_last() -> None:
+    sampler = SomeEpochs(4, every=3, last=6)
+    due = []
+    for epoch in range(7):
+        sampler.set_epoch(epoch)
+        due.append(list(sampler))
+    assert [epoch for epoch, items in enumerate(due) if items] == [2, 5, 6]
+    assert due[2] == [0, 1, 2, 3]

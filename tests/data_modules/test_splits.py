@@ -66,7 +66,7 @@ def test_regions_keep_their_distance(store: Path, gap: int | None) -> None:
     assert not pixels(list(division.train)) & pixels(list(division.val))
 
 
-def test_training_patches_of_a_region_never_show_validation_pixels(store: Path) -> None:
+def test_training_regions_never_show_validation_pixels(store: Path) -> None:
     """Even mirrored padding stays inside: what lies beyond a window is never read."""
     division = divide(store, RegionSplit(val_fraction=0.25, gap_px=0))
     train = division.train[0]
@@ -91,7 +91,7 @@ def test_regions_without_room_are_refused(store: Path, fraction: float, gap: int
         divide(store, RegionSplit(val_fraction=fraction, gap_px=gap))
 
 
-def test_patches_come_in_the_numbers_asked_for_and_leak(store: Path) -> None:
+def test_patch_splits_have_their_numbers_and_leak(store: Path) -> None:
     """The split of the paper shows training pixels in validation; this is what it is here to show."""
     division = divide(store, PatchSplit(train=60, val=25))
     assert division.train_patches is not None
@@ -106,7 +106,7 @@ def test_patches_come_in_the_numbers_asked_for_and_leak(store: Path) -> None:
     assert len(train & val) > 0.3 * len(val)
 
 
-def test_more_patches_than_the_grid_has_are_drawn_at_random(store: Path) -> None:
+def test_patches_beyond_the_grid_are_random(store: Path) -> None:
     division = divide(store, PatchSplit(train=2000, val=800))
     assert division.train_patches is not None
     assert division.val_patches is not None

@@ -1,5 +1,6 @@
 """Stores of synthetic mosaics: what is asked for is there, sound and repeatable."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def test_what_is_no_size_is_refused_by_name(text: str) -> None:
         parse_size(text)
 
 
-def test_a_wrong_size_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_wrong_sizes_are_refused_before_writing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'64' is no size"):
         synthesize(tmp_path / "s", train=["64x64"], val=["64"], test=[])
     assert not (tmp_path / "s").exists()
@@ -36,13 +37,22 @@ def image(store: Path, key: str) -> "np.ndarray[tuple[int, ...], np.dtype[np.uin
     return np.asarray(zarr.open_array(store / key / "0", mode="r")[...], np.uint8)
 
 
-def test_a_store_holds_what_was_asked_for(tmp_path: Path) -> None:
-    keys = make(tmp_path / "s")
-    assert keys == ["train/synthetic-0", "train/synthetic-1", "val/synthetic-0"]
-    store = MosaicStore(tmp_path / "s")
+KEYS = ["train/synthetic-0", "train/synthetic-1", "val/synthetic-0"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Store of seed 0, to be read only."""
+    path = tmp_path_factory.mktemp("synthetic") / "s"
+    assert make(path) == KEYS
+    return path
+
+
+def test_a_store_holds_what_was_asked_for(made: Path) -> None:
+    store = MosaicStore(made)
     samples = {sample.key: sample for sample in store.samples()}
     assert {key: sample.image.shape for key, sample in samples.items()} == dict(
-        zip(keys, [(70, 90), (64, 64), (64, 80)], strict=True)
+        zip(KEYS, [(70, 90), (64, 64), (64, 80)], strict=True)
     )
     for sample in samples.values():
         assert sample.pixel_size_nm == (4.0, 4.0)
@@ -53,19 +63,18 @@ def test_a_store_holds_what_was_asked_for(tmp_path: Path) -> None:
     assert verify(store) == []
 
 
-def test_seeds_repeat_and_no_two_mosaics_are_alike(tmp_path: Path) -> None:
-    keys = make(tmp_path / "a")
+def test_seeds_repeat_and_no_two_mosaics_are_alike(made: Path, tmp_path: Path) -> None:
     make(tmp_path / "b")
     make(tmp_path / "c", seed=1)
-    for key in keys:
-        np.testing.assert_array_equal(image(tmp_path / "a", key), image(tmp_path / "b", key))
-        assert not np.array_equal(image(tmp_path / "a", key), image(tmp_path / "c", key))
-    corners = {image(tmp_path / "a", key)[:40, :40].tobytes() for key in keys}
-    assert len(corners) == len(keys)
+    for key in KEYS:
+        np.testing.assert_array_equal(image(made, key), image(tmp_path / "b", key))
+        assert not np.array_equal(image(made, key), image(tmp_path / "c", key))
+    corners = {image(made, key)[:40, :40].tobytes() for key in KEYS}
+    assert len(corners) == len(KEYS)
 
 
-def test_an_existing_sample_is_kept_unless_asked(tmp_path: Path) -> None:
-    make(tmp_path / "s")
+def test_an_existing_sample_is_kept_unless_asked(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "s")
     before = image(tmp_path / "s", "train/synthetic-0")
     with pytest.raises(UserError, match=r"train/synthetic-0 exists"):
         make(tmp_path / "s", seed=1)

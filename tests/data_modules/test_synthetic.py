@@ -26,27 +26,36 @@ def best_threshold_f1(image: Bytes, mask: Bytes) -> float:
     return float((2 * positives / (positives + negatives + positives[-1])).max())
 
 
+BANDED = SyntheticMosaic((600, 101), seed=4)
+"""Three strips, of which the last is lower."""
+
+
+@pytest.fixture(scope="module")
+def banded() -> tuple[Bytes, Bytes]:
+    return draw(BANDED)
+
+
 @pytest.fixture(scope="module")
 def large() -> tuple[Bytes, Bytes]:
-    return draw(SyntheticMosaic((2048, 2048), seed=1))
+    # The best threshold varies with the place: of 1280 px some seeds miss the bound, of 1536 px none of three does.
+    return draw(SyntheticMosaic((1536, 1536), seed=1))
 
 
 @pytest.mark.parametrize("height", [1, 100, 256, 5000])
-def test_content_does_not_depend_on_the_band_height(height: int) -> None:
-    mosaic = SyntheticMosaic((700, 301), seed=4)
-    expected, actual = draw(mosaic), draw(mosaic, height)
-    np.testing.assert_array_equal(actual[0], expected[0])
-    np.testing.assert_array_equal(actual[1], expected[1])
+def test_content_does_not_depend_on_the_band_height(height: int, banded: tuple[Bytes, Bytes]) -> None:
+    actual = draw(BANDED, height)
+    np.testing.assert_array_equal(actual[0], banded[0])
+    np.testing.assert_array_equal(actual[1], banded[1])
 
 
-def test_bands_have_the_height_asked_for_and_stay_valid() -> None:
+def test_bands_have_their_height_and_stay_valid() -> None:
     bands = list(SyntheticMosaic((700, 90), seed=0).bands(300))
     assert [len(image) for image, _ in bands] == [300, 300, 100]
     assert [mask.shape for _, mask in bands] == [(300, 90), (300, 90), (100, 90)]
     assert not np.array_equal(bands[0][0], bands[1][0])
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (64, 80), (257, 33), (513, 1023)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (64, 80), (257, 33), (513, 255)])
 def test_any_shape(shape: tuple[int, int]) -> None:
     image, mask = draw(SyntheticMosaic(shape, seed=2))
     assert image.shape == mask.shape == shape
@@ -93,30 +102,30 @@ def test_contrast_varies_along_the_membranes(large: tuple[Bytes, Bytes]) -> None
 def test_membranes_separate_cells_without_gaps(large: tuple[Bytes, Bytes]) -> None:
     cells, count = ndimage.label(large[1] == 0)
     areas = np.bincount(cells.ravel())[1:]
-    assert count > 60
+    assert count > 33
     assert areas.max() < 0.5 * large[1].size
 
 
-def test_half_the_pixel_size_shows_the_same_tissue_with_membranes_twice_as_wide() -> None:
+def test_half_the_pixel_size_shows_equal_tissue() -> None:
     coarse, fine = (
         draw(SyntheticMosaic((side, side), 3, pixel_size_nm=pixel))[1].astype(int)
-        for side, pixel in ((512, 2.18), (1024, 1.09))
+        for side, pixel in ((400, 2.18), (800, 1.09))
     )
     assert fine.mean() == pytest.approx(coarse.mean(), rel=0.1)
     widths = [mask.sum() / sum(np.abs(np.diff(mask, axis=a)).sum() for a in (0, 1)) for mask in (coarse, fine)]
     assert 1.9 < widths[1] / widths[0] < 2.1
-    shrunk = fine.reshape(512, 2, 512, 2).mean(axis=(1, 3)) > 0.5
+    shrunk = fine.reshape(400, 2, 400, 2).mean(axis=(1, 3)) > 0.5
     assert (shrunk & (coarse == 1)).sum() > 0.8 * shrunk.sum()
 
 
-def test_wider_membranes_give_more_mask_over_the_same_cells() -> None:
+def test_wider_membranes_enlarge_the_mask() -> None:
     thin, thick = (draw(SyntheticMosaic((400, 400), 5, membrane_width_nm=width))[1] for width in (8.0, 16.0))
     assert (thick >= thin).all()
     assert thick.sum() > 1.5 * thin.sum()
 
 
-def test_organelles_stay_clear_of_the_membranes_and_alter_only_the_image() -> None:
-    shape = (1100, 1100)
+def test_organelles_avoid_membranes_and_keep_the_mask() -> None:
+    shape = (600, 600)
     mosaic = SyntheticMosaic(shape, 7, artefacts_per_1000um2=0)
     full = draw(mosaic)
     bare = draw(
@@ -142,7 +151,7 @@ def test_mitochondria_do_not_overlap() -> None:
     assert covered.max() == 1
 
 
-def test_a_shape_cut_by_a_strip_continues_in_the_next() -> None:
+def test_shapes_continue_across_strips() -> None:
     whole = np.ones((60, 60), np.float32)
     parts = whole.copy()
     vesicle = Vesicle(y=61.0, x=60.0, radius=24.0, dark=0.2)
@@ -159,7 +168,7 @@ def test_thin_out_keeps_earlier_discs() -> None:
     assert thin_out(np.empty((0, 2)), np.empty(0)).size == 0
 
 
-def test_smooth_field_has_unit_spread_and_no_seams_between_windows() -> None:
+def test_smooth_fields_have_unit_spread_without_seams() -> None:
     field = SmoothField((900.0, 2500.0), 10.0, np.random.default_rng(0))
     y, x = np.arange(900.0), np.arange(2500.0)
     values = field(y, x)
@@ -170,7 +179,7 @@ def test_smooth_field_has_unit_spread_and_no_seams_between_windows() -> None:
 
 
 def test_artefacts_alter_the_image_only() -> None:
-    many, none = (draw(SyntheticMosaic((600, 600), 1, artefacts_per_1000um2=count)) for count in (600, 0))
+    many, none = (draw(SyntheticMosaic((400, 400), 1, artefacts_per_1000um2=count)) for count in (600, 0))
     np.testing.assert_array_equal(many[1], none[1])
     changed = (many[0] != none[0]).mean()
     assert 0.01 < changed < 0.9

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_modules.errors import UserError
@@ -18,6 +17,7 @@ from data_modules.tile_images import TileBatch, mirrored
 from data_modules.tile_set import Source, SourceWriter
 from data_modules.tiles import Tiles
 from tests.support.tile_sets import SOURCES, make_tile_set
+from tests.support.trainers import StandInTrainer, attach, attach_rank
 
 Place = tuple[int, int]
 
@@ -32,8 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ready(folder: Path, rank: int = 0, world: int = 1, **changes: Any) -> Tiles:
     options: dict[str, Any] = {"batch_size": 4, "held_out": 0.3, "seed": 5}
     data = Tiles(str(folder), **{**options, **changes})
-    data.trainer = cast(Any, SimpleNamespace(global_rank=rank, world_size=world))
-    data.setup("fit")
+    attach_rank(data, rank, world).setup("fit")
     return data
 
 
@@ -49,7 +48,7 @@ def as_set(tiles: Any) -> set[Place]:
     return {(source, tile) for source, tile in tiles.tolist()}
 
 
-def test_an_epoch_shows_every_training_tile_once_in_whole_batches(folder: Path) -> None:
+def test_an_epoch_shows_each_training_tile_once(folder: Path) -> None:
     data = ready(folder, batch_size=3)
     train = as_set(data.division.train)
     loader = data.train_dataloader()
@@ -62,14 +61,14 @@ def test_an_epoch_shows_every_training_tile_once_in_whole_batches(folder: Path) 
     assert places(data.train_dataloader()) != seen
 
 
-def test_ranks_take_turns_in_the_order_of_one_process(folder: Path) -> None:
+def test_ranks_take_turns_in_one_order(folder: Path) -> None:
     one = places(ready(folder, batch_size=4).train_dataloader())
     two = [places(ready(folder, rank, 2, batch_size=2).train_dataloader()) for rank in range(2)]
     assert one[0::2] == two[0]
     assert one[1::2] == two[1]
 
 
-def test_tiles_come_as_they_were_written_and_small_ones_mirrored(folder: Path, tmp_path: Path) -> None:
+def test_tiles_come_as_they_were_written(folder: Path, tmp_path: Path) -> None:
     written = list(make_tile_set(tmp_path / "again").values())
     for batch in cast(list[TileBatch], list(ready(folder, held_out=0.0, batch_size=2).train_dataloader())):
         for image, (height, width), place in zip(
@@ -84,8 +83,9 @@ def test_tiles_come_as_they_were_written_and_small_ones_mirrored(folder: Path, t
         assert batch["pixel_size_nm"].tolist() == [[4.0, 2.0]] * 2
 
 
-@settings(max_examples=25, deadline=None)
 @given(height=st.integers(1, 224), width=st.integers(1, 224))
+@example(1, 224)
+@example(112, 111)
 def test_mirrored_tiles_repeat_their_edges(height: int, width: int) -> None:
     tile = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
     whole = mirrored(tile)
@@ -96,10 +96,10 @@ def test_mirrored_tiles_repeat_their_edges(height: int, width: int) -> None:
     np.testing.assert_array_equal(whole, tile[np.ix_(rows, columns)])
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     numbers=st.lists(st.integers(0, 30), min_size=1, max_size=5), share=st.floats(0, 0.95), seed=st.integers(0, 1000)
 )
+@example([0, 1, 2, 3, 30], 0.5, 0)
 def test_division_is_complete_disjoint_and_even_over_labels(numbers: list[int], share: float, seed: int) -> None:
     tiles = np.array([(s, t) for s, n in enumerate(numbers) for t in range(n)], np.int64).reshape(-1, 2)
     labels = tuple(np.full(n, number, np.int64) for number, n in enumerate(numbers))
@@ -144,7 +144,7 @@ def test_tables_of_something_else_are_refused(folder: Path, tmp_path: Path, cont
         ready(folder, tables=[str(tmp_path / "gone.csv")])
 
 
-def test_labels_of_a_table_are_held_out_and_the_rest_is_trained_on(folder: Path, tmp_path: Path) -> None:
+def test_tiles_labelled_by_a_table_are_held_out(folder: Path, tmp_path: Path) -> None:
     rows = [f"coarse,{tile},{'even' if tile % 2 == 0 else 'odd'}" for tile in range(8)]
     (tmp_path / "l.csv").write_text("\n".join(["source,tile,label", *rows]) + "\n")
     data = ready(folder, labels=str(tmp_path / "l.csv"), held_out=0.5)
@@ -195,7 +195,7 @@ def test_one_folder_alone_is_no_label(tmp_path: Path) -> None:
         ready(tmp_path, labels="folder")
 
 
-def test_without_labels_tiles_are_held_out_by_source_as_ever(folder: Path) -> None:
+def test_without_labels_sources_share_held_out_tiles(folder: Path) -> None:
     names = list(SOURCES)
     division = ready(folder).division
     everything = np.array([(s, t) for s, name in enumerate(names) for t in range(SOURCES[name])], np.int64)
@@ -241,7 +241,7 @@ def test_only_training_batches_become_views(folder: Path) -> None:
     data = ready(folder)
     batch = cast(TileBatch, next(iter(data.train_dataloader())))
     for training in (False, True):
-        data.trainer = cast(Any, SimpleNamespace(training=training, current_epoch=0, global_rank=0, world_size=1))
+        attach(data, StandInTrainer(training=training))
         assert ("second" in data.on_after_batch_transfer(batch, 0)) is training
     moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert moved["image"].device.type == "meta"

@@ -11,16 +11,16 @@ import torch
 
 from data_modules import transforms, volume_augment
 from data_modules.errors import UserError
-from data_modules.volume_augment import VolumeAugment, _Draw
+from data_modules.volume_augment import VolumeAugment, VolumeDraw
 from tests.support.volume_batches import DEPTH, EVERYTHING, batch_of, noise
 
 
-def draws_of(number: int = 3000, depth: int = DEPTH, **options: Any) -> list[_Draw]:
+def draws_of(number: int = 3000, depth: int = DEPTH, **options: Any) -> list[VolumeDraw]:
     augment = VolumeAugment(**options)
-    return [augment._draw(np.random.default_rng([1, place]), depth) for place in range(number)]
+    return [augment.draw(np.random.default_rng([1, place]), depth) for place in range(number)]
 
 
-def test_both_kinds_of_misalignment_come_equally_often_and_begin_anywhere() -> None:
+def test_misalignments_are_equally_frequent_and_begin_anywhere() -> None:
     found = [draw.shifts for draw in draws_of(misaligned_probability=0.6, shift_px=3)]
     moved = [shifts for shifts in found if shifts.any()]
     # Every 49th shift drawn is none.
@@ -97,7 +97,7 @@ def test_an_option_changes_nothing_but_its_own_effect() -> None:
                 np.testing.assert_array_equal(getattr(before, name), getattr(after, name), err_msg=f"{option} {name}")
 
 
-def test_a_patch_is_augmented_the_same_in_any_batch() -> None:
+def test_augmentation_does_not_depend_on_the_batch() -> None:
     batch = noise(6)
     augment = VolumeAugment(**EVERYTHING)
     whole = augment(batch, 7, 3)
@@ -108,7 +108,7 @@ def test_a_patch_is_augmented_the_same_in_any_batch() -> None:
         assert torch.equal(out["mask"], whole["mask"][chosen])
 
 
-def test_patches_epochs_and_seeds_differ_and_the_global_state_does_not_matter() -> None:
+def test_patches_epochs_and_seeds_differ() -> None:
     one = noise(1)
     same = batch_of(one["image"].repeat(2, 1, 1, 1, 1), one["mask"].repeat(2, 1, 1, 1), [0, 1])
     augment = VolumeAugment(**EVERYTHING)

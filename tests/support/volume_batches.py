@@ -1,14 +1,13 @@
 """What the tests of augmented volumes share: noise, and parameters that are given instead of drawn."""
 
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data_modules.batch import Batch
-from data_modules.volume_augment import VolumeAugment, _Draw
+from data_modules.volume_augment import VolumeAugment, VolumeDraw
 
 DEPTH = 6
 EVERYTHING: dict[str, Any] = {
@@ -37,7 +36,7 @@ def noise(count: int = 2, depth: int = DEPTH, height: int = 32, width: int = 32,
     return batch_of(image, mask)
 
 
-def drawn(depth: int = DEPTH, **changes: Any) -> _Draw:
+def drawn(depth: int = DEPTH, **changes: Any) -> VolumeDraw:
     """Parameters that change nothing but what is given."""
     nothing: dict[str, Any] = {
         "sections": np.arange(depth),
@@ -50,10 +49,9 @@ def drawn(depth: int = DEPTH, **changes: Any) -> _Draw:
         "section_brightness": np.zeros(depth),
         "missing": np.zeros(depth, bool),
     }
-    return _Draw(**{**nothing, **changes})
+    return VolumeDraw(**{**nothing, **changes})
 
 
-def forced(batch: Batch, *draws: _Draw, **options: Any) -> Batch:
+def forced(batch: Batch, *draws: VolumeDraw, **options: Any) -> Batch:
     """What is made of given parameters."""
-    with patch.object(VolumeAugment, "_draw", side_effect=draws):
-        return VolumeAugment(**options)(batch, 0, 0)
+    return VolumeAugment(**options).apply(batch, draws)

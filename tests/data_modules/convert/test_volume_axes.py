@@ -40,20 +40,20 @@ def test_isotropic_voxels_tell_nothing(shape: Order, side: float, z: float) -> N
 
 
 @given(shape=st.tuples(sides, sides, sides), thick=st.floats(1.3, 20))
-def test_voxels_that_are_coarse_along_two_axes_tell_nothing(shape: Order, thick: float) -> None:
+def test_voxels_coarse_along_two_axes_tell_nothing(shape: Order, thick: float) -> None:
     assert doubtful_axes(shape, (5.0, 5 * thick, 5 * thick)) is None
 
 
 @given(depth=sides, side=sides, other=sides, thick=st.floats(1.3, 20))
-def test_thick_sections_first_and_fewest_are_never_in_doubt(depth: int, side: int, other: int, thick: float) -> None:
+def test_thick_and_fewest_sections_are_no_doubt(depth: int, side: int, other: int, thick: float) -> None:
     assert doubtful_axes((min(depth, side, other), side, other), (5 * thick, 5.0, 5.0)) is None
 
 
-def test_a_deep_stack_of_small_crops_is_not_in_doubt() -> None:
+def test_deep_stacks_of_small_crops_are_accepted() -> None:
     assert doubtful_axes((2000, 512, 600), (40, 4, 4)) is None
 
 
-def test_a_volume_in_doubt_is_converted_as_it_is_with_a_note(tmp_path: Path) -> None:
+def test_doubtful_volumes_are_converted_with_a_warning(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (30, 28, 5), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "v.tif", image, photometric="minisblack")
     with pytest.warns(UserWarning, match=r"v\.tif: \(30, 28, 5\) px of \(40, 4, 4\) nm .*fewest voxels; it is written"):

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -27,7 +27,7 @@ def limits(volume: Pixels, rule: str) -> list[float]:
         st.tuples(st.integers(1, 40), st.integers(1, 4), st.integers(1, 4)),
     )
 )
-@settings(max_examples=60, deadline=None)
+@example(np.array([-128, 127], np.int8).reshape(2, 1, 1))
 def test_integer_limits_are_numpys_of_the_whole_volume(volume: Pixels) -> None:
     least, greatest = int(volume.min()), int(volume.max())
     if least == greatest:
@@ -40,7 +40,7 @@ def test_integer_limits_are_numpys_of_the_whole_volume(volume: Pixels) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_float_limits_are_off_by_a_bin_at_most(seed: int) -> None:
+def test_float_limits_are_within_a_bin(seed: int) -> None:
     volume = np.random.default_rng(seed).normal(size=(40, 30, 30)).astype(np.float32)
     width = (float(volume.max()) - float(volume.min())) / 2**16
     np.testing.assert_allclose(limits(volume, "percentile"), np.percentile(volume, (0.1, 99.9)), atol=1.01 * width)

@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from data_modules.errors import UserError
-from data_modules.store import ArrayRef, LabelInfo, MosaicStore, read, survives_fork
+from data_modules.store import ArrayRef, LabelInfo, MosaicStore, MosaicView, read, survives_fork
 from tests.support.store_checks import Pixels, foreign_sample, noise, write_sample
 
-METHODS = ("fork", "forkserver", "spawn")
+FORK = "fork"
+# A new process imports torch, which takes seconds; to the readers, both kinds of new process are alike.
+FORKSERVER, SPAWN = (pytest.param(method, marks=pytest.mark.slow) for method in ("forkserver", "spawn"))
 PIXELS = noise((700, 600))
 MASK = noise((700, 600), 1, top=2)
 PATIENCE_S = 60
@@ -45,8 +47,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_our_stores_are_read_by_workers_after_their_parent_has_read(store: Path, method: str) -> None:
+@pytest.mark.parametrize("method", [FORK, FORKSERVER, SPAWN])
+def test_workers_read_after_their_parent_has_read(store: Path, method: str) -> None:
     sample = MosaicStore(store).sample("train/a")
     dataset = Patches(sample.image, sample.label("m"))
     dataset[0]
@@ -77,8 +79,8 @@ def _in_a_process(method: str, function: Callable[..., None], image: ArrayRef) -
     return results.get()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_tensorstore_after_a_fork_is_an_error_and_no_hang(store: Path, method: str) -> None:
+@pytest.mark.parametrize("method", [FORK, "forkserver", SPAWN])
+def test_tensorstore_after_a_fork_is_an_error(store: Path, method: str) -> None:
     image = MosaicStore(store).sample("train/f").image
     read(image, (slice(0, 5), slice(0, 5)))  # now TensorStore's threads run
     answer = _in_a_process(method, _read_all, image)
@@ -89,8 +91,8 @@ def test_tensorstore_after_a_fork_is_an_error_and_no_hang(store: Path, method: s
         assert answer == int(PIXELS.sum())
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_threads_of_the_decompressor_do_not_matter_to_forks(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize("method", [FORK, FORKSERVER, SPAWN])
+def test_decompressor_threads_survive_forks(tmp_path: Path, method: str) -> None:
     """Blosc has threads of its own, in the main thread of the process that has imported it."""
     ids = noise((1024, 1024), top=2**40, dtype=np.uint64)
     array = zarr.create_array(
@@ -112,6 +114,14 @@ def test_what_survives_a_fork(store: Path) -> None:
     assert not survives_fork(replace(ours.image, path="s3://mosaics/a.zarr/train/a/0"))
 
 
+def test_our_stores_are_read_without_tensorstore(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorstore", None)  # importing it fails from now on
+    view = MosaicView.of(MosaicStore(store).sample("train/a"), "m")
+    np.testing.assert_array_equal(view.read_image((0, 0), (600, 600)), PIXELS[:600, :600])
+    np.testing.assert_array_equal(view.read_mask((0, 0), (600, 600)), MASK[:600, :600])
+
+
+@pytest.mark.slow
 def test_our_stores_never_start_tensorstore(store: Path) -> None:
     """A process that has read nothing but our own stores has not even imported it, so any fork is safe."""
     program = (

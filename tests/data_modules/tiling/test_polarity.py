@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -31,7 +31,6 @@ def cells(seed: int, line: int, ground: int) -> NDArray[np.uint8]:
     return image.clip(0, 255).astype(np.uint8)
 
 
-@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 999), line=st.integers(30, 80))
 def test_walls_decide(seed: int, line: int) -> None:
     assert is_inverted(polarity([cells(seed, line, 160)])) == "no"
@@ -51,7 +50,7 @@ def test_noise_and_flat_images_are_unclear() -> None:
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data of ../shared/data is not here")
 @pytest.mark.parametrize("name", DARK)
-def test_dark_stain_of_real_sets_is_not_inverted_and_its_negative_is(name: str) -> None:
+def test_real_dark_stain_is_not_inverted(name: str) -> None:
     pages = [read_page(DATA / name, index).pixels[:512, :512] for index in pages_in(DATA / name)[::20]]
     assert is_inverted(polarity(pages)) == "no"
     assert is_inverted(polarity([~page for page in pages])) == "yes"

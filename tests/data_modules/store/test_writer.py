@@ -1,0 +1,180 @@
+"""Writing: nothing half-made is ever seen, nothing is replaced unasked, and many writers make what one makes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_modules.errors import UserError
+from data_modules.store import LabelInfo, MosaicStore, SampleWriter, shard_rows, verify
+from tests.support.store_checks import data_files, noise, read_all, stock, write_sample
+
+BINARY = LabelInfo("binary")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_existing_sample_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    first, second = noise((20, 30), 1), noise((20, 30), 2)
+    folder = write_sample(tmp_path / "s", first, {"old": (BINARY, first // 128)})
+    before = contents(folder)
+    with pytest.raises(UserError, match=rf"{folder} exists.*--overwrite"):
+        write_sample(tmp_path / "s", second)
+    assert contents(folder) == before
+    write_sample(tmp_path / "s", second, overwrite=True)
+    sample = MosaicStore(tmp_path / "s").sample("train/a")
+    np.testing.assert_array_equal(read_all(sample.image), second)
+    assert not sample.labels, "nothing of the old sample stays"
+    assert contents(folder).keys() == {"zarr.json", "0/zarr.json", "0/c/0/0"}
+
+
+def test_an_interrupted_write_keeps_the_old_sample(tmp_path: Path) -> None:
+    old = noise((20, 30), 1)
+    folder = write_sample(tmp_path / "s", old)
+    before = contents(tmp_path / "s")
+
+    def interrupted(name: str, overwrite: bool) -> None:
+        with SampleWriter(tmp_path / "s", "train", name, (3000, 30), (4, 4), overwrite=overwrite) as sample:
+            sample.add_label("m", BINARY)
+            sample.image.write(noise((2500, 30)))
+            raise KeyboardInterrupt
+
+    for name in ("a", "b"):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(name, overwrite=True)
+    assert contents(tmp_path / "s") == before
+    assert [sample.key for sample in MosaicStore(tmp_path / "s").samples()] == ["train/a"]
+    assert folder.exists()
+
+
+def test_unfinished_samples_are_invisible_and_swept_away(tmp_path: Path) -> None:
+    write_sample(tmp_path / "s", noise((4, 4)), key="train/a")
+    dead = SampleWriter(tmp_path / "s", "train", "b", (3000, 30), (4, 4))
+    dead.image.write(noise((2500, 30)))
+    assert not dead.complete
+    store = MosaicStore(tmp_path / "s")
+    assert [sample.key for sample in store.samples()] == ["train/a"]
+    assert verify(store) == []
+    write_sample(tmp_path / "s", noise((6, 6)), key="train/b")
+    assert store.sample("train/b").image.shape == (6, 6)
+    assert [path.name for path in (tmp_path / "s/train").iterdir() if path.name.startswith(".")] == []
+
+
+def test_missing_rows_prevent_a_sample(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match=r"only 0 of 20 rows"),
+        SampleWriter(tmp_path / "s", "train", "a", (20, 30), (4, 4)) as sample,
+    ):
+        sample.image.write(noise((19, 30)))
+    sample = SampleWriter(tmp_path / "s", "train", "b", (20, 30), (4, 4))
+    sample.add_label("m", BINARY)
+    sample.image.write(noise((20, 30)))
+    with pytest.raises(ValueError, match=r"only 0 of 20 rows"):
+        sample.close()
+    assert MosaicStore(tmp_path / "s").samples() == []
+
+
+def test_bands_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    sample = SampleWriter(tmp_path / "s", "train", "a", (20, 30), (4, 4))
+    with pytest.raises(ValueError, match=r"\(31,\) uint8 does not fit"):
+        sample.image.write(noise((4, 31)))
+    with pytest.raises(ValueError, match="uint16 does not fit"):
+        sample.image.write(noise((4, 30), dtype=np.uint16))
+    sample.image.write(noise((15, 30)))
+    with pytest.raises(ValueError, match="21 rows do not fit an array that ends at row 20"):
+        sample.image.write(noise((6, 30)))
+    # An empty band is nothing, as the last piece of a source may be.
+    sample.image.write(noise((0, 30)))
+    sample.image.write(noise((5, 30)))
+    sample.image.write(noise((0, 30)))
+    assert sample.complete
+    sample.close()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "../a"])
+def test_names_that_would_leave_the_store_are_refused(tmp_path: Path, name: str) -> None:
+    for split, sample in ((name, "a"), ("train", name)):
+        with pytest.raises(UserError, match="cannot name a split or sample"):
+            SampleWriter(tmp_path / "s", split, sample, (4, 4), (1, 1))
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(("shape", "size"), [((4,), (1,)), ((4, 4), (1, 1, 1)), ((0, 4), (1, 1)), ((1,) * 4, (1,) * 4)])
+def test_shapes_that_no_store_holds_are_refused(tmp_path: Path, shape: tuple[int, ...], size: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"train/a: shape"):
+        SampleWriter(tmp_path / "s", "train", "a", shape, size)
+
+
+@pytest.mark.parametrize(("writers", "reverse"), [(2, False), (3, True)])
+def test_several_writers_make_the_same_bytes_as_one(tmp_path: Path, writers: int, reverse: bool) -> None:
+    image, mask = noise((4700, 60)), noise((4700, 60), top=2)
+    provenance = {"source": "noise"}
+    step = shard_rows(image.shape)
+    assert step == 2048
+    cuts = [0, *(step * number for number in range(1, writers)), 4700]
+    shape, size = image.shape, (4.0, 4.0)
+    with SampleWriter(tmp_path / "one", "train", "a", shape, size, provenance) as sample:
+        label = sample.add_label("m", BINARY)
+        sample.image.write(image)
+        label.write(mask)
+
+    parts = []
+    for number in range(writers):
+        rows = (cuts[number], cuts[number + 1])
+        part = SampleWriter(tmp_path / "many", "train", "a", shape, size, provenance, rows=[rows], attach=number > 0)
+        parts.append((part, part.add_label("m", BINARY), rows))
+    order = list(reversed(parts)) if reverse else parts
+    for part, label, (start, stop) in order:
+        for first in range(start, stop, 700):
+            part.image.write(image[first : min(first + 700, stop)])
+            label.write(mask[first : min(first + 700, stop)])
+        assert part.complete
+    parts[0][0].close()
+    one, many = contents(tmp_path / "one"), contents(tmp_path / "many")
+    assert one.keys() == many.keys()
+    for path in one:
+        if path.endswith("zarr.json"):
+            assert json.loads(one[path]) == json.loads(many[path]), path
+        else:
+            assert one[path] == many[path], path
+    assert len(data_files(tmp_path / "many/train/a/0")) == 3
+
+
+def test_writers_attached_later_store_empty_chunks_too(tmp_path: Path) -> None:
+    zeros = np.zeros((2100, 20), np.uint8)
+    first = SampleWriter(tmp_path / "s", "train", "a", zeros.shape, (1, 1), rows=[(0, 2048)])
+    second = SampleWriter(tmp_path / "s", "train", "a", zeros.shape, (1, 1), rows=[(2048, 2100)], attach=True)
+    second.image.write(zeros[2048:])
+    first.image.write(zeros[:2048])
+    first.close()
+    assert len(data_files(tmp_path / "s/train/a/0")) == 2
+    assert verify(MosaicStore(tmp_path / "s")) == []
+
+
+def test_rows_that_would_share_a_shard_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="row 1000 does not begin a shard"):
+        SampleWriter(tmp_path / "s", "train", "a", (4700, 60), (1, 1), rows=[(1000, 4700)])
+    with pytest.raises(ValueError, match="row 3000 does not end a shard"):
+        SampleWriter(tmp_path / "s", "train", "a", (4700, 60), (1, 1), rows=[(0, 3000)])
+
+
+def test_a_killed_replacement_keeps_both_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = noise((40, 50), seed=1), noise((40, 50), seed=2)
+    write_sample(tmp_path / "s", old)
+    rename = Path.rename
+
+    def killed_before_the_new_one_is_in_place(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed_before_the_new_one_is_in_place)
+    sample = SampleWriter(tmp_path / "s", "train", "a", old.shape, (4.0, 4.0), overwrite=True)
+    sample.image.write(new)
+    with pytest.raises(KeyboardInterrupt):
+        sample.close()
+    np.testing.assert_array_equal(stock(tmp_path / "s/train/.a.replaced/0"), old)
+    np.testing.assert_array_equal(stock(tmp_path / "s/train/.a.partial/0"), new)
