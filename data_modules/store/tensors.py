@@ -24,7 +24,8 @@ ANSWER_S = 25.0
 """Longest wait for metadata, in s."""
 SLOWEST = 200_000
 """Bytes per s below which a transfer of pixels is given up, after ANSWER_S."""
-_RETRIES = {"max_retries": 3, "initial_delay": "500ms", "max_delay": "4s"}
+RETRIES = {"max_retries": 3, "initial_delay": "500ms", "max_delay": "4s"}
+"""Repeated requests to a server that fails."""
 _CURL = {"CONNECT_TIMEOUT_SECONDS": "6", "LOW_SPEED_TIME_SECONDS": "12", "LOW_SPEED_LIMIT_BYTES": "1000"}
 _AWS_CREDENTIALS = (
     "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -108,7 +109,7 @@ def _context() -> Any:
         os.environ.setdefault(f"TENSORSTORE_CURL_{name}", value)
     import tensorstore as ts
 
-    retries = {f"{driver}_request_retries": _RETRIES for driver in ("http", "s3", "gcs")}
+    retries = {f"{driver}_request_retries": RETRIES for driver in ("http", "s3", "gcs")}
     return ts.Context({"cache_pool": {"total_bytes_limit": cache_bytes()}, **retries})
 
 

@@ -49,6 +49,8 @@ Settings = Mapping[str, Any]
 SETTINGS = Path(__file__).with_suffix(".yaml")
 _GIVEN = "given"
 _NOT_COMPARED = {_GIVEN, "configs", "logs"}
+_FAILED = "failed.json"
+"""Exit status or error of each command line that failed."""
 _SHOWN = 30
 """Differences of a group that are printed."""
 
@@ -108,7 +110,7 @@ class Difference:
 # Running the stages
 
 
-def record(folder: Path, root: Path, settings: Settings, earlier: Path | None = None) -> dict[str, str]:
+def record(folder: Path, root: Path, settings: Settings, earlier: Path | None = None) -> None:
     """Run all stages in ``folder``.
 
     Args:
@@ -116,9 +118,6 @@ def record(folder: Path, root: Path, settings: Settings, earlier: Path | None = 
         root: Tree whose commands run.
         settings: Content of ``guard.yaml``.
         earlier: Record that gives stores, checkpoints and predictions; new ones are made by default.
-
-    Returns:
-        Exit status or error of each command line that failed.
     """
     check_origin(root)
     for name in ("configs", "logs", "resolved", "tables"):
@@ -140,7 +139,8 @@ def record(folder: Path, root: Path, settings: Settings, earlier: Path | None = 
         if earlier is None:
             copy_all(folder, stage.get(_GIVEN, {}))
     (folder / "environment-of-record.json").write_text(json.dumps(environment(root), indent=2))
-    return {line: status for line, status in statuses.items() if status != "0"}
+    failed = {line: status for line, status in statuses.items() if status != "0"}
+    (folder / "logs" / _FAILED).write_text(json.dumps(failed, indent=2))
 
 
 def check_origin(root: Path) -> None:
@@ -186,8 +186,8 @@ def run_stage(folder: Path, root: Path, stage: Settings) -> dict[str, str]:
         subprocess.run(
             start, cwd=folder, env=surroundings(root), input=given, text=True, stdout=log, stderr=log, check=True
         )
-    statuses |= json.loads((folder / "logs" / "statuses.json").read_text())
-    return {line.replace(str(root), "ROOT"): status for line, status in statuses.items()}
+    in_turn: dict[str, str] = json.loads((folder / "logs" / "statuses.json").read_text())
+    return statuses | in_turn
 
 
 def console_script(name: str) -> str:
@@ -233,11 +233,12 @@ def copy_all(folder: Path, copies: Mapping[str, str]) -> None:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """Commit, processor and versions that results depend on."""
+    """Tree and commit that ran, and the processor and versions that results depend on."""
     words = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     cpu = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
     return {
+        "root": str(root),
         "commit": subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip(),
         "processor": models[0] if models else platform.processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -249,17 +250,20 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def read_record(folder: Path, root: Path, settings: Settings) -> Content:
-    """Read all compared files; paths, class paths and volatile values are brought to one form."""
+    """Read all compared files without volatile values; class paths, and those of the tree, get one form."""
     content = Content()
     places = [(str(path), name) for path, name in ((folder.resolve(), "HERE"), (root.resolve(), "ROOT"))]
     for item, entries in read_items(folder, folder):
         if any(re.search(pattern, item) for pattern in settings["volatile_files"]):
             continue
-        kept: dict[str, Any] = {}
+        kept = content.items[rename(item, settings)] = {}
         for key, value in entries:
-            if not any(re.search(pattern, key) for pattern in settings["volatile_keys"]):
-                kept[rename(key, settings)] = plain_text(value, places, content) if isinstance(value, str) else value
-        content.items[rename(item, settings)] = kept
+            volatile = any(re.search(pattern, key) for pattern in settings["volatile_keys"])
+            if isinstance(value, str):
+                volatile |= any(re.search(pattern, value) for pattern in settings["volatile_texts"])
+                value = plain_text(value, places, content)
+            if not volatile:
+                kept[rename(key, settings)] = value
     return content
 
 
@@ -475,11 +479,13 @@ def group_of(item: str) -> str:
 
 
 def check(folder: Path, out: Path, root: Path, settings: Settings) -> int:
-    """Repeat a record in ``out`` and print the comparison; returns the exit status."""
-    failed = record(out, root, settings, folder)
+    """Repeat a record in ``out``, unless that is done, and print the comparison; returns the exit status."""
+    if not out.exists():
+        record(out, root, settings, folder)
+    failed = json.loads((out / "logs" / _FAILED).read_text())
     old_place, new_place = (json.loads((each / "environment-of-record.json").read_text()) for each in (folder, out))
-    changed = [name for name in new_place if name != "commit" and new_place[name] != old_place.get(name)]
-    old, new = read_record(folder, root, settings), read_record(out, root, settings)
+    changed = [name for name in new_place if name not in ("root", "commit") and new_place[name] != old_place[name]]
+    old, new = read_record(folder, Path(old_place["root"]), settings), read_record(out, root, settings)
     differences = compare(old, new, settings, same_machine=not changed)
     differences += [Difference("logs", line, f"failed: {status}") for line, status in failed.items()]
     print(report(old, new, differences))
@@ -495,14 +501,14 @@ def main() -> int:
     parser.add_argument("action", choices=["make", "check"])
     parser.add_argument("record", type=Path, help="folder of the record")
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="tree to run; the current folder by default")
-    parser.add_argument("--out", type=Path, help="new folder that keeps what check makes; a temporary one by default")
+    parser.add_argument("--out", type=Path, help="keeps what check makes; compared as it is where it exists")
     given = parser.parse_args()
     settings = yaml.safe_load(SETTINGS.read_text())
-    target = given.record if given.action == "make" else given.out
-    if target and target.exists():
-        parser.error(f"{target} exists: choose another folder")
     if given.action == "make":
-        failed = record(given.record, given.root.resolve(), settings)
+        if given.record.exists():
+            parser.error(f"{given.record} exists: choose another folder")
+        record(given.record, given.root.resolve(), settings)
+        failed = json.loads((given.record / "logs" / _FAILED).read_text())
         print("\n".join(f"failed ({status}): {line}" for line, status in failed.items()) or "every command succeeded")
         return int(bool(failed))
     with tempfile.TemporaryDirectory() as temporary:

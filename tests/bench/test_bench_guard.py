@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = yaml.safe_load(guard.SETTINGS.read_text())
 def record(tmp_path: Path) -> Path:
     """A small record with a file of every kind."""
     folder = tmp_path / "record"
-    (folder / "runs" / "logs").mkdir(parents=True)
+    (folder / "runs").mkdir(parents=True)
     scores = {"f1": 0.5, "auc": float("nan"), "versions": {"torch": "2.0"}, "seconds": 3.5, "split": "test"}
     (folder / "runs" / "scores.json").write_text(json.dumps(scores))
     (folder / "runs" / "metrics.csv").write_text("step,train/loss,speed/mpx\n0,0.75,12.5\n1,0.5,13.5\n")
@@ -30,6 +30,10 @@ def record(tmp_path: Path) -> Path:
     (folder / "runs" / "config.yaml").write_text(config)
     (folder / "runs" / "environment.json").write_text(json.dumps({"cpu": 2}))
     torch.save({"state_dict": {"weight": torch.arange(6.0).reshape(2, 3)}}, folder / "runs" / "last.ckpt")
+    (folder / "runs" / "report.txt").write_text("8 pixels\n0.81 s a pixel\n")
+    (folder / "environment-of-record.json").write_text(json.dumps({"root": "/old", "commit": "a1", "torch": "2.0"}))
+    (folder / "logs").mkdir()
+    (folder / "logs" / "failed.json").write_text("{}")
     store = zarr.open_group(folder / "p.zarr", mode="w", attributes={"threshold": 0.5})
     store.create_array("0", data=np.arange(20, dtype=np.uint8).reshape(4, 5), chunks=(4, 5))
     return folder
@@ -115,6 +119,7 @@ def test_what_differs_from_run_to_run_is_left_out(record: Path, later: Path) -> 
     replace(later / "runs" / "scores.json", "2.0", "2.1")
     replace(later / "runs" / "scores.json", "3.5", "4.5")
     replace(later / "runs" / "metrics.csv", "12.5", "11")
+    replace(later / "runs" / "report.txt", "0.81", "0.92")
     (later / "runs" / "environment.json").write_text("{}")
     assert differences(record, later) == []
 
@@ -176,6 +181,27 @@ def test_packages_of_another_tree_are_refused(tmp_path: Path) -> None:
 )
 def test_deviations_of_single_values(old: Any, new: Any, what: str) -> None:
     assert guard.deviation(old, new)[0] == what
+
+
+def test_check_says_what_differs_and_fails(record: Path, later: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard.check(record, later, ROOT, SETTINGS) == 0
+    assert "a1 against a1, by equality to the bit: no differences" in capsys.readouterr().out
+    replace(later / "runs" / "scores.json", "0.5", "0.6")
+    (later / "logs" / "failed.json").write_text('{"emseg score": "1"}')
+    assert guard.check(record, later, ROOT, SETTINGS) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (unchanged,) = (line for line in lines if line.startswith("| p.zarr | 2 |"))
+    assert unchanged.endswith("| equal |")
+    assert "| runs | 5 | 12 | 1 differ |" in lines
+    assert "- runs/scores.json [f1]: 0.5, now 0.6" in lines
+    assert "- logs [emseg score]: failed: 1" in lines
+    assert lines[-1].endswith(": 2 differences")
+
+
+def test_check_tells_another_torch(record: Path, later: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replace(later / "environment-of-record.json", "2.0", "2.1")
+    assert guard.check(record, later, ROOT, SETTINGS) == 0
+    assert "by tolerances, because of another torch: no differences" in capsys.readouterr().out
 
 
 def test_every_experiment_is_resolved_or_compared_as_written(tmp_path: Path) -> None:

@@ -60,8 +60,10 @@ def plain(mosaics: list[MosaicView], epoch: int) -> list[Batch]:
     return list(loader)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("stop", [0, 1, 4, 5])
+@pytest.mark.parametrize(
+    ("stop", "workers"),
+    [(0, 0), (1, 0), (4, 0), (5, 0), (1, 1), pytest.param(5, 1, marks=pytest.mark.slow)],
+)
 def test_a_resumed_epoch_is_followed_by_whole_ones(mosaics: list[MosaicView], stop: int, workers: int) -> None:
     sampler, loader = make(mosaics, ResumableLoader)
     sampler.set_epoch(3)

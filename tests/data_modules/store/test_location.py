@@ -23,10 +23,17 @@ REGION = (slice(500, 700), slice(3, 600))
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
-    """Nothing remembered from the test before, and no credentials of the machine."""
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No connections of other tests, no credentials of the machine, and requests repeated without delay."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "TENSORSTORE_"))]:
         del os.environ[name]
+    forget_connections()
+    monkeypatch.setattr(tensors, "RETRIES", {**tensors.RETRIES, "initial_delay": "1ms", "max_delay": "4ms"})
+    yield
+    forget_connections()
+
+
+def forget_connections() -> None:
     for remembered in (tensors._kvstore, tensors._open, tensors._context):
         remembered.cache_clear()
 
@@ -178,8 +185,10 @@ def test_a_server_that_refuses(tmp_path: Path, status: int, words: str) -> None:
     assert str(status) in str(caught.value)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("address", ["nobody listens", "nobody answers", "no such host"])
+@pytest.mark.parametrize(
+    "address",
+    ["nobody listens", *(pytest.param(each, marks=pytest.mark.slow) for each in ("nobody answers", "no such host"))],
+)
 def test_a_server_that_is_not_there_is_named(address: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
