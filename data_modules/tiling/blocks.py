@@ -56,11 +56,17 @@ def shrink_for(shape: tuple[int, int, int], isotropic: bool, limit_px: int = LIM
         factor += 1
 
 
-def blocks(header: Header, shrink: Shrink, block_px: int = BLOCK_PX) -> Iterator[Region]:
+def blocks(header: Header, shrink: Shrink, block_px: int | None = None) -> Iterator[Region]:
     """Regions that cover a volume once, section by section and from top to bottom; columns are never divided.
 
     Sections are multiples of the shrink factor, rows of the factor times 224, so that no tile lies in two regions.
+
+    Args:
+        header: Header of the volume.
+        shrink: Factors that blocks are shrunk by afterwards.
+        block_px: Largest number of pixels in a region, where rows allow it; :data:`BLOCK_PX` by default.
     """
+    block_px = BLOCK_PX if block_px is None else block_px
     sections, rows, columns = header.shape
     step = SIDE * shrink.lateral
     together = -(-header.depth // shrink.z) * shrink.z

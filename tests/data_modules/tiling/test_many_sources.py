@@ -56,7 +56,7 @@ def write_isotropic(path: Path, pixels: Array, angstrom: float = 80.0) -> None:
 
 
 def test_an_isotropic_volume_is_cut_in_three_planes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks_module.blocks, "__defaults__", (10**6,))
+    monkeypatch.setattr(blocks_module, "BLOCK_PX", 10**6)
     pixels = noise((130, 240, 340), np.uint16)
     write_isotropic(tmp_path / "a.mrc", pixels)
     run(tmp_path / "a.mrc", tmp_path / "set", Settings("dtype"))
@@ -72,7 +72,7 @@ def test_an_isotropic_volume_is_cut_in_three_planes(tmp_path: Path, monkeypatch:
 
 
 def test_an_anisotropic_stack_is_cut_in_xy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks_module.blocks, "__defaults__", (50_000,))
+    monkeypatch.setattr(blocks_module, "BLOCK_PX", 50_000)
     pixels = noise((3, 500, 340))
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
     stated = {"a.tif": Stated((45.0, 4.0, 4.0), "CC-BY-4.0")}
