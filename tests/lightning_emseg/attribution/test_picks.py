@@ -43,7 +43,8 @@ def test_windows_are_spread_evenly_over_mosaics(views: list[MosaicView]) -> None
 
 @pytest.mark.parametrize("value", [0, 1])
 def test_windows_without_both_classes_are_not_chosen(tmp_path: Path, value: int) -> None:
-    tiny.write_sample(tmp_path / "s.zarr", "val/a", *(np.full((50, 50), value, np.uint8) for _ in range(2)))
+    pixels = np.full((50, 50), value, np.uint8)
+    tiny.write_sample(tmp_path / "s.zarr", "val/a", pixels, pixels)
     (sample,) = MosaicStore(tmp_path / "s.zarr").samples("val")
     assert choose_windows([MosaicView.of(sample, "membrane")], (16, 16), 1, 4, seed=0) == []
 

@@ -121,7 +121,7 @@ GLOBAL: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "gate": (Gated, 1),
     "scSE": (
         lambda: smp.Unet(
-            "resnet18", 3, None, decoder_channels=(16, 8, 8), in_channels=1, decoder_attention_type="scse"
+            "resnet18", 3, None, decoder_channels=(16, 16, 16), in_channels=1, decoder_attention_type="scse"
         ),
         8,
     ),

@@ -67,7 +67,7 @@ def test_maps_of_efficientnet_have_unit_strides() -> None:
         # Its shortcuts and its stem differ from those of other ResNets.
         ("resnet10t", 4),
         pytest.param("densenet121", 4, marks=pytest.mark.slow),
-        pytest.param("mobilenetv3_small_050", 4, marks=pytest.mark.slow),
+        ("mobilenetv3_small_050", 4),
     ],
 )
 def test_dropped_downsamplings_double_maps_of_any_network(architecture: str, most: int) -> None:

@@ -23,7 +23,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> list[MosaicView]:
 @pytest.fixture(scope="module")
 def whole(views: list[MosaicView], tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A finished study; read only."""
-    study = Study(views, tmp_path_factory.mktemp("study") / "whole")
+    study = Study(views[:2], tmp_path_factory.mktemp("study") / "whole")
     study.run()
     return study
 
@@ -48,7 +48,7 @@ def test_linear_network_has_closed_form_fields(views: list[MosaicView], tmp_path
 def test_interrupted_study_resumes_to_the_bit(
     views: list[MosaicView], whole: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut = Study(views, tmp_path / "cut")
+    cut = Study(views[:2], tmp_path / "cut")
     write = FieldsStore.write
     calls: list[str] = []
 
@@ -81,7 +81,7 @@ def test_interrupted_study_resumes_to_the_bit(
 
 def test_checked_pixels_measure_the_fast_paths_error(views: list[MosaicView], tmp_path: Path) -> None:
     # Pixels that share a pass at a distance of 3 px are confused by a kernel of 5 px: the error is there to be seen.
-    study = Study(views, tmp_path / "s", check=12, reach=2)
+    study = Study(views[:1], tmp_path / "s", check=12, reach=2)
     study.run()
     found = read_study(study.folder)
     store, errors = FieldsStore(study.folder / "fields.zarr"), []
@@ -89,13 +89,13 @@ def test_checked_pixels_measure_the_fast_paths_error(views: list[MosaicView], tm
     for number, part in enumerate(study.plan.parts):
         place = part.chosen.place
         image = views[place.mosaic].read_image(place.origin, place.size).astype(np.float64)
-        inside = views[place.mosaic].shape
+        inside, rows = views[place.mosaic].shape, store.read(study.plan.name(number)).rows
         for at in part.checked:
             y, x = part.chosen.pixels[at]
             exact = linear_network.field_of(image, np.zeros_like(image), (y, x))
             exact = exact[: inside[0] - place.origin[0], : inside[1] - place.origin[1]]
             area = int((exact / np.abs(exact).max() > 0.01).sum())
-            errors.append(store.read(study.plan.name(number)).rows[at].sizes[0].counts[threshold] / area - 1)
+            errors.append(rows[at].sizes[0].counts[threshold] / area - 1)
     accuracy = found.accuracy([0.01])
     assert accuracy is not None
     assert accuracy.pixels == 12
@@ -105,7 +105,7 @@ def test_checked_pixels_measure_the_fast_paths_error(views: list[MosaicView], tm
 
 
 def test_without_checked_pixels_fields_are_exact(views: list[MosaicView], tmp_path: Path) -> None:
-    study = Study(views, tmp_path / "s", check=0)
+    study = Study(views[:2], tmp_path / "s", check=0)
     study.run()
     found = read_study(study.folder)
     assert found.accuracy([0.01]) is None

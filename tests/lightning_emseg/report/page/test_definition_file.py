@@ -17,7 +17,7 @@ def test_definitions_are_read(tmp_path: Path) -> None:
         ("test/a", "original", "64 × 64"),
         ("test/a", "1/2", "64 × 64"),
     ]
-    assert [level.per_pixel["brenner"] for level in table.levels] == [1, 1, 1, 1]
+    assert [level.per_pixel["brenner"] for level in table.levels] == [8, 4, 8, 4]
     assert [level.ratio["brenner"] for level in table.levels] == [1, 0.5, 1, 0.5]
 
 
