@@ -1,6 +1,5 @@
 """`emseg areas`: studies side by side."""
 
-import csv
 import math
 from pathlib import Path
 
@@ -9,35 +8,17 @@ import pytest
 from PIL import Image
 
 from lightning_emseg.commands import main
-from tests.support import linear_network
+from tests.support.linear_network import table
 from tests.support.undrawn import undrawn
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two studies of one network at different pixel sizes and with different baselines."""
-    found = tmp_path_factory.mktemp("areas")
-    store = linear_network.make_store(found / "s.zarr", {"a": (70, 90)})
-    common = ["--checkpoint", str(linear_network.checkpoint(found)), "--store", str(store), "--split", "test"]
-    common += ["--points", "16", "--window", "32", "--method.steps", "2", "--check", "0"]
-    with undrawn():
-        main(["attribute", *common, "--out", str(found / "one"), "--method.baseline", "zero"])
-        main(["attribute", *common, "--out", str(found / "two"), "--resize", "64"])
-    return found
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_ratios_and_their_errors_follow_from_the_points(folder: Path, tmp_path: Path) -> None:
-    main(["areas", str(folder / "one"), str(folder / "two"), "--out", str(tmp_path / "c")])
+def test_ratios_and_their_errors_follow_from_the_points(image_studies: Path, tmp_path: Path) -> None:
+    main(["areas", str(image_studies / "one"), str(image_studies / "two"), "--out", str(tmp_path / "c")])
     rows = {(row["study"], row["outcome"], float(row["k"])): row for row in table(tmp_path / "c" / "areas.csv")}
     for k in (0.01, 0.05, 0.1):
         mean, error = {}, {}
         for name in ("one", "two"):
-            areas = [float(row[f"S_{k:g}_nm2"]) for row in table(folder / name / "points.csv")]
+            areas = [float(row[f"S_{k:g}_nm2"]) for row in table(image_studies / name / "points.csv")]
             mean[name], error[name] = np.mean(areas), np.std(areas, ddof=1) / math.sqrt(len(areas))
         ratio = mean["two"] / mean["one"]
         expected = ratio * math.sqrt((error["one"] / mean["one"]) ** 2 + (error["two"] / mean["two"]) ** 2)
@@ -51,9 +32,19 @@ def test_ratios_and_their_errors_follow_from_the_points(folder: Path, tmp_path: 
     assert min(Image.open(tmp_path / "c" / "areas.png").size) > 300
 
 
-def test_differing_settings_are_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_differing_settings_are_said(image_studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with undrawn():
-        main(["areas", str(folder / "one"), str(folder / "two"), "--out", str(tmp_path), "--names", "[A,B]"])
+        main(
+            [
+                "areas",
+                str(image_studies / "one"),
+                str(image_studies / "two"),
+                "--out",
+                str(tmp_path),
+                "--names",
+                "[A,B]",
+            ]
+        )
     warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not comparable")]
     assert len(warned) == 2
     assert "method.baseline is zero in A, noise in B" in warned[0]
@@ -64,16 +55,16 @@ def test_differing_settings_are_said(folder: Path, tmp_path: Path, capsys: pytes
     ("words", "message"),
     [(["one", "none"], "holds no study"), (["one", "one"], "2 different names for 2 studies")],
 )
-def test_mistakes_are_one_message(folder: Path, tmp_path: Path, words: list[str], message: str) -> None:
+def test_mistakes_are_one_message(image_studies: Path, tmp_path: Path, words: list[str], message: str) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["areas", *(str(folder / word) for word in words), "--out", str(tmp_path)])
+        main(["areas", *(str(image_studies / word) for word in words), "--out", str(tmp_path)])
     assert message in str(caught.value.code)
 
 
-def test_unfinished_studies_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_unfinished_studies_are_refused(image_studies: Path, tmp_path: Path) -> None:
     unfinished = tmp_path / "half"
     unfinished.mkdir()
-    (unfinished / "plan.json").write_text((folder / "one" / "plan.json").read_text())
+    (unfinished / "plan.json").write_text((image_studies / "one" / "plan.json").read_text())
     with pytest.raises(SystemExit) as caught:
-        main(["areas", str(folder / "one"), str(unfinished), "--out", str(tmp_path)])
+        main(["areas", str(image_studies / "one"), str(unfinished), "--out", str(tmp_path)])
     assert "not finished" in str(caught.value.code)

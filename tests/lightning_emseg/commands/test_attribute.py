@@ -116,9 +116,9 @@ def test_outcomes_with_too_few_pixels_are_told(files: Files, tmp_path: Path) -> 
     for windows, advice in (("1", "; --windows null chooses from all"), ("null", "; there are no more")):
         out = tmp_path / windows
         with undrawn():
-            files.attribute(out, *few, "--points", "400", "--windows", windows)
+            files.attribute(out, *few, "--points", "200", "--windows", windows)
         found = [row["outcome"] for row in table(out / "points.csv")]
-        short = ", ".join(f"{found.count(name)} of 100 {name}" for name in OUTCOMES if found.count(name) < 100)
+        short = ", ".join(f"{found.count(name)} of 50 {name}" for name in OUTCOMES if found.count(name) < 50)
         assert short
         (line,) = [line for line in (out / "summary.txt").read_text().splitlines() if line.startswith("fewer pixels")]
         assert line.endswith(advice)
@@ -147,7 +147,8 @@ def test_other_settings_are_refused_by_name(study: Path, files: Files) -> None:
 def test_killed_studies_resume_to_the_same_tables(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files.attribute(tmp_path / "whole", *FEW)
+    with undrawn():
+        files.attribute(tmp_path / "whole", *FEW)
     write = FieldsStore.write
 
     def interrupted(store: FieldsStore, name: str, *rest: Any) -> None:
@@ -160,8 +161,10 @@ def test_killed_studies_resume_to_the_same_tables(
         with pytest.raises(KeyboardInterrupt):
             files.attribute(tmp_path / "cut", *FEW)
     assert not (tmp_path / "cut" / "summary.txt").exists()
-    files.attribute(tmp_path / "cut", *FEW)
-    for name in ("points.csv", "summary.csv", "plan.json", "curve.png", "panels.png"):
+    # Pictures show what tables and fields hold.
+    with undrawn():
+        files.attribute(tmp_path / "cut", *FEW)
+    for name in ("points.csv", "summary.csv", "plan.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     for one, other in zip(groups(tmp_path / "cut"), groups(tmp_path / "whole"), strict=True):
         for key in one.array_keys():

@@ -45,7 +45,7 @@ def test_a_grid_takes_all_its_points_once(files: Files, tmp_path: Path) -> None:
 
 def test_without_labels_there_are_areas_and_no_outcomes(files: Files, tmp_path: Path) -> None:
     bare = linear_network.make_store(tmp_path / "bare.zarr", {"a": (40, 40)}, labelled=False)
-    more = ["--store", str(bare), "--points", "5", "--window", "32", "--method.steps", "2"]
+    more = ["--store", str(bare), "--points", "5", "--window", "32", "--windows", "2", "--method.steps", "2"]
     assert "--label null" in files.refused(tmp_path / "o", *more)
     files.attribute(tmp_path / "o", *more, "--label", "null")
     rows = table(tmp_path / "o" / "points.csv")

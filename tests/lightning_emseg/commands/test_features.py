@@ -23,7 +23,7 @@ from tests.support.tile_sets import make_tile_set, textures
 from tests.support.undrawn import undrawn
 
 Pixels = NDArray[np.uint8]
-ENCODERS = ("--encoders", "a=random:resnet18:0", "b=random:resnet18:1")
+ENCODERS = ("--encoders", "a=random:test_resnet:0", "b=random:test_resnet:1")
 
 
 def save(path: Path, pixels: NDArray[Any]) -> Path:
@@ -74,7 +74,7 @@ def test_selectivity_of_every_image_and_encoder(
     ]  # fmt: skip
     values = []
     for record in records:
-        encoder = open_encoder("e", f"random:resnet18:{'ab'.index(record['encoder'])}", norms)
+        encoder = open_encoder("e", f"random:test_resnet:{'ab'.index(record['encoder'])}", norms)
         found = measure_selectivity(keep_resolution(encoder, 3), *made[record["image"]])
         assert float(record["iou"]) == pytest.approx(found.iou, abs=1e-3)
         assert float(record["response_r"]) == pytest.approx(found.response_correlation, abs=1e-4)
@@ -116,7 +116,7 @@ def test_occlusion_of_every_square(tmp_path: Path, against: str, capsys: pytest.
     mine = [record for record in records_of(tmp_path / "out" / "occlusion.csv") if record["encoder"] == "b"]
     assert [(int(each["y"]), int(each["x"])) for each in mine] == [(0, 0), (0, 30), (30, 0), (30, 30)]
     if against == "copy":
-        encoder = open_encoder("e", "random:resnet18:1", grey_norms([image]))
+        encoder = open_encoder("e", "random:test_resnet:1", grey_norms([image]))
         wanted = measure_occlusion(encoder, image, image)
         np.testing.assert_allclose([float(each["drop"]) for each in mine], wanted.drops, atol=1e-5)
         assert content["summary"]["b"]["similarity"] == pytest.approx(1, abs=1e-6)
@@ -144,7 +144,7 @@ def test_firing_rates_of_tiles_of_a_folder(tmp_path: Path, capsys: pytest.Captur
         index, _, place = name.partition(" at ")
         y, x = map(int, place.split(", "))
         tiles.append(images[int(index), y : y + 32, x : x + 32])
-    encoder = open_encoder("e", "random:resnet18:1", grey_norms(tiles))
+    encoder = open_encoder("e", "random:test_resnet:1", grey_norms(tiles))
     found = measure_firing(encoder, torch.tensor(np.stack(tiles))[:, None], 12, seed=5)
     assert content["summary"]["b"]["selective"] == found.selective
     records = [record for record in content["records"] if record["encoder"] == "b"]
@@ -182,9 +182,9 @@ def test_encoders_are_named_apart_and_must_exist(tmp_path: Path) -> None:
     image, _ = blobs(0)
     save(tmp_path / "i" / "one.png", image)
     rest = ("--images", str(tmp_path / "i"), "--out", str(tmp_path / "out"))
-    assert "give NAME=FILE" in failure("occlusion", "--encoders", "random:resnet18:0", *rest)
+    assert "give NAME=FILE" in failure("occlusion", "--encoders", "random:test_resnet:0", *rest)
     assert "give NAME=FILE" in failure("occlusion", "--encoders", "a=", *rest)
-    twice = failure("occlusion", "--encoders", "a=random:resnet18:0", "a=random:resnet18:1", *rest)
+    twice = failure("occlusion", "--encoders", "a=random:test_resnet:0", "a=random:test_resnet:1", *rest)
     assert "a name twice: a, a" in twice
     assert "absent.pth: no such file" in failure("occlusion", "--encoders", f"a={tmp_path / 'absent.pth'}", *rest)
     other = {"state_dict": {"module.encoder_q.conv1.weight": torch.zeros(64, 1, 7, 7)}}

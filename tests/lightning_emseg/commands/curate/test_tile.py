@@ -1,12 +1,13 @@
 """``emseg curate tile`` from folders, real data and a server, also when it is killed."""
 
 import csv
+import itertools
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import zarr
 from PIL import Image
 
 from data_modules.tile_set import TileSet
+from data_modules.tile_set.writer import SourceWriter
 from lightning_emseg.commands import main
 from tests.support import DATA
 from tests.support.servers import serving
@@ -110,25 +112,58 @@ def test_servers_that_do_not_have_it_are_named(tmp_path: Path) -> None:
     assert "is no array of Zarr" in rows(tmp_path / "set")[0]["reason"]
 
 
+def assert_equal_sets(one: Path, other: Path) -> None:
+    for mine, theirs in zip(TileSet(one).sources(), TileSet(other).sources(), strict=True):
+        assert mine.source == theirs.source
+        np.testing.assert_array_equal(mine.read(0, len(mine)), theirs.read(0, len(theirs)))
+
+
+def test_interrupted_runs_resume_to_the_same_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_images(tmp_path / "em", 4)
+    write, written = SourceWriter.write, itertools.count()
+
+    def interrupted(writer: SourceWriter, *tiles: Any) -> None:
+        write(writer, *tiles)
+        if next(written) == 2:
+            raise KeyboardInterrupt
+
+    words = ["curate", "tile", str(data), str(tmp_path / "set"), "--workers", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(SourceWriter, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            main(words)
+    assert len(TileSet(tmp_path / "set").sources()) == 2
+    main(words)
+    assert [row["status"] for row in rows(tmp_path / "set")] == ["known", "known", "tiled", "tiled"]
+    main(["curate", "tile", str(data), str(tmp_path / "whole")])
+    assert_equal_sets(tmp_path / "set", tmp_path / "whole")
+
+
+DIES = """
+import os, signal, sys
+from data_modules.tile_set.writer import SourceWriter
+from lightning_emseg.commands import main
+leave, left = SourceWriter.__exit__, []
+def leave_and_die(writer, *rest):
+    leave(writer, *rest)
+    left.append(writer)
+    if len(left) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+SourceWriter.__exit__ = leave_and_die
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.slow
 def test_killed_runs_resume_to_the_same_set(tmp_path: Path) -> None:
-    data = make_images(tmp_path / "em", 16, 460)
+    data = make_images(tmp_path / "em", 8, 460)
     words = ["curate", "tile", str(data), str(tmp_path / "set"), "--workers", "2"]
-    code = "import sys; from lightning_emseg.commands import main; main(sys.argv[1:])"
-    process = subprocess.Popen([sys.executable, "-c", code, *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    sources = tmp_path / "set" / "sources"
-    while process.poll() is None and not (sources.is_dir() and len(list(sources.glob("em_*"))) > 1):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert 0 < len(TileSet(tmp_path / "set").sources()) < 16
+    done = subprocess.run([sys.executable, "-c", DIES, *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == -signal.SIGKILL
+    assert 3 <= len(TileSet(tmp_path / "set").sources()) < 8
     main(words)
     main(["curate", "tile", str(data), str(tmp_path / "whole"), "--workers", "1"])
-    for continued, whole in zip(
-        TileSet(tmp_path / "set").sources(), TileSet(tmp_path / "whole").sources(), strict=True
-    ):
-        assert continued.source == whole.source
-        np.testing.assert_array_equal(continued.read(0, len(continued)), whole.read(0, len(whole)))
+    assert_equal_sets(tmp_path / "set", tmp_path / "whole")
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data of ../shared/data is not here")
