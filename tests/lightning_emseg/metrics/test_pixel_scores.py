@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, precision_score, recall_score
 
-from lightning_emseg.metrics.histogram import MosaicHistograms, truth_histogram
+from lightning_emseg.metrics.histogram import truth_histogram
+from lightning_emseg.metrics.mosaic_counts import MosaicHistograms
 from lightning_emseg.metrics.pixel import average_precision, confusion_at, confusion_by_threshold, level_of
 
 Pixels = NDArray[np.uint8]

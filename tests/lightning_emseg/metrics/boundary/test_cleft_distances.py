@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial.distance import cdist
 
-from lightning_emseg.metrics.boundary import cleft_distances
+from lightning_emseg.metrics.boundary import cleft_scores
 from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
 from lightning_emseg.metrics.comparison import Comparison
 
@@ -31,7 +31,7 @@ def row_of(
     many: float = BY_TREE,
 ) -> tuple[float, ...]:
     labels = truth.astype(np.uint8) if known is None else np.where(known, truth, 255).astype(np.uint8)
-    with mock.patch.object(cleft_distances, "_MANY", many):
+    with mock.patch.object(cleft_scores, "_MANY", many):
         return CleftDistances().row(Comparison(labels, 255 * predicted.astype(np.uint8), 128, sizes))
 
 
@@ -100,7 +100,7 @@ def test_equals_means_over_scipys_transform(
 def test_both_ways_are_taken_by_themselves() -> None:
     truth, few, many = blobs(2, 0.05), blobs(3, 0.005), blobs(4, 0.4)
     for predicted in (few, many):
-        rows = [row_of(truth, predicted, many=share) for share in (BY_TREE, BY_TRANSFORM, cleft_distances._MANY)]
+        rows = [row_of(truth, predicted, many=share) for share in (BY_TREE, BY_TRANSFORM, cleft_scores._MANY)]
         assert rows[1:] == [pytest.approx(rows[0], rel=1e-6)] * 2
 
 
