@@ -1,4 +1,4 @@
-"""The command ``lightning``: a LightningCLI with this project's defaults, and messages instead of tracebacks."""
+"""The verbs of ``lightning``: a LightningCLI with this project's defaults, and messages instead of tracebacks."""
 
 import multiprocessing
 import os
@@ -17,27 +17,11 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
 
 from data_modules.errors import UserError
-from lightning_emseg import (
-    checkpoints,
-    short_names,  # noqa: F401  their import is what gives classes short names
-)
-from lightning_emseg.callbacks import (
-    ErrorMaps,
-    FiniteLoss,
-    KeyedRandomness,
-    LastCheckpoint,
-    MegapixelProgressBar,
-    Overlays,
-    PredictionWriter,
-    Preemption,
-    ResumablePlateau,
-    RunFolder,
-    ScoreFiles,
-    Throughput,
-)
+from lightning_emseg import callbacks, checkpoints
 from lightning_emseg.callbacks.run_folder import make_room
 from lightning_emseg.callbacks.wandb_run import keep_wandb_run
 from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
+from lightning_emseg.class_lookup import SHORT_NAMES
 from lightning_emseg.failures import explanation
 from lightning_emseg.frozen_modules import expect_frozen
 from lightning_emseg.messages import ReadableParser, refusal
@@ -59,8 +43,8 @@ class EmsegCLI(LightningCLI):
     """``lightning fit|validate|test|predict --config FILE``."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the prediction writer and the checkpoint callback under short keys."""
-        parser.add_lightning_class_args(PredictionWriter, "writer")
+        """Add the prediction writer and the checkpoint callback under short keys, and list short names of classes."""
+        parser.add_lightning_class_args(callbacks.PredictionWriter, "writer")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -71,6 +55,8 @@ class EmsegCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
+        for kind, names in SHORT_NAMES.items():
+            parser.add_argument_group(f"Short names of classes: {kind}", ", ".join(names))
 
     def _parse_ckpt_path(self) -> None:
         """Leave configuration and flags as they are: Lightning would let the checkpoint's override them."""
@@ -100,6 +86,8 @@ class EmsegCLI(LightningCLI):
         """
         try:
             super().instantiate_classes()
+            # Loader workers are forked off a process that has imported the data module once.
+            multiprocessing.set_forkserver_preload([type(self.datamodule).__module__])
         except ValueError as error:
             if isinstance(error, UserError) or "Given value type:" not in str(error):
                 raise
@@ -120,22 +108,40 @@ class EmsegCLI(LightningCLI):
         root = Path(self._get(self.config_init, "trainer").default_root_dir)
         checkpoint = self._get(self.config_init, "checkpoint")
         checkpoint.dirpath = checkpoint.dirpath or str(root / "checkpoints")
-        given = self._get(self.config_init, "trainer").logger
-        if given is not False and self.subcommand == "fit":
-            others = given if isinstance(given, list) else [given] if isinstance(given, pl.loggers.Logger) else []
+        logger = self._get(self.config_init, "trainer").logger
+        if logger is not False and self.subcommand == "fit":
+            others = logger if isinstance(logger, list) else [logger] if isinstance(logger, pl.loggers.Logger) else []
             kwargs["logger"] = [CSVLogger(root, name="", version=""), *others]
-        elif not isinstance(given, list | pl.loggers.Logger):
+        elif not isinstance(logger, list | pl.loggers.Logger):
             kwargs["logger"] = False
-        callbacks = self._get(self.config_init, "trainer").callbacks or []
-        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        given = self._get(self.config_init, "trainer").callbacks or []
+        given = given if isinstance(given, list) else [given]
         shown = self._get(self.config_init, "trainer").enable_progress_bar is not False
-        if shown and not any(isinstance(callback, ProgressBar) for callback in callbacks):
-            kwargs["callbacks"] = [*callbacks, MegapixelProgressBar()]
+        if shown and not any(isinstance(callback, ProgressBar) for callback in given):
+            kwargs["callbacks"] = [*given, callbacks.MegapixelProgressBar()]
+        self.trainer_defaults["callbacks"] = default_callbacks()
         plugins = self._get(self.config_init, "trainer").plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, AtomicCheckpoints()]
         return super().instantiate_trainer(**kwargs)
+
+
+def default_callbacks() -> list[pl.Callback]:
+    """Return what every run writes, shows and survives."""
+    return [
+        callbacks.RunFolder(),
+        callbacks.ScoreFiles(),
+        callbacks.Overlays(),
+        callbacks.ErrorMaps(),
+        callbacks.Throughput(),
+        callbacks.FiniteLoss(),
+        callbacks.KeyedRandomness(),
+        callbacks.ResumablePlateau(),
+        callbacks.LastCheckpoint(),
+        # The last one, as callbacks behind it would not be told of the last batch.
+        callbacks.Preemption(),
+    ]
 
 
 def best_of_run(folder: Path) -> Path:
@@ -151,11 +157,13 @@ def best_of_run(folder: Path) -> Path:
     return best
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; mistakes of the user end with one message and exit status 1."""
+def run(args: Sequence[str] | None = None) -> None:
+    """Run a verb; mistakes of the user end with one message and exit status 1.
+
+    Args:
+        args: Words of the command line; those of the process by default.
+    """
     _silence()
-    # Loader workers are forked off a process that has imported everything once.
-    multiprocessing.set_forkserver_preload(["lightning_emseg.cli"])
     _offline_without_account()
     _count_batches_in_integers()
     try:
@@ -172,11 +180,6 @@ def main(args: Sequence[str] | None = None) -> None:
                 "default_root_dir": "runs/unnamed",
                 # Our samplers share the work out themselves; Lightning's would pad it with repeated patches.
                 "use_distributed_sampler": False,
-                "callbacks": [
-                    *(RunFolder(), ScoreFiles(), Overlays(), ErrorMaps(), Throughput(), FiniteLoss()),
-                    # Preemption is the last, as callbacks behind it would not be told of the last batch.
-                    *(KeyedRandomness(), ResumablePlateau(), LastCheckpoint(), Preemption()),
-                ],
             },
             args=None if args is None else list(args),
         )
@@ -229,7 +232,3 @@ def _silence() -> None:
         "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     ):
         warnings.filterwarnings("ignore", message=f".*{hint}")
-
-
-if __name__ == "__main__":
-    main()
