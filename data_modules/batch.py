@@ -1,8 +1,9 @@
 """The typed batches that travel from the loaders to the modules."""
 
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from torch import Tensor
+if TYPE_CHECKING:  # stores and scores need IGNORE, and do without torch
+    from torch import Tensor
 
 IGNORE = 255
 """Mask value of pixels that count in no loss and in no score."""
@@ -23,11 +24,11 @@ class Batch(TypedDict):
         together: In training, the number of patches of all ranks in the step.
     """
 
-    image: Tensor
-    mask: NotRequired[Tensor]
-    mosaic: Tensor
-    origin: Tensor
-    pixel_size_nm: Tensor
-    index: Tensor
+    image: "Tensor"
+    mask: NotRequired["Tensor"]
+    mosaic: "Tensor"
+    origin: "Tensor"
+    pixel_size_nm: "Tensor"
+    index: "Tensor"
     weight: NotRequired[float]
     together: NotRequired[int]

@@ -1,16 +1,12 @@
-"""Stores of synthetic mosaics, and the data module that makes its own."""
+"""Stores of synthetic mosaics."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from data_modules.base import Mosaic
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, SampleWriter
-from data_modules.store.location import local_folder
 from data_modules.synthetic import SyntheticMosaic
 
 
@@ -71,38 +67,3 @@ def parse_size(size: str) -> tuple[int, int]:
     if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise UserError(f"{size!r} is no size: write <rows>x<columns> in px, e.g. 9958x9959")
     return int(sides[0]), int(sides[1])
-
-
-class SyntheticMosaics(Mosaic):
-    """A :class:`~data_modules.base.Mosaic` that makes its store first where there is none; for demos and smoke runs.
-
-    Args:
-        store: The store; one that exists is used as it is.
-        train: Size of each training mosaic, ``<Y>x<X>`` in px.
-        val: Size of each validation mosaic.
-        test: Size of each test mosaic.
-        synthetic_seed: Of the content.
-        kwargs: See :class:`data_modules.base.Mosaic`.
-    """
-
-    def __init__(
-        self,
-        store: str,
-        train: list[str],
-        val: list[str],
-        test: list[str],
-        synthetic_seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(store=store, **kwargs)
-        self._sizes = (train, val, test)
-        self._synthetic_seed = synthetic_seed
-
-    def prepare_data(self) -> None:
-        """Make the store, on one process; under another name first, so that a broken-off one is not taken for whole."""
-        target = local_folder(self.store_path)
-        if not target.exists():
-            part = target.with_name(f".{target.name}.partial")
-            shutil.rmtree(part, ignore_errors=True)  # it may hold mosaics of other sizes
-            synthesize(part, *self._sizes, seed=self._synthetic_seed)
-            part.replace(target)

@@ -1,234 +1,45 @@
-"""The command ``lightning``: a LightningCLI with this project's defaults, and messages instead of tracebacks."""
+"""The command ``lightning``: its own help at once, its verbs through a LightningCLI."""
 
-import multiprocessing
-import os
+import argparse
 import sys
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, get_args
+from importlib import metadata
 
-import pytorch_lightning as pl
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.plugins.io import CheckpointIO
-from pytorch_lightning.utilities import rank_zero_info
+from lightning_emseg.allocator import keep_freed_memory
 
-from data_modules.errors import UserError
-from lightning_emseg import (
-    checkpoints,
-    short_names,  # noqa: F401  their import is what gives classes short names
-)
-from lightning_emseg.callbacks import (
-    ErrorMaps,
-    FiniteLoss,
-    KeyedRandomness,
-    LastCheckpoint,
-    MegapixelProgressBar,
-    Overlays,
-    PredictionWriter,
-    Preemption,
-    ResumablePlateau,
-    RunFolder,
-    ScoreFiles,
-    Throughput,
-)
-from lightning_emseg.callbacks.run_folder import make_room
-from lightning_emseg.callbacks.wandb_run import keep_wandb_run
-from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
-from lightning_emseg.failures import explanation
-from lightning_emseg.frozen_modules import expect_frozen
-from lightning_emseg.messages import ReadableParser, refusal
-
-
-class RunConfig(SaveConfigCallback):
-    """Saves the resolved configuration in the run folder: ``config.yaml`` of a fit, ``config-<verb>.yaml`` else."""
-
-    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write the file; called on rank 0."""
-        assert trainer.state.fn is not None
-        name = "config.yaml" if stage == "fit" else f"config-{trainer.state.fn.value}.yaml"
-        path = Path(trainer.default_root_dir) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, path, skip_none=False, overwrite=True)
-
-
-class EmsegCLI(LightningCLI):
-    """``lightning fit|validate|test|predict --config FILE``."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the prediction writer and the checkpoint callback under short keys."""
-        parser.add_lightning_class_args(PredictionWriter, "writer")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "checkpoint.monitor": "val_tiles/f1",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
-                "checkpoint.enable_version_counter": False,
-            }
-        )
-
-    def _parse_ckpt_path(self) -> None:
-        """Leave configuration and flags as they are: Lightning would let the checkpoint's override them."""
-
-    def before_instantiate_classes(self) -> None:
-        """Find the weights, refuse broken ones early, and keep predictions out of memory, as they are written.
-
-        Raises:
-            UserError: if a checkpoint is broken, or a verb other than ``fit`` would run on random weights.
-        """
-        verb = str(self.subcommand)
-        given = self.config[verb].get("ckpt_path")
-        if not given and verb != "fit":
-            given = self.config[verb].ckpt_path = str(best_of_run(Path(self.config[verb].trainer.default_root_dir)))
-        if given and given not in ("best", "last", "hpc"):
-            checkpoints.read(Path(given))
-        # For strategies that read their checkpoints themselves: torch's own default can be turned off from outside.
-        self.config[verb].weights_only = True
-        if verb == "predict":
-            self.config[verb].return_predictions = False
-
-    def instantiate_classes(self) -> None:
-        """Make trainer, model and data; what refuses its arguments is quoted without jsonargparse's account of types.
-
-        Raises:
-            UserError: with the message of the class that refused.
-        """
-        try:
-            super().instantiate_classes()
-        except ValueError as error:
-            if isinstance(error, UserError) or "Given value type:" not in str(error):
-                raise
-            raise UserError(refusal(str(error))) from error
-
-    def before_fit(self) -> None:
-        """Put an earlier run in the same folder aside, or continue it in W&B too, before any logger writes.
-
-        Encoders that are frozen on purpose are no reason for a warning.
-        """
-        expect_frozen(self.model)
-        resumed = bool(self._get(self.config, "ckpt_path"))
-        make_room(self.trainer, resumed)
-        keep_wandb_run(self.trainer, resumed)
-
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Put everything of a run into ``trainer.default_root_dir`` and always keep a CSV log of a fit."""
-        root = Path(self._get(self.config_init, "trainer").default_root_dir)
-        checkpoint = self._get(self.config_init, "checkpoint")
-        checkpoint.dirpath = checkpoint.dirpath or str(root / "checkpoints")
-        given = self._get(self.config_init, "trainer").logger
-        if given is not False and self.subcommand == "fit":
-            others = given if isinstance(given, list) else [given] if isinstance(given, pl.loggers.Logger) else []
-            kwargs["logger"] = [CSVLogger(root, name="", version=""), *others]
-        elif not isinstance(given, list | pl.loggers.Logger):
-            kwargs["logger"] = False
-        callbacks = self._get(self.config_init, "trainer").callbacks or []
-        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-        shown = self._get(self.config_init, "trainer").enable_progress_bar is not False
-        if shown and not any(isinstance(callback, ProgressBar) for callback in callbacks):
-            kwargs["callbacks"] = [*callbacks, MegapixelProgressBar()]
-        plugins = self._get(self.config_init, "trainer").plugins or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            kwargs["plugins"] = [*plugins, AtomicCheckpoints()]
-        return super().instantiate_trainer(**kwargs)
-
-
-def best_of_run(folder: Path) -> Path:
-    """The best checkpoint of the run in ``folder``.
-
-    Raises:
-        UserError: if there is none, so that no verb scores random weights unasked.
-    """
-    best = folder / "checkpoints" / "best.ckpt"
-    if not best.is_file():
-        raise UserError(f"no trained weights: pass --ckpt_path FILE, or train first (there is no {best})")
-    rank_zero_info(f"weights: {best} (choose others with --ckpt_path)")
-    return best
+VERBS = {
+    "fit": "Train a network.",
+    "validate": "Score a checkpoint on the validation split.",
+    "test": "Score a checkpoint on whole mosaics of the test split.",
+    "predict": "Write stitched predictions of whole mosaics.",
+}
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; mistakes of the user end with one message and exit status 1."""
-    _silence()
-    # Loader workers are forked off a process that has imported everything once.
-    multiprocessing.set_forkserver_preload(["lightning_emseg.cli"])
-    _offline_without_account()
-    _count_batches_in_integers()
-    try:
-        EmsegCLI(
-            pl.LightningModule,
-            pl.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            parser_class=ReadableParser,
-            save_config_callback=RunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            seed_everything_default=0,
-            trainer_defaults={
-                "default_root_dir": "runs/unnamed",
-                # Our samplers share the work out themselves; Lightning's would pad it with repeated patches.
-                "use_distributed_sampler": False,
-                "callbacks": [
-                    *(RunFolder(), ScoreFiles(), Overlays(), ErrorMaps(), Throughput(), FiniteLoss()),
-                    # Preemption is the last, as callbacks behind it would not be told of the last batch.
-                    *(KeyedRandomness(), ResumablePlateau(), LastCheckpoint(), Preemption()),
-                ],
-            },
-            args=None if args is None else list(args),
-        )
-    except (UserError, MisconfigurationException) as error:
-        sys.exit(f"error: {plain_message(error)}")
-    except (RuntimeError, MemoryError, OSError) as error:
-        text = explanation(error)
-        if text is None:
-            raise
-        sys.exit(f"error: {text}")
+    """Run the command line.
 
-
-def plain_message(error: Exception) -> str:
-    """The message alone, where a loader process has wrapped it into its traceback."""
-    text = str(error)
-    marker = f"{UserError.__module__}.{UserError.__name__}: "
-    return text.split(marker)[-1].strip() if text.startswith("Caught ") and marker in text else text
-
-
-def _offline_without_account() -> None:
-    """Let W&B keep runs on disk instead of asking for a login that a batch job cannot give."""
-    if "WANDB_API_KEY" not in os.environ and not (Path.home() / ".netrc").exists():
-        os.environ.setdefault("WANDB_MODE", "offline")
-
-
-def _count_batches_in_integers() -> None:
-    """Make ``--trainer.limit_train_batches 1`` one batch again.
-
-    Typing's cache takes ``Union[int, float]`` for any ``Union[float, int]`` that another package wrote earlier, so that
-    the parser read 1.0, which is all batches. ``int | float`` is not cached.
+    Args:
+        args: Words of the command line; those of the process by default.
     """
-    for name, kind in pl.Trainer.__init__.__annotations__.items():
-        if set(get_args(kind)) == {int, float, type(None)}:
-            pl.Trainer.__init__.__annotations__[name] = int | float | None
+    keep_freed_memory()
+    words = sys.argv[1:] if args is None else args
+    if not words or words[0] in ("-h", "--help", "--version"):
+        build_outline().parse_args(words)
+    from lightning_emseg.trainer_cli import run  # imports torch and Lightning, which help does not wait for
+
+    run(args)
 
 
-def _silence() -> None:
-    for hint in (
-        # Loaders give whole batches of their own; these hints do not apply to them.
-        "does not have many workers which may be a bottleneck",
-        "Trying to infer the `batch_size` from an ambiguous collection",
-        "The number of training batches .* is smaller than the logging interval",
-        # The run folder has put those files aside.
-        "Previous log files in this directory will be deleted",
-        # A rank without rows of a mosaic has nothing to count, which is no mistake.
-        "method of metric (MosaicHistograms|MeanMetric) was called before the ``update``",
-        # Every rank logs the same scores, of counts that are summed over all.
-        "It is recommended to use `self.log\\('((val|val_tiles|test)/|f1').*sync_dist=True",
-        # Lightning 2.6 under newer torch.
-        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
-    ):
-        warnings.filterwarnings("ignore", message=f".*{hint}")
+def build_outline() -> argparse.ArgumentParser:
+    """Build a parser that knows the verbs by name only."""
+    parser = argparse.ArgumentParser("lightning", description="Train, score and run segmentation networks.")
+    parser.add_argument("--version", action="version", version=metadata.version("lightning-emseg"))
+    verbs = parser.add_subparsers(
+        title="verbs", metavar="VERB", required=True, description="`lightning VERB --help` lists the options of one."
+    )
+    for name, summary in VERBS.items():
+        verbs.add_parser(name, help=summary)
+    return parser
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 import errno
 import re
-
-import torch
+import sys
 
 _DISK = (errno.ENOSPC, errno.EDQUOT)
 
@@ -18,7 +17,9 @@ def explanation(error: BaseException) -> str | None:
 
 
 def _out_of_memory(error: BaseException) -> str | None:
-    on_device = isinstance(error, torch.OutOfMemoryError)
+    # Commands without a network never import torch, and nothing but torch raises its errors.
+    torch = sys.modules.get("torch")
+    on_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
     on_host = isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
     if not (on_device or on_host):
         return None

@@ -10,6 +10,8 @@ from typing import NoReturn
 
 from pytorch_lightning.cli import LightningArgumentParser
 
+from lightning_emseg.class_lookup import near_names
+
 
 class ReadableParser(LightningArgumentParser):
     """Prints one message without usage and type dumps."""
@@ -48,7 +50,9 @@ def readable(message: str) -> str:
     missing = re.search(r"Expected a dot import path string: (\S+)|No module named '([^']+)'", message)
     if missing:
         wanted = missing.group(1) or missing.group(2)
-        return f"no class {wanted!r}{of}: check the spelling, or give its full path, e.g. package.module.Class"
+        near = near_names(wanted)
+        hint = f"did you mean {' or '.join(near)}?" if near else "check the spelling,"
+        return f"no class {wanted!r}{of}: {hint} or give its full path, e.g. package.module.Class"
     wrong = re.findall(r"[Pp]arser key \"([^\"]+)\":\s*(Expected [^\n]*)", message)
     if wrong and key:
         inner, expectation = wrong[-1]

@@ -1,41 +1,72 @@
-"""Classes that a configuration can name without their module, ``class_path: UNet``, because they are imported here."""
+"""The list of this package's classes that a configuration can name without their module, ``class_path: UNet``.
 
-from data_modules.base import Mosaic
-from data_modules.cremi import CREMI
-from data_modules.isbi2012 import ISBI2012
-from data_modules.labelled_tiles import LabelledTiles
-from data_modules.synthesize import SyntheticMosaics
-from data_modules.tiles import Tiles
-from data_modules.urisc import URISC
-from data_modules.views import TwoViews
-from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
-from lightning_emseg.callbacks import AttributionFields, ErrorMaps
-from lightning_emseg.callbacks.knn_probe import KNNProbe
-from lightning_emseg.callbacks.linear_probe import LinearProbe
-from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
-from lightning_emseg.metrics.boundary.distances import SurfaceDistances
-from lightning_emseg.metrics.boundary.skeleton_recall import SkeletonRecall
-from lightning_emseg.metrics.boundary.tolerant_f1 import TolerantF1
-from lightning_emseg.metrics.boundary.urisc_score import UriscF1
-from lightning_emseg.metrics.segmentation.information import VariationOfInformation, VInfo
-from lightning_emseg.metrics.segmentation.labelled_iou import LabelledObjectsIoU
-from lightning_emseg.metrics.segmentation.rand import AdaptedRand, VRand
-from lightning_emseg.modules.casenet import CASENet
-from lightning_emseg.modules.cleftnet import CleftNet
-from lightning_emseg.modules.linknet import LinkNet
-from lightning_emseg.modules.moco import MoCo
-from lightning_emseg.modules.smp_model import SmpModel
-from lightning_emseg.modules.tile_classifier import TileClassifier
-from lightning_emseg.modules.unet import UNet
-from lightning_emseg.modules.unet_transfer import UNetTransfer
-from lightning_emseg.modules.vanilla_unet import VanillaUNet
-from lightning_emseg.modules.volume_baselines import AttnUNet3D, ResUNet3D, SegNet3D, UNet3D, VNet
+Each is imported only when it is named; ``from lightning_emseg.modules import UNet`` finds it too. Classes of data are
+listed in :mod:`data_modules.short_names`.
+"""
 
-SHORT_NAMES = (
-    *(CASENet, LinkNet, MoCo, SmpModel, TileClassifier, UNet, UNetTransfer, VanillaUNet),
-    *(AttnUNet3D, CleftNet, ResUNet3D, SegNet3D, UNet3D, VNet),
-    *(CREMI, ISBI2012, LabelledTiles, Mosaic, SyntheticMosaics, Tiles, TwoViews, URISC),
-    *(AttributionFields, ErrorMaps, IntegratedGradients, KNNProbe, LinearProbe),
-    *(AdaptedRand, CleftDistances, LabelledObjectsIoU, SkeletonRecall, SurfaceDistances, TolerantF1, UriscF1),
-    *(VariationOfInformation, VInfo, VRand),
-)
+from collections.abc import Mapping
+
+SHORT_NAMES: Mapping[str, Mapping[str, str]] = {
+    "modules": {
+        "AttnUNet3D": "lightning_emseg.modules.volume_baselines",
+        "CASENet": "lightning_emseg.modules.casenet",
+        "CleftNet": "lightning_emseg.modules.cleftnet",
+        "LinkNet": "lightning_emseg.modules.linknet",
+        "MoCo": "lightning_emseg.modules.moco",
+        "ResUNet3D": "lightning_emseg.modules.volume_baselines",
+        "SegNet3D": "lightning_emseg.modules.volume_baselines",
+        "SmpModel": "lightning_emseg.modules.smp_model",
+        "TileClassifier": "lightning_emseg.modules.tile_classifier",
+        "UNet": "lightning_emseg.modules.unet",
+        "UNet3D": "lightning_emseg.modules.volume_baselines",
+        "UNetTransfer": "lightning_emseg.modules.unet_transfer",
+        "VNet": "lightning_emseg.modules.volume_baselines",
+        "VanillaUNet": "lightning_emseg.modules.vanilla_unet",
+    },
+    "losses": {
+        "BCELoss": "lightning_emseg.losses.bce",
+        "CleftLoss": "lightning_emseg.losses.cleft",
+        "CoherenceLoss": "lightning_emseg.losses.coherence",
+        "CrossEntropyLoss": "lightning_emseg.losses.cross_entropy",
+        "DiceLoss": "lightning_emseg.losses.dice",
+        "FocalDiceLoss": "lightning_emseg.losses.focal_dice",
+        "FocalLoss": "lightning_emseg.losses.focal",
+        "TverskyLoss": "lightning_emseg.losses.tversky",
+        "WeightedBCELoss": "lightning_emseg.losses.weighted_bce",
+        "WeightedL2Loss": "lightning_emseg.losses.weighted_l2",
+    },
+    "metrics": {
+        "AdaptedRand": "lightning_emseg.metrics.segmentation.rand",
+        "CleftDistances": "lightning_emseg.metrics.boundary.cleft_distances",
+        "LabelledObjectsIoU": "lightning_emseg.metrics.segmentation.labelled_iou",
+        "SkeletonRecall": "lightning_emseg.metrics.boundary.skeleton_recall",
+        "SurfaceDistances": "lightning_emseg.metrics.boundary.distances",
+        "TolerantF1": "lightning_emseg.metrics.boundary.tolerant_f1",
+        "UriscF1": "lightning_emseg.metrics.boundary.urisc_score",
+        "VInfo": "lightning_emseg.metrics.segmentation.information",
+        "VRand": "lightning_emseg.metrics.segmentation.rand",
+        "VariationOfInformation": "lightning_emseg.metrics.segmentation.information",
+    },
+    "callbacks": {
+        "AttributionFields": "lightning_emseg.callbacks.attribution_fields",
+        "ErrorMaps": "lightning_emseg.callbacks.error_maps",
+        "FiniteLoss": "lightning_emseg.callbacks.finite_loss",
+        "KNNProbe": "lightning_emseg.callbacks.knn_probe",
+        "KeyedRandomness": "lightning_emseg.callbacks.keyed_randomness",
+        "LastCheckpoint": "lightning_emseg.callbacks.last_checkpoint",
+        "LinearProbe": "lightning_emseg.callbacks.linear_probe",
+        "MegapixelProgressBar": "lightning_emseg.callbacks.progress",
+        "Overlays": "lightning_emseg.callbacks.overlays",
+        "PredictionWriter": "lightning_emseg.callbacks.prediction_writer",
+        "Preemption": "lightning_emseg.callbacks.preemption",
+        "ResumablePlateau": "lightning_emseg.callbacks.resumable_plateau",
+        "RunFolder": "lightning_emseg.callbacks.run_folder",
+        "ScoreFiles": "lightning_emseg.callbacks.score_files",
+        "Throughput": "lightning_emseg.callbacks.throughput",
+    },
+    "attribution": {
+        "Captum": "lightning_emseg.attribution.captum_methods.captum_method",
+        "IntegratedGradients": "lightning_emseg.attribution.integrated_gradients",
+    },
+}
+"""Modules by class, by the package that exports the class."""

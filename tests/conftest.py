@@ -12,6 +12,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from lightning_emseg.allocator import keep_freed_memory
+
+keep_freed_memory()
 torch.set_num_threads(1)
 # Development looks for new counterexamples at every run; a landing must not depend on chance.
 settings.register_profile("dev", max_examples=10, deadline=None)

@@ -10,9 +10,11 @@ from tests.support import ROOT
 
 LEAVES = ("networks", "losses", "metrics", "attribution", "inference", "curation", "features", "targets")
 """Parts of ``lightning_emseg`` that know nothing of Lightning's modules, callbacks and command lines."""
-COMPOSITION = tuple(f"lightning_emseg.{name}" for name in ("cli", "__main__", "commands", "short_names"))
+COMPOSITION = tuple(
+    f"lightning_emseg.{name}" for name in ("cli", "trainer_cli", "class_lookup", "__main__", "commands")
+)
 """The only modules that put data and training together."""
-SHARED = tuple(f"data_modules.{name}" for name in ("grid", "batch", "store", "tile_set", "errors"))
+SHARED = tuple(f"data_modules.{name}" for name in ("grid", "batch", "store", "tile_set", "errors", "lazy_exports"))
 
 
 def name_of(path: Path) -> str:

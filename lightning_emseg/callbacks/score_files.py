@@ -1,13 +1,12 @@
 """Score files: ``scores-<verb>.csv`` with a row a mosaic, ``.json`` with means, errors and curve, ``.txt`` to read."""
 
-import csv
 import json
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
-from lightning_emseg.metrics.table import ScoreTable
+from lightning_emseg.metrics.table import write_csv
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.report.text import score_text
 
@@ -38,13 +37,3 @@ class ScoreFiles(pl.Callback):
             write_csv(folder / f"scores-{verb}.csv", table)
         (folder / f"scores-{verb}.txt").write_text(f"{score_text(table)}\n")
         rank_zero_info(f"\n{score_text(table)}\n{folder / f'scores-{verb}.json'}")
-
-
-def write_csv(path: Path, table: ScoreTable) -> None:
-    """One row a mosaic in full precision."""
-    columns = list(next(iter(table.rows.values())))
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["mosaic", "threshold", *columns])
-        for key, row in table.rows.items():
-            writer.writerow([key, repr(table.threshold), *(repr(row[column]) for column in columns)])

@@ -6,8 +6,10 @@ import warnings
 from collections.abc import Sequence
 
 from data_modules.errors import UserError
+from lightning_emseg.allocator import keep_freed_memory
 from lightning_emseg.commands.parser import parser_for
 from lightning_emseg.commands.tree import COMMANDS, Command, Tree
+from lightning_emseg.failures import explanation
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -15,6 +17,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Options may be written with dashes or underscores (``--pixel-size-nm``, ``--pixel_size_nm``).
     """
+    keep_freed_memory()
     words = normalised(sys.argv[1:] if args is None else args)
     parser = parser_for(words)
     parsed = parser.parse_args(words)
@@ -29,8 +32,6 @@ def main(args: Sequence[str] | None = None) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except (RuntimeError, MemoryError, OSError) as error:
-        from lightning_emseg.failures import explanation  # imports torch, which help does not wait for
-
         if (text := explanation(error)) is None:
             raise
         sys.exit(f"error: {text}")
@@ -62,6 +63,6 @@ def normalised(words: Sequence[str]) -> list[str]:
             result.append(word)
             continue
         name, equals, value = word[2:].partition("=")
-        bare = not equals and following.startswith("--") and name != "help"
+        bare = not equals and following.startswith("--") and name not in ("help", "version")
         result.append("--" + name.replace("-", "_") + ("=true" if bare else equals + value))
     return result

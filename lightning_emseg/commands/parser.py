@@ -1,6 +1,7 @@
 """The parser of ``emseg``."""
 
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -14,7 +15,7 @@ def parser_for(words: Sequence[str]) -> ArgumentParser:
     Args:
         words: What is to be parsed. Where they name no command, help or the error lists what there is to choose from.
     """
-    parser = ArgumentParser(prog="emseg")
+    parser = ArgumentParser(prog="emseg", version=metadata.version("lightning-emseg"))
     _fill(parser, COMMANDS, words)
     return parser
 

@@ -9,7 +9,7 @@ from typing import Literal
 from data_modules.convert.sources import Page, find_images
 from data_modules.errors import UserError
 from data_modules.store.stamps import is_url
-from lightning_emseg.callbacks.score_files import write_csv
+from lightning_emseg.metrics.table import write_csv
 from lightning_emseg.scoring.class_sources import checked_names, class_predictions, class_truths, names_of_truth
 from lightning_emseg.scoring.classes import compare_classes
 from lightning_emseg.scoring.compare import Options, Scores, compare

@@ -37,11 +37,13 @@ class Command:
 
     @property
     def summary(self) -> str:
-        """First line of its docstring, read without running the module."""
-        spec = find_spec(self.module)
-        if spec is None or spec.origin is None:
+        """First line of its docstring, read without running the module or the packages around it."""
+        root, *parts = self.module.split(".")
+        spec = find_spec(root)
+        path = Path(spec.origin or "").parent.joinpath(*parts).with_suffix(".py") if spec else None
+        if path is None or not path.is_file():
             raise ModuleNotFoundError(f"emseg {self.name}: there is no file of {self.module}")
-        for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and node.name == self.name:
                 return (ast.get_docstring(node) or "").split("\n")[0]
         raise AttributeError(f"{self.module} defines no function {self.name}")

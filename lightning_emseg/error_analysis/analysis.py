@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from lightning_emseg.error_analysis.error_map import Codes, error_codes
 from lightning_emseg.error_analysis.objects import ErrorObjects, breaks, spurious_membranes
+from lightning_emseg.metrics.boundary.breaks import SHORTEST_BREAK_NM
 from lightning_emseg.metrics.boundary.runs import runs
 from lightning_emseg.metrics.boundary.skeleton import skeleton
-from lightning_emseg.metrics.boundary.skeleton_recall import SHORTEST_BREAK_NM
 from lightning_emseg.metrics.comparison import Comparison
 
 SPURIOUS_THICKNESS_NM = 10.0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
-from lightning_emseg.metrics.boundary.tolerant_f1 import within
+from lightning_emseg.metrics.boundary.tolerance import within
 from lightning_emseg.metrics.comparison import Comparison, Mask
 
 Codes = NDArray[np.uint8]

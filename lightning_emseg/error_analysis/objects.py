@@ -49,7 +49,7 @@ class ErrorObjects:
 def breaks(codes: Codes, truth_skeleton: Mask, pixel_size_nm: Sequence[float], shortest_nm: float) -> ErrorObjects:
     """Gaps in true membranes: runs of the truth's skeleton beyond the tolerance of the prediction.
 
-    The same gaps as :func:`lightning_emseg.metrics.boundary.skeleton_recall.breaks` counts, with their places.
+    The same gaps as :func:`lightning_emseg.metrics.boundary.breaks.breaks` counts, with their places.
 
     Args:
         codes: Error map ``uint8 (Y, X)``; its tolerance is that of the breaks.

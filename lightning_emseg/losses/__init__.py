@@ -1,27 +1,19 @@
 """Losses on logits that leave ignored pixels out; each is named by ``class_path`` in an experiment's YAML."""
 
-from lightning_emseg.losses.bce import BCELoss, bce_loss
-from lightning_emseg.losses.cleft import CleftLoss, cleft_loss
-from lightning_emseg.losses.coherence import CoherenceLoss, coherence_loss
-from lightning_emseg.losses.cross_entropy import CrossEntropyLoss, cross_entropy_loss
-from lightning_emseg.losses.dice import DiceLoss, dice_loss
-from lightning_emseg.losses.focal import FocalLoss, focal_loss
-from lightning_emseg.losses.focal_dice import FocalDiceLoss, focal_dice_loss
-from lightning_emseg.losses.tversky import TverskyLoss, tversky_loss
-from lightning_emseg.losses.weighted_bce import WeightedBCELoss, weighted_bce_loss
-from lightning_emseg.losses.weighted_l2 import WeightedL2Loss, weighted_l2_loss
+from data_modules.lazy_exports import lazy_exports
+from lightning_emseg.losses.bce import bce_loss
+from lightning_emseg.losses.cleft import cleft_loss
+from lightning_emseg.losses.coherence import coherence_loss
+from lightning_emseg.losses.cross_entropy import cross_entropy_loss
+from lightning_emseg.losses.dice import dice_loss
+from lightning_emseg.losses.focal import focal_loss
+from lightning_emseg.losses.focal_dice import focal_dice_loss
+from lightning_emseg.losses.tversky import tversky_loss
+from lightning_emseg.losses.weighted_bce import weighted_bce_loss
+from lightning_emseg.losses.weighted_l2 import weighted_l2_loss
+from lightning_emseg.short_names import SHORT_NAMES
 
 __all__ = [
-    "BCELoss",
-    "CleftLoss",
-    "CoherenceLoss",
-    "CrossEntropyLoss",
-    "DiceLoss",
-    "FocalDiceLoss",
-    "FocalLoss",
-    "TverskyLoss",
-    "WeightedBCELoss",
-    "WeightedL2Loss",
     "bce_loss",
     "cleft_loss",
     "coherence_loss",
@@ -33,3 +25,5 @@ __all__ = [
     "weighted_bce_loss",
     "weighted_l2_loss",
 ]
+
+__getattr__, __dir__ = lazy_exports(__name__, SHORT_NAMES["losses"])

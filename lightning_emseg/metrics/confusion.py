@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics import Metric
 
 from data_modules.batch import IGNORE
 from lightning_emseg.metrics.histogram import Counts
@@ -76,38 +73,3 @@ def class_scores(counts: Counts, names: Sequence[str]) -> dict[str, float]:
         row[f"mean_{name}"] = float(np.nanmean(values[1:])) if not absent[1:].all() else float("nan")
         row |= {f"{of}_{name}": float(value) for of, value in zip(["background", *names[1:]], values, strict=True)}
     return row
-
-
-class MosaicConfusions(Metric):
-    """One :func:`class_confusion` for every mosaic, summed over ranks.
-
-    Args:
-        mosaics: Number of mosaics.
-        classes: Number of classes.
-    """
-
-    full_state_update = False
-    counts: Tensor
-    seen: Tensor
-
-    def __init__(self, mosaics: int, classes: int) -> None:
-        super().__init__()
-        self._classes = classes
-        self.add_state("counts", torch.zeros(mosaics, classes, classes, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("seen", torch.zeros(mosaics, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, mosaic: int, predicted: Tensor, truth: Tensor) -> None:
-        """Add pixels of one mosaic, each of which must come once.
-
-        Args:
-            mosaic: Position of the mosaic.
-            predicted: ``uint8``, any shape, positions of classes.
-            truth: ``uint8`` of the same shape; 255 is ignored.
-        """
-        counts = class_confusion(predicted.cpu().numpy(), truth.cpu().numpy(), self._classes)
-        self.counts[mosaic] += torch.from_numpy(counts).to(self.counts.device)
-        self.seen[mosaic] += predicted.numel()
-
-    def compute(self) -> tuple[Counts, Counts]:
-        """Confusions ``int64 (mosaics, C, C)`` and pixels seen, ignored ones included, ``(mosaics,)``."""
-        return self.counts.cpu().numpy(), self.seen.cpu().numpy()

@@ -1,8 +1,10 @@
 """The table of scores: one row a mosaic, then mean ± SE over mosaics."""
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -122,3 +124,13 @@ def mean_curves(counts: Counts) -> dict[str, list[float]]:
     found = confusion_by_threshold(counts)
     values = {"mean_f1": found.f1, "mean_precision": found.precision, "mean_recall": found.recall}
     return {name: each.mean(axis=0).tolist() if len(counts) else [] for name, each in values.items()}
+
+
+def write_csv(path: Path, table: ScoreTable) -> None:
+    """Write a row a mosaic in full precision."""
+    columns = list(next(iter(table.rows.values())))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["mosaic", "threshold", *columns])
+        for key, row in table.rows.items():
+            writer.writerow([key, repr(table.threshold), *(repr(row[column]) for column in columns)])

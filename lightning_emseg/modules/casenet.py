@@ -3,8 +3,8 @@
 from typing import Any
 
 from data_modules.errors import UserError
-from lightning_emseg import networks
 from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.networks import casenet
 
 
 class CASENet(SegmentationMixin):
@@ -22,5 +22,5 @@ class CASENet(SegmentationMixin):
     ) -> None:
         if kwargs.get("classes"):
             raise UserError("CASENet has one map, of a membrane: leave model.classes out")
-        network = networks.CASENet(encoder, in_channels, fusion_batch_norm=fusion_batch_norm)
+        network = casenet.CASENet(encoder, in_channels, fusion_batch_norm=fusion_batch_norm)
         super().__init__(network, in_channels=in_channels, stride=network.stride, **kwargs)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from data_modules.errors import UserError
-from lightning_emseg.networks import Hypercolumns, MultiScaleInput
+from lightning_emseg.networks.hypercolumn import Hypercolumns
+from lightning_emseg.networks.multiscale import MultiScaleInput
 
 
 def build(architecture: Callable[..., nn.Module], encoder: str, **options: Any) -> nn.Module:

@@ -10,11 +10,13 @@ from torchmetrics import Metric
 
 from data_modules.errors import UserError
 from lightning_emseg.inference.stitching import StitchedRows
-from lightning_emseg.losses import CrossEntropyLoss, FocalDiceLoss
+from lightning_emseg.losses.cross_entropy import CrossEntropyLoss
+from lightning_emseg.losses.focal_dice import FocalDiceLoss
 from lightning_emseg.metrics.by_class import check_columns, measured_by_class
 from lightning_emseg.metrics.comparison import Comparison
-from lightning_emseg.metrics.confusion import MosaicConfusions, class_scores
-from lightning_emseg.metrics.histogram import Counts, MosaicHistograms
+from lightning_emseg.metrics.confusion import class_scores
+from lightning_emseg.metrics.histogram import Counts
+from lightning_emseg.metrics.mosaic_counts import MosaicConfusions, MosaicHistograms
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
 from lightning_emseg.metrics.segmentation.cell_score import CellScore
 from lightning_emseg.metrics.table import Row, ScoreTable, mean_curves, score_rows

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lightning_emseg import networks
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.outputs import maps_of
+from lightning_emseg.networks import vanilla_unet
 
 
 class VanillaUNet(SegmentationMixin):
@@ -26,5 +26,5 @@ class VanillaUNet(SegmentationMixin):
         classes: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        network = networks.VanillaUNet(in_channels, maps_of(classes), base_channels, depth)
+        network = vanilla_unet.VanillaUNet(in_channels, maps_of(classes), base_channels, depth)
         super().__init__(network, in_channels=in_channels, stride=network.stride, classes=classes, **kwargs)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from data_modules.errors import UserError
-from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
-from lightning_emseg.metrics.boundary.urisc_score import urisc_binary_score, urisc_score
+from lightning_emseg.metrics.boundary.cleft_scores import CLEFT_DISTANCES
+from lightning_emseg.metrics.boundary.urisc import urisc_binary_score, urisc_score
 from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.segmentation.contingency import Contingency
-from lightning_emseg.metrics.segmentation.information import v_info
+from lightning_emseg.metrics.segmentation.information_scores import v_info
 from lightning_emseg.metrics.segmentation.over_thresholds import Curve, curve_of, mean_curve
-from lightning_emseg.metrics.segmentation.rand import v_rand
+from lightning_emseg.metrics.segmentation.rand_scores import v_rand
 from lightning_emseg.metrics.segmentation.split_merge import SplitMerge
 from lightning_emseg.metrics.segmentation.tables import sweep_of
 from lightning_emseg.metrics.table import Row
@@ -113,14 +113,14 @@ class Isbi2012Official:
 
 
 class CremiOfficial:
-    """Distances of the CREMI challenge's clefts, see :class:`CleftDistances`."""
+    """Distances of the CREMI challenge's clefts, see :data:`~.cleft_scores.CLEFT_DISTANCES`."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
 
     def add(self, key: str, loaded: Loaded, comparison: Comparison) -> None:
         """Measure one."""
-        found = CleftDistances().named(comparison)
+        found = CLEFT_DISTANCES.named(comparison)
         self._rows[key] = {f"cremi_{name.removeprefix('cremi_')}": value for name, value in found.items()}
 
     def scores(self) -> OfficialScores:

@@ -5,23 +5,22 @@ from typing import Literal
 
 import numpy as np
 
-from lightning_emseg.metrics.boundary.distances import SurfaceDistances
-from lightning_emseg.metrics.boundary.skeleton_recall import SHORTEST_BREAK_NM, SkeletonRecall
-from lightning_emseg.metrics.boundary.tolerant_f1 import TolerantF1
+from lightning_emseg.metrics.boundary.breaks import SHORTEST_BREAK_NM, skeleton_recall
+from lightning_emseg.metrics.boundary.surface_scores import SURFACE_DISTANCES
+from lightning_emseg.metrics.boundary.tolerance import tolerant_f1
 from lightning_emseg.metrics.comparison import Comparison
-from lightning_emseg.metrics.mosaic_metric import MosaicMetric
-from lightning_emseg.metrics.segmentation.information import VariationOfInformation, VInfo
-from lightning_emseg.metrics.segmentation.rand import AdaptedRand, VRand
+from lightning_emseg.metrics.mosaic_score import MosaicScore
+from lightning_emseg.metrics.segmentation.cell_rows import cell_score
+from lightning_emseg.metrics.segmentation.information_scores import VARIATION_OF_INFORMATION, v_info
+from lightning_emseg.metrics.segmentation.rand_scores import ADAPTED_RAND, v_rand
 from lightning_emseg.metrics.table import Row
 
 PanelName = Literal["fast", "full"]
-Panel = Mapping[str, Sequence[MosaicMetric]]
-"""Metrics by the heading that their columns stand under."""
+Panel = Mapping[str, Sequence[MosaicScore]]
+"""Scores by the heading that their columns stand under."""
 
 TOLERANCE_NM = 10.0
 """How far beside a true membrane a predicted one may lie: half of a membrane's width."""
-FLAT_ONLY = (SkeletonRecall,)
-"""Not defined in volumes."""
 
 
 def fast() -> Panel:
@@ -32,8 +31,8 @@ def fast() -> Panel:
 def full() -> Panel:
     """How the field judges: cells that are separated, and borders that are where they should be."""
     return {
-        "cells": (VRand(), VInfo(), AdaptedRand(), VariationOfInformation()),
-        "borders": (TolerantF1(TOLERANCE_NM), SurfaceDistances(), SkeletonRecall(TOLERANCE_NM, SHORTEST_BREAK_NM)),
+        "cells": (cell_score("v_rand", v_rand), cell_score("v_info", v_info), ADAPTED_RAND, VARIATION_OF_INFORMATION),
+        "borders": (tolerant_f1([TOLERANCE_NM]), SURFACE_DISTANCES, skeleton_recall(TOLERANCE_NM, SHORTEST_BREAK_NM)),
     }
 
 
@@ -49,10 +48,10 @@ def panel_row(panel: Panel, compared: Callable[[], Comparison]) -> Row:
             have kept would take a third of the memory.
     """
     row: Row = {}
-    for metrics in panel.values():
+    for scores in panel.values():
         comparison = compared()
-        for metric in metrics:
-            missing = comparison.labels.ndim > 2 and isinstance(metric, FLAT_ONLY)
-            row |= dict.fromkeys(metric.columns, np.nan) if missing else metric.named(comparison)
+        for score in scores:
+            missing = comparison.labels.ndim > 2 and score.planes_only
+            row |= dict.fromkeys(score.columns, np.nan) if missing else score.named(comparison)
         del comparison  # before the next one is filled
     return row

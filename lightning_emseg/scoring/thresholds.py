@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_modules.errors import UserError
-from lightning_emseg import checkpoints
 from lightning_emseg.metrics.histogram import Counts
 from lightning_emseg.metrics.pixel import level_of
 from lightning_emseg.metrics.threshold import choose_level
@@ -111,6 +110,8 @@ def _of_scores(path: Path) -> tuple[float, str]:
 
 
 def _of_checkpoint(path: Path) -> tuple[float, str]:
+    from lightning_emseg import checkpoints  # imports torch, which other thresholds do without
+
     checkpoint = checkpoints.read(path)
     if "threshold" not in checkpoint["state_dict"]:
         raise UserError(f"{path} holds no threshold, so it is of another program: pass --threshold as a number")

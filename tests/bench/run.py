@@ -25,7 +25,7 @@ from tests.bench.harness import Row, cores
 
 CASES = (
     *("reader", "shapes", "training", "stitching", "endtoend", "conversion", "memory", "scaling", "attribution"),
-    *("panel", "ranks", "near_pairs", "cremi_score", "feature_augmentor"),
+    *("panel", "ranks", "near_pairs", "cremi_score", "feature_augmentor", "startup"),
 )
 # The name that fits is that of a helper of the tests, and a name is a module once in the tree.
 MODULES = {"ranks": "rank_scaling"}

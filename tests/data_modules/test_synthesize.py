@@ -9,7 +9,8 @@ import zarr
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
-from data_modules.synthesize import SyntheticMosaics, parse_size, synthesize
+from data_modules.synthesize import parse_size, synthesize
+from data_modules.synthetic_mosaics import SyntheticMosaics
 
 
 @pytest.mark.parametrize(("text", "size"), [("9958x9959", (9958, 9959)), ("1x2", (1, 2)), ("64X32", (64, 32))])

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from data_modules.errors import UserError
-from lightning_emseg import cli
+from lightning_emseg import cli, trainer_cli
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import tiny
 
@@ -21,8 +21,8 @@ def test_message_of_a_loader_process_is_cut_out_of_its_traceback() -> None:
         "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
         f'  File "x.py", line 3, in read\ndata_modules.errors.UserError: {inner}\n'
     )
-    assert cli.plain_message(UserError(wrapped)) == inner
-    assert cli.plain_message(UserError(inner)) == inner
+    assert trainer_cli.plain_message(UserError(wrapped)) == inner
+    assert trainer_cli.plain_message(UserError(inner)) == inner
 
 
 def test_saved_config_repeats_the_run(tiny_store: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.networks import CASENet
+from lightning_emseg.networks.casenet import CASENet
 from lightning_emseg.weights import LoadReport, MocoWeights, initialise_encoder, load_moco_weights
 
 

@@ -35,7 +35,7 @@ def start(
         log: Where its output goes, instead of to this process's.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_emseg.cli"])
+    context.set_forkserver_preload(["lightning_emseg.trainer_cli"])
     process = context.Process(target=_main, args=(list(words), dict(environment or {}), log))
     process.start()
     return process

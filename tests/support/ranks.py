@@ -40,7 +40,7 @@ def run(commands: Sequence[Sequence[str]], ranks: int, folder: Path) -> None:
             cli.main([*command, "--trainer.devices", "1"])
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_emseg.cli", "tests.support.tiny"])
+    context.set_forkserver_preload(["lightning_emseg.trainer_cli", "tests.support.tiny"])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(ranks)}
     logs = [folder / f"rank{rank}-of-{ranks}.log" for rank in range(ranks)]
     processes = [

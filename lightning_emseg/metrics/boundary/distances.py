@@ -1,72 +1,22 @@
-"""Average symmetric surface distance and the 95th percentile of the Hausdorff distance."""
+"""Surface distances of whole mosaics as a metric of torchmetrics."""
 
-import math
-from functools import partial
-
-import numpy as np
-
-from lightning_emseg.metrics.boundary.surfaces import surface_distances
-from lightning_emseg.metrics.comparison import Comparison, Distances
+from lightning_emseg.metrics.boundary.surface_scores import SURFACE_DISTANCES
+from lightning_emseg.metrics.comparison import Comparison
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
-from lightning_emseg.metrics.threads import at_once
-
-
-def average_symmetric_surface_distance(from_truth: Distances, from_prediction: Distances) -> float:
-    """Mean distance of all surface pixels of either mask to the surface of the other (ASSD).
-
-    Source: Heimann et al., IEEE TMI 28 (2009), section III-C; as MONAI's ``compute_average_surface_distance`` with
-    ``symmetric=True`` and medpy's ``assd`` up to 0.3.
-
-    Args:
-        from_truth: ``float32 (N,)``, 0 or more, in any unit of length: of the N surface pixels of the truth to the
-            surface of the prediction, see :func:`~lightning_emseg.metrics.boundary.surfaces.surface_distances`;
-            infinite where there is no prediction.
-        from_prediction: ``float32 (M,)``, 0 or more, in the same unit: of the prediction's to the truth.
-
-    Returns:
-        0 or more, in the same unit; infinite where one mask is empty, NaN where both are.
-    """
-    number = from_truth.size + from_prediction.size
-    total = from_truth.sum(dtype=np.float64) + from_prediction.sum(dtype=np.float64)
-    return float(total / number) if number else math.nan
-
-
-def hausdorff95(from_truth: Distances, from_prediction: Distances) -> float:
-    """Larger one of the 95th percentiles of the distances in either direction (HD95).
-
-    Percentiles of each direction first, as MONAI, DeepMind's surface-distance and the BraTS challenge have it; medpy
-    takes that of all distances together. Between values it is interpolated linearly.
-
-    Source: the partial Hausdorff distance of Huttenlocher, Klanderman and Rucklidge, IEEE PAMI 15 (1993), with the
-    quantile 0.95 in either direction; as MONAI's ``compute_hausdorff_distance`` with ``percentile=95``.
-
-    Args:
-        from_truth: As of :func:`average_symmetric_surface_distance`: ``float32 (N,)``, 0 or more.
-        from_prediction: ``float32 (M,)``, 0 or more, in the same unit.
-
-    Returns:
-        0 or more, in the same unit; infinite where one mask is empty, NaN where both are.
-    """
-    return max((_percentile95(found) for found in (from_truth, from_prediction) if found.size), default=math.nan)
-
-
-def _percentile95(distances: Distances) -> float:
-    # Interpolating between infinities gives NaN.
-    return math.inf if np.isinf(distances).any() else float(np.percentile(distances, 95))
 
 
 class SurfaceDistances(MosaicMetric):
     """ASSD and HD95 between the surfaces of true and predicted foreground of whole mosaics, in nm.
 
-    See :func:`average_symmetric_surface_distance` and :func:`hausdorff95`. The border of the image counts as a
-    surface where foreground touches it, as in MONAI; the border of an ignored area does not. Columns ``assd_nm`` and
-    ``hausdorff95_nm``.
+    See :func:`~.surface_scores.average_symmetric_surface_distance` and :func:`~.surface_scores.hausdorff95`. The border
+    of the image counts as a surface where foreground touches it, as in MONAI; the border of an ignored area does not.
+    Columns ``assd_nm`` and ``hausdorff95_nm``.
 
     Args:
         mosaics: Number of mosaics; a module sets it to that of its data.
     """
 
-    columns = ("assd_nm", "hausdorff95_nm")
+    columns = SURFACE_DISTANCES.columns
 
     def row(self, comparison: Comparison) -> tuple[float, ...]:
         """ASSD and HD95 in nm, 0 or more; infinite where one of truth and prediction is empty, NaN where both are.
@@ -74,15 +24,4 @@ class SurfaceDistances(MosaicMetric):
         Args:
             comparison: Of ``(Y, X)`` or ``(Z, Y, X)`` px, whose pixel sizes make nm of them.
         """
-        truth, predicted = comparison.truth, comparison.predicted
-        known = None if comparison.all_known else comparison.known
-        size, threads = comparison.pixel_size_nm, comparison.threads
-        to_prediction, to_truth = comparison.distance_to_prediction_nm, comparison.distance_to_truth_nm
-        from_truth, from_prediction = at_once(
-            [
-                partial(surface_distances, truth, predicted, known, to_prediction, size, threads),
-                partial(surface_distances, predicted, truth, known, to_truth, size, threads),
-            ],
-            threads,
-        )
-        return average_symmetric_surface_distance(from_truth, from_prediction), hausdorff95(from_truth, from_prediction)
+        return SURFACE_DISTANCES.row(comparison)

@@ -1,16 +1,14 @@
 """What V-Rand and V-Info have in common as metrics: their columns, borders thinned or not, the best threshold."""
 
-import math
 from abc import abstractmethod
 from typing import ClassVar
 
 from torchmetrics import Metric
 
 from lightning_emseg.metrics.comparison import Comparison
+from lightning_emseg.metrics.segmentation.cell_rows import cell_score
 from lightning_emseg.metrics.segmentation.contingency import Contingency
-from lightning_emseg.metrics.segmentation.over_thresholds import curve_of
 from lightning_emseg.metrics.segmentation.split_merge import SplitMerge
-from lightning_emseg.metrics.segmentation.tables import sweep_of, table_of
 
 
 class CellScore(Metric):
@@ -37,9 +35,8 @@ class CellScore(Metric):
             mosaics: Number of mosaics.
         """
         self.thinned, self.max_over_thresholds = thinned, max_over_thresholds
-        name = self.name if thinned else f"{self.name}_unthinned"
-        at_best = (f"{name}_max", f"{name}_max_threshold") if max_over_thresholds else ()
-        self.columns = (name, f"{name}_split", f"{name}_merge", *at_best)
+        self._mosaic_score = cell_score(self.name, self.score, thinned, max_over_thresholds)
+        self.columns = self._mosaic_score.columns
         super().__init__(mosaics=mosaics)
 
     @staticmethod
@@ -49,9 +46,4 @@ class CellScore(Metric):
 
     def row(self, comparison: Comparison) -> tuple[float, ...]:
         """Score, split and merge parts, and the best over thresholds if wanted."""
-        found = self.score(table_of(comparison, thinned=self.thinned))
-        row = (found.f, found.split, found.merge)
-        if not self.max_over_thresholds:
-            return row
-        curve = curve_of(sweep_of(comparison, thinned=self.thinned), self.score)
-        return (*row, curve.maximum, math.nan if curve.best_level is None else curve.best_level / 255)
+        return self._mosaic_score.row(comparison)

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as arrays
 from lightning_emseg.error_analysis.analysis import analyse
 from lightning_emseg.error_analysis.error_map import Outcome, error_codes
 from lightning_emseg.error_analysis.objects import breaks, spurious_membranes
+from lightning_emseg.metrics.boundary.breaks import breaks as counted_breaks
 from lightning_emseg.metrics.boundary.skeleton import skeleton
-from lightning_emseg.metrics.boundary.skeleton_recall import breaks as counted_breaks
 from lightning_emseg.metrics.comparison import Comparison
 from tests.support.error_cases import Pixels, broken_membrane, compare, comparisons
 

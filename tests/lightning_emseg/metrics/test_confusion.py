@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 
-from lightning_emseg.metrics.confusion import MosaicConfusions, by_class, class_confusion, class_scores
+from lightning_emseg.metrics.confusion import by_class, class_confusion, class_scores
+from lightning_emseg.metrics.mosaic_counts import MosaicConfusions
 from lightning_emseg.modules.outputs import ClassOutputs
 
 Pixels = NDArray[np.uint8]

@@ -6,7 +6,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lightning_emseg.metrics.histogram import MosaicHistograms, truth_histogram
+from lightning_emseg.metrics.histogram import truth_histogram
+from lightning_emseg.metrics.mosaic_counts import MosaicHistograms
 from tests.support.noisy_pixels import Pixels, as_pair, noisy_pair
 
 

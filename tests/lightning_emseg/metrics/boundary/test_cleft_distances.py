@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.spatial.distance import cdist
 
-from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances, mean_distance
+from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
+from lightning_emseg.metrics.boundary.cleft_scores import mean_distance
 from lightning_emseg.metrics.comparison import Comparison
 
 Mask = NDArray[np.bool_]

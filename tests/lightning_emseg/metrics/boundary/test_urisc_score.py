@@ -14,7 +14,8 @@ from scipy.ndimage import binary_dilation
 from skimage.morphology import disk
 
 from data_modules.errors import UserError
-from lightning_emseg.metrics.boundary.urisc_score import UriscF1, urisc_binary_score, urisc_score
+from lightning_emseg.metrics.boundary.urisc import urisc_binary_score, urisc_score
+from lightning_emseg.metrics.boundary.urisc_score import UriscF1
 from lightning_emseg.metrics.comparison import Comparison
 from tests.support import DATA
 

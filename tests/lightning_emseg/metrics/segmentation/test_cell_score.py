@@ -13,14 +13,11 @@ from lightning_emseg.metrics.comparison import Comparison, components
 from lightning_emseg.metrics.mosaic_metric import MosaicMetric
 from lightning_emseg.metrics.segmentation.border_thinning import thin_borders
 from lightning_emseg.metrics.segmentation.contingency import contingency
-from lightning_emseg.metrics.segmentation.information import (
-    VariationOfInformation,
-    VInfo,
-    v_info,
-    variation_of_information,
-)
+from lightning_emseg.metrics.segmentation.information import VariationOfInformation, VInfo
+from lightning_emseg.metrics.segmentation.information_scores import v_info, variation_of_information
 from lightning_emseg.metrics.segmentation.over_thresholds import ISBI_LEVELS
-from lightning_emseg.metrics.segmentation.rand import AdaptedRand, VRand, adapted_rand, v_rand
+from lightning_emseg.metrics.segmentation.rand import AdaptedRand, VRand
+from lightning_emseg.metrics.segmentation.rand_scores import adapted_rand, v_rand
 from lightning_emseg.metrics.segmentation.tables import table_of
 
 Pixels = NDArray[np.uint8]

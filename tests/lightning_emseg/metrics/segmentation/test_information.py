@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from skimage.metrics import variation_of_information as reference
 
 from lightning_emseg.metrics.segmentation.contingency import contingency
-from lightning_emseg.metrics.segmentation.information import (
+from lightning_emseg.metrics.segmentation.information_scores import (
     VariationOfInformationScore,
     v_info,
     variation_of_information,

@@ -10,7 +10,7 @@ from scipy import ndimage
 from lightning_emseg.metrics.comparison import components
 from lightning_emseg.metrics.segmentation.border_thinning import thin_borders
 from lightning_emseg.metrics.segmentation.contingency import contingency
-from lightning_emseg.metrics.segmentation.information import v_info
+from lightning_emseg.metrics.segmentation.information_scores import v_info
 from lightning_emseg.metrics.segmentation.over_thresholds import (
     ISBI_LEVELS,
     Curve,
@@ -18,7 +18,7 @@ from lightning_emseg.metrics.segmentation.over_thresholds import (
     mean_curve,
     tables_over_levels,
 )
-from lightning_emseg.metrics.segmentation.rand import v_rand
+from lightning_emseg.metrics.segmentation.rand_scores import v_rand
 
 
 def probability(seed: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from skimage.metrics import adapted_rand_error
 
 from lightning_emseg.metrics.segmentation.contingency import contingency
-from lightning_emseg.metrics.segmentation.rand import AdaptedRandError, adapted_rand, v_rand
+from lightning_emseg.metrics.segmentation.rand_scores import AdaptedRandError, adapted_rand, v_rand
 from lightning_emseg.metrics.segmentation.split_merge import SplitMerge
 from tests.support.label_images import Labels, rearranged, segmentations
 
