@@ -426,7 +426,7 @@ def deviation(old: Any, new: Any) -> tuple[str, tuple[float, float]]:
 
 def shorten(value: Any) -> str:
     """A value for a message."""
-    text = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+    text = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) and value.ndim else str(value)
     return text if len(text) < 90 else f"{text[:80]}…"
 
 

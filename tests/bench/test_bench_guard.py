@@ -172,6 +172,8 @@ def test_packages_of_another_tree_are_refused(tmp_path: Path) -> None:
     [
         (1, 1.0, ""),
         (True, 1, "True, now 1"),
+        ("a", None, "a, now None"),
+        (np.array(0.5), np.array(0.25), "0.5, now 0.25"),
         (2**64 - 1, 2**64 - 2, f"{2**64 - 1}, now {2**64 - 2}"),
         (np.array(["a"]), np.array(["b"]), "<U1 (1,), now <U1 (1,)"),
         (np.zeros(2, np.uint8), np.zeros(2, np.uint16), "uint8 (2,), now uint16 (2,)"),
