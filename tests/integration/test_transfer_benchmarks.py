@@ -73,7 +73,7 @@ BENCHMARKS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_benchmark_runs_from_its_files_to_the_table(name: str, tmp_path: Path) -> None:
+def test_benchmark_runs_from_files_to_the_table(name: str, tmp_path: Path) -> None:
     write, options, column = BENCHMARKS[name]
     (tmp_path / "files").mkdir()
     write(tmp_path / "files")

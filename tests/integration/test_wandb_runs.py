@@ -36,7 +36,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "isbi"
 
 
-def test_a_resumed_run_keeps_what_it_was_called_and_one_begun_anew_does_not(run: Path) -> None:
+def test_only_resumed_runs_keep_their_names(run: Path) -> None:
     first = told(run, resumed=False, resume=None)  # as the command line makes it
     assert first["name"] == first["group"] == "isbi"
     assert first["resume"] == "allow"
@@ -47,12 +47,12 @@ def test_a_resumed_run_keeps_what_it_was_called_and_one_begun_anew_does_not(run:
     assert told(run, resumed=True) == anew
 
 
-def test_a_run_resumed_from_another_folder_is_a_new_one(run: Path) -> None:
+def test_run_resumed_from_another_folder_is_new(run: Path) -> None:
     first = told(run, resumed=False)
     assert told(run.parent / "finer", resumed=True)["id"] != first["id"]
 
 
-def test_what_was_said_at_the_start_need_not_be_said_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_given_at_the_start_are_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as start:
         start.setenv("WANDB_RUN_GROUP", "paper")
         told(run, resumed=False, name="ours", id="mine")
@@ -62,9 +62,7 @@ def test_what_was_said_at_the_start_need_not_be_said_again(run: Path, monkeypatc
     assert told(run, resumed=True)["group"] == "thesis"
 
 
-def test_a_trial_has_the_id_of_its_agent_also_when_it_is_resumed_without_one(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_trial_keeps_the_id_of_its_agent(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as agent:
         agent.setenv("WANDB_RUN_ID", "trial7")
         agent.setenv("WANDB_SWEEP_ID", "s1")
@@ -74,7 +72,7 @@ def test_a_trial_has_the_id_of_its_agent_also_when_it_is_resumed_without_one(
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"id": "a"}'])
-def test_a_file_that_names_no_run_is_refused_by_name(run: Path, content: str) -> None:
+def test_file_without_a_run_is_refused_by_name(run: Path, content: str) -> None:
     run.mkdir()
     (run / "wandb.json").write_text(content)
     with pytest.raises(UserError, match=r"isbi/wandb\.json does not name"):
@@ -160,9 +158,7 @@ def check(run: RemoteRun, folder: Path, stopped: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_kept_offline_that_was_stopped_and_killed_is_one_run_once_it_is_sent(
-    server: Server, tmp_path: Path, tiny_store: Path
-) -> None:
+def test_stopped_offline_run_is_one_run_when_sent(server: Server, tmp_path: Path, tiny_store: Path) -> None:
     experiment(tmp_path, tiny_store)
     assert fit(tmp_path, server, "offline", "SIGTERM batch 3 0") == 143
     assert fit(tmp_path, server, "offline", "SIGKILL batch 6 0") == -9
@@ -182,9 +178,7 @@ def test_a_run_kept_offline_that_was_stopped_and_killed_is_one_run_once_it_is_se
 
 @pytest.mark.slow
 @pytest.mark.ddp
-def test_of_two_ranks_one_talks_to_wandb_and_goes_on_with_its_run(
-    server: Server, tmp_path: Path, tiny_store: Path
-) -> None:
+def test_one_of_two_ranks_talks_to_wandb(server: Server, tmp_path: Path, tiny_store: Path) -> None:
     experiment(tmp_path, tiny_store)
     content = yaml.safe_load((tmp_path / "e.yaml").read_text())
     content["data"]["init_args"]["patches_per_epoch"] = 8  # four steps of two ranks

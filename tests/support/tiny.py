@@ -115,3 +115,13 @@ def quiet_trainer(folder: Path, **changes: Any) -> pl.Trainer:
         "default_root_dir": folder,
     }
     return pl.Trainer(**{**options, **changes})
+
+
+class Losses(pl.Callback):
+    """Losses of training steps, in their order."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+        self.values.append(float(outputs["loss"].detach()))
