@@ -19,8 +19,8 @@ from tests.support.processes import start_lightning
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("EMSEG_KILLS", "4"))
-SHAPES = {"train": ((70, 80),), "val": ((70, 66),), "test": ((9000, 70), (90, 61), (4200, 60))}
+KILLS = int(os.environ.get("EMSEG_KILLS", "3"))
+SHAPES = {"train": ((70, 80),), "val": ((70, 66),), "test": ((6200, 60), (50, 41), (2100, 40))}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tests.support.processes import Ended, run_nodes, words_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.ddp]
 
-RANKS, STEPS, EPOCHS = 3, 4, 3
+RANKS, STEPS, EPOCHS = 3, 4, 2
 # DDP orders its buckets anew after the first step of a process, and where in a bucket a gradient lies decides in which
 # order gloo sums more than two ranks, which is a matter of rounding. Without `find_unused_parameters` a resumed run of
 # three ranks therefore differs in the last bit.

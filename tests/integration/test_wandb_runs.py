@@ -17,6 +17,7 @@ from data_modules.errors import UserError
 from lightning_emseg.callbacks.wandb_run import keep_wandb_run
 from tests.support import ROOT
 from tests.support.interrupted import STOP
+from tests.support.processes import run_nodes
 from tests.support.wandb_server import Content, RemoteRun, Server, serving
 
 WANDB = ROOT / "experiments" / "with" / "wandb.yaml"
@@ -109,26 +110,20 @@ def experiment(folder: Path, store: Path) -> None:
     (folder / "e.yaml").write_text(yaml.safe_dump(content))
 
 
-def environment(folder: Path, server: Server, **more: str) -> dict[str, str]:
-    """Of a process whose only W&B is the stand-in."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    kept |= {"HOME": str(folder), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "0"}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
+def settings(folder: Path, server: Server) -> dict[str, str]:
+    """Environment variables of a client whose only W&B is the stand-in."""
+    client = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "0"}
+    return {**client, "HOME": str(folder)}
 
 
-def fit(folder: Path, server: Server, mode: str, stop: str = "", ranks: int = 1) -> int:
-    """Go on with ``folder/isbi`` if it has a checkpoint, as a job that is queued again does; returns the status."""
-    words = [sys.executable, "-m", "lightning_emseg", "fit", "--config", "e.yaml", "--config", str(WANDB)]
-    words += ["--trainer.default_root_dir", "isbi", "--ckpt_path", "last"]
-    words += ["--trainer.devices", str(ranks)] + (["--trainer.strategy", "ddp"] if ranks > 1 else [])
-    more = {"WANDB_MODE": mode, STOP: stop, "CUDA_VISIBLE_DEVICES": ""}
+def fit(folder: Path, server: Server, mode: str, stop: str = "", ranks: int = 1) -> list[int]:
+    """Go on with ``folder/isbi`` if it has a checkpoint, as a job that is queued again does; statuses of the ranks."""
+    words = ["fit", "--config", str(folder / "e.yaml"), "--config", str(WANDB), "--ckpt_path", "last"]
+    words += ["--trainer.default_root_dir", "isbi", "--trainer.devices", str(ranks)]
+    words += ["--trainer.strategy", "ddp"] if ranks > 1 else []
     # In seconds; by default a run that is killed loses up to 15.
-    more["WANDB__TRANSACTION_LOG_FLUSH_INTERVAL"] = "0.2"
-    done = subprocess.run(
-        words, cwd=folder, env=environment(folder, server, **more), capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode in (0, 143, -9), done.stderr[-3000:]
-    return done.returncode
+    place = {"WANDB_MODE": mode, STOP: stop, "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "0.2", **settings(folder, server)}
+    return run_nodes(words, folder, place, "LOCAL_RANK", ranks).statuses
 
 
 def check(run: RemoteRun, folder: Path, stopped: int) -> None:
@@ -160,16 +155,16 @@ def check(run: RemoteRun, folder: Path, stopped: int) -> None:
 @pytest.mark.slow
 def test_stopped_offline_run_is_one_run_when_sent(server: Server, tmp_path: Path, tiny_store: Path) -> None:
     experiment(tmp_path, tiny_store)
-    assert fit(tmp_path, server, "offline", "SIGTERM batch 3 0") == 143
-    assert fit(tmp_path, server, "offline", "SIGKILL batch 6 0") == -9
-    assert fit(tmp_path, server, "offline") == 0
+    assert fit(tmp_path, server, "offline", "SIGTERM batch 3 0") == [143]
+    assert fit(tmp_path, server, "offline", "SIGKILL batch 6 0") == [-9]
+    assert fit(tmp_path, server, "offline") == [0]
     assert server.asked == [], "nobody was asked"
     parts = sorted((tmp_path / "runs" / "wandb").glob("offline-run-*"))
     assert len(parts) == 3
     send = [str(Path(sys.executable).parent / "wandb"), "sync", "runs/wandb"]
-    done = subprocess.run(
-        send, cwd=tmp_path, env=environment(tmp_path, server), capture_output=True, text=True, timeout=240
-    )
+    others = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment = {**others, **settings(tmp_path, server)}
+    done = subprocess.run(send, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     (run,) = server.runs.values()
     assert {part.name.split("-")[-1] for part in parts} == {run.id}
@@ -183,9 +178,9 @@ def test_one_of_two_ranks_talks_to_wandb(server: Server, tmp_path: Path, tiny_st
     content = yaml.safe_load((tmp_path / "e.yaml").read_text())
     content["data"]["init_args"]["patches_per_epoch"] = 8  # four steps of two ranks
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(content))
-    assert fit(tmp_path, server, "online", "SIGTERM batch 6 1", ranks=2) == 143
+    assert fit(tmp_path, server, "online", "SIGTERM batch 6 1", ranks=2) == [143, 143]
     assert server.begun == [next(iter(server.runs))]
-    assert fit(tmp_path, server, "online", ranks=2) == 0
+    assert fit(tmp_path, server, "online", ranks=2) == [0, 0]
     (run,) = server.runs.values()
     # A client asks after the run once, before it begins to send.
     assert server.begun == [run.id, run.id]

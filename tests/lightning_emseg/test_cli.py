@@ -101,6 +101,7 @@ def test_speed_is_logged_beside_callbacks_of_the_user(tiny_store: Path, tmp_path
     assert {"speed/megapixels_per_s_epoch", "speed/data_wait_share_epoch"} <= set(row.split(","))
 
 
+@pytest.mark.slow
 def test_machine_that_cannot_compile_says_so(tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/no/such/compiler")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))

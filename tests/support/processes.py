@@ -34,6 +34,7 @@ def start(
     arguments: Sequence[Any],
     environment: Mapping[str, str] | None = None,
     log: Path | None = None,
+    folder: Path | None = None,
 ) -> ForkServerProcess:
     """Start a process that calls ``target``; it shares no state with other processes and may be killed.
 
@@ -42,11 +43,12 @@ def start(
         arguments: Arguments of ``target``.
         environment: Variables to set besides those of the server.
         log: File for the output, which otherwise goes to that of this process.
+        folder: Working directory.
     """
     context = multiprocessing.get_context("forkserver")
     # Without effect once the server runs, which then has at least what loader processes need.
     context.set_forkserver_preload(list(PRELOADED))
-    process = context.Process(target=_call, args=(target, tuple(arguments), dict(environment or {}), log))
+    process = context.Process(target=_call, args=(target, tuple(arguments), dict(environment or {}), log, folder))
     process.start()
     return process
 
@@ -91,7 +93,7 @@ def run_ranks(commands: Sequence[Sequence[str]], ranks: int, folder: Path) -> No
     meeting = _meeting(ranks)
     of_ranks = [[*command, *_over(ranks)] for command in commands]
     processes = [
-        start(_run_in_turn, (of_ranks, folder, rank), {**meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)}, log)
+        start(_run_in_turn, (of_ranks, rank), {**meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)}, log, folder)
         for rank, log in enumerate(logs)
     ]
     ended = _wait_for(processes, LIMIT_S * len(commands), grace_s=0.0, logs=logs)
@@ -118,14 +120,16 @@ def run_nodes(words: Sequence[str], folder: Path, place: Mapping[str, str], numb
 
     Args:
         words: Arguments of ``lightning``.
-        folder: Folder for a log of each rank.
+        folder: Working directory, in which each rank has a log.
         place: Environment variables of all ranks.
         number: Environment variable that tells a rank its number, ``NODE_RANK`` or ``LOCAL_RANK``.
         ranks: Number of processes.
     """
     here = {**_meeting(ranks), "LOCAL_RANK": "0", **place}
     logs = [folder / f"rank-{rank}.log" for rank in range(ranks)]
-    processes = [start_lightning(words, {**here, number: str(rank)}, log) for rank, log in enumerate(logs)]
+    processes = [
+        start(cli.main, (list(words),), {**here, number: str(rank)}, log, folder) for rank, log in enumerate(logs)
+    ]
     return _wait_for(processes, LIMIT_S, grace_s=60.0, logs=logs)
 
 
@@ -139,9 +143,15 @@ def run_group(target: Callable[[int], Any], ranks: int) -> list[Any]:
 
 
 def _call(
-    target: Callable[..., object], arguments: tuple[Any, ...], environment: Mapping[str, str], log: Path | None
+    target: Callable[..., object],
+    arguments: tuple[Any, ...],
+    environment: Mapping[str, str],
+    log: Path | None,
+    folder: Path | None,
 ) -> None:
     os.environ.update(environment)
+    if folder is not None:
+        os.chdir(folder)
     sys.argv = ["lightning"]
     torch.set_num_threads(1)
     if log is not None:
@@ -151,8 +161,7 @@ def _call(
     target(*arguments)
 
 
-def _run_in_turn(commands: Sequence[Sequence[str]], folder: Path, rank: int) -> None:
-    os.chdir(folder)
+def _run_in_turn(commands: Sequence[Sequence[str]], rank: int) -> None:
     os.umask(0o027 if rank else 0o022)
     for command in commands:
         cli.main(command)

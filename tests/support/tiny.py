@@ -17,6 +17,10 @@ from lightning_emseg.modules.mixin import SegmentationMixin
 
 Pixels = NDArray[np.uint8]
 SLOPE = 8.0
+ENCODER = "tu-test_resnet"
+"""Residual encoder of segmentation_models_pytorch with 0.4 million weights, where a ResNet-18 has 11 million."""
+TIMM_ENCODER = "test_resnet"
+"""The same for networks that take their encoder from timm."""
 SPLITS: Mapping[str, tuple[tuple[int, int], ...]] = {
     "train": ((150, 170), (130, 200)),
     "val": ((101, 130), (64, 90)),

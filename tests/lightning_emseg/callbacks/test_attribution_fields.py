@@ -31,9 +31,9 @@ def callback(**changes: Any) -> AttributionFields:
     return AttributionFields(**{**options, **changes})
 
 
-def unet() -> VanillaUNet:
+def unet(depth: int = 1) -> VanillaUNet:
     torch.manual_seed(5)
-    return VanillaUNet(base_channels=4, depth=2)
+    return VanillaUNet(base_channels=2, depth=depth)
 
 
 def read(path: Path) -> Rows:
@@ -178,7 +178,7 @@ def test_attribution_waits_until_validation_has_cost_enough(
 
 def test_test_verb_and_mosaics_smaller_than_the_window(tiny_store: Path, tmp_path: Path) -> None:
     trainer = tiny.quiet_trainer(tmp_path, callbacks=[callback(windows=5)])
-    trainer.test(unet(), tiny.data_of(tiny_store), verbose=False)
+    trainer.test(unet(depth=2), tiny.data_of(tiny_store), verbose=False)
     rows = points_of(tmp_path, "test")
     record = json.loads((tmp_path / "attribution" / "test.json").read_text())
     sizes = {window["mosaic"]: window["size_px"] for window in record["windows"]}

@@ -117,6 +117,14 @@ def test_resumed_run_knows_the_best_score(tiny_store: Path, tmp_path: Path) -> N
     assert saver.best_model_path == str(tmp_path / "best.ckpt")
 
 
+def test_resumed_run_without_improvement_writes_last_once(tiny_store: Path, tmp_path: Path) -> None:
+    _fit(tmp_path, tiny_store, [0.9, 0.5, 0.1])
+    last = tmp_path / "last.ckpt"
+    written, _ = _fit(tmp_path, tiny_store, [0.8, 0.7], resume=str(last), max_epochs=5)
+    assert written == [(8, "last.ckpt"), (10, "last.ckpt")]
+    assert torch.load(last, weights_only=True)["epoch"] == 4
+
+
 def test_order_of_callbacks_does_not_matter(tiny_store: Path, tmp_path: Path) -> None:
     saver = ModelCheckpoint(tmp_path, "best", monitor="score", mode="max", save_last=True)
     trainer = tiny.quiet_trainer(

@@ -1,8 +1,6 @@
 """The table of results holds what the score files of runs hold, and nothing that was not measured."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +8,12 @@ import pytest
 import yaml
 
 from data_modules.errors import UserError
+from lightning_emseg.commands import main
 from lightning_emseg.commands.leaderboard import leaderboard
 from lightning_emseg.leaderboard.rows import read_results
 from lightning_emseg.leaderboard.table import BEGIN, END
-from tests.support import ROOT
+from tests.support import ROOT, tiny
 
-MAIN = "from lightning_emseg.commands import main; main()"
 ROWS = """
 columns: {membrane_f1: membrane F1, background_f1: background F1, v_rand: V-Rand}
 rows:
@@ -113,17 +111,19 @@ def test_a_run_of_no_row_is_refused(rows: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_experiment_is_run_anew_and_collected(rows: Path, tmp_path: Path) -> None:
+def test_an_experiment_is_run_anew_and_collected(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     smoke = yaml.safe_load((ROOT / "experiments" / "smoke.yaml").read_text())
     smoke["data"]["init_args"] |= {"train": ["96x96"], "val": ["80x80"], "test": ["70x90"], "patches_per_epoch": 4}
+    smoke["model"]["init_args"]["encoder"] = tiny.ENCODER
     smoke["trainer"]["max_epochs"] = 1
     rows.write_text("columns: {membrane_f1: F1}\nrows: [{experiment: smoke.yaml, data: synthetic}]")
     (rows.parent.parent / "smoke.yaml").write_text(yaml.safe_dump(smoke))
-    command = [sys.executable, "-c", MAIN, "leaderboard", "--rows", str(rows)]
-    command += ["--rerun", "[smoke.yaml]", "--out", str(tmp_path / "runs")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=400)
-    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.chdir(tmp_path)
+    main(["leaderboard", "--rows", str(rows), "--rerun", "[smoke.yaml]", "--out", str(tmp_path / "runs")])
+    printed = capsys.readouterr().out
     scores = json.loads((tmp_path / "runs" / "smoke" / "scores-test.json").read_text())
-    assert f"| `smoke.yaml` | synthetic | {scores['mean']['membrane_f1']:.3f}" in done.stdout
+    assert f"| `smoke.yaml` | synthetic | {scores['mean']['membrane_f1']:.3f}" in printed
     with pytest.raises(UserError, match="ended with status"):
         leaderboard(rows, rerun=["smoke.yaml"], extra_configs=[tmp_path / "none.yaml"], out=tmp_path / "again")

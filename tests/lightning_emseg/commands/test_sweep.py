@@ -17,14 +17,15 @@ trainer: {callbacks+: [{class_path: AttributionFields, init_args: {method: {clas
 STEPS = "trainer.callbacks.init_args.method.init_args.steps"
 
 
-def _sweep(folder: Path, verb: str, name: str, values: list[float]) -> Path:
-    """A sweep over a tiny network, whose command is that of a shipped one."""
+def _sweep(folder: Path, verb: str, name: str, values: list[float], command: list[str] | None = None) -> Path:
+    """A sweep over a tiny network, whose command is that of a shipped one unless another is given."""
     content = yaml.safe_load((ROOT / "experiments" / "sweeps" / "attribution.yaml").read_text())
     (folder / "e.yaml").write_text(EXPERIMENT)
     content["parameters"] = {name: {"values": values}}
     before = content["command"][: content["command"].index("validate")]
     wandb = str(ROOT / "experiments" / "with" / "wandb.yaml")
-    content["command"] = [*before, verb, "--config", "e.yaml", "--config", wandb, "--ckpt_path", "null", "${args}"]
+    words = [*before, verb, "--config", "e.yaml", "--config", wandb, "--ckpt_path", "null", "${args}"]
+    content["command"] = words if command is None else [*command, verb, "${args}"]
     path = folder / f"{verb}.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -58,15 +59,15 @@ def test_trials_run_on_weights_trained_for_them(
         assert list((tmp_path / "out" / "runs" / "wandb").glob(f"offline-run-*-validate-{number}"))
 
 
-@pytest.mark.slow
 def test_failed_trial_is_told_and_others_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    _sweep(tmp_path, "fit", "model.init_args.depth", [2, -1])
+    fails_below_0 = ["sh", "-c", 'case "$*" in *depth=-1*) exit 3;; esac', "trial"]
+    _sweep(tmp_path, "fit", "model.init_args.depth", [2, -1], fails_below_0)
     with pytest.raises(SystemExit) as caught:
         main(["sweep-smoke", "fit.yaml", "--out", "out"])
     rows = {row["parameter:model.init_args.depth"]: row for row in _rows(tmp_path / "out" / "trials.csv")}
     assert rows["2"]["status"] == "0"
-    assert rows["-1"]["status"] != "0"
+    assert rows["-1"]["status"] == "3"
     assert f"fit-{rows['-1']['trial']}.txt" in str(caught.value.code)
     assert "1 of 2 trials failed" in str(caught.value.code)
 

@@ -15,25 +15,26 @@ from lightning_emseg.modules.smp_model import SmpModel
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from tests.support import tiny
 
 SCSE = "blocks.4.attention1.attention."
 ARCHITECTURES: dict[str, tuple[Callable[[], SegmentationMixin], str | None]] = {
     # With a part of the names of the weights that are frozen.
-    "UNet": (lambda: UNet("resnet18"), None),
-    "UNet frozen": (lambda: UNet("resnet18", freeze_encoder=True), "encoder."),
-    "UNet scse": (lambda: UNet("resnet18", decoder_attention="scse"), SCSE),
-    "UNet all": (lambda: UNet("resnet18", decoder_attention="scse", hypercolumns=True, scales=[0.5, 1.0]), SCSE),
+    "UNet": (lambda: UNet(tiny.ENCODER), None),
+    "UNet frozen": (lambda: UNet(tiny.ENCODER, freeze_encoder=True), "encoder."),
+    "UNet scse": (lambda: UNet(tiny.ENCODER, decoder_attention="scse"), SCSE),
+    "UNet all": (lambda: UNet(tiny.ENCODER, decoder_attention="scse", hypercolumns=True, scales=[0.5, 1.0]), SCSE),
     "UNet efficientnet": (lambda: UNet("efficientnet-b0"), "encoder._"),
-    "UNetTransfer": (lambda: UNetTransfer(encoder="resnet18"), None),
-    "LinkNet": (LinkNet, None),
-    "LinkNet hypercolumns": (lambda: LinkNet(hypercolumns=True, scales=[0.5, 1.0]), None),
-    "CASENet": (lambda: CASENet("resnet18", fusion_batch_norm=True), None),
+    "UNetTransfer": (lambda: UNetTransfer(encoder=tiny.ENCODER), None),
+    "LinkNet": (lambda: LinkNet(tiny.ENCODER), None),
+    "LinkNet hypercolumns": (lambda: LinkNet(tiny.ENCODER, hypercolumns=True, scales=[0.5, 1.0]), None),
+    "CASENet": (lambda: CASENet(tiny.TIMM_ENCODER, fusion_batch_norm=True), None),
     "VanillaUNet": (lambda: VanillaUNet(base_channels=4), None),
-    "FPN": (lambda: SmpModel("FPN", "resnet18"), None),
+    "FPN": (lambda: SmpModel("FPN", tiny.ENCODER), None),
     "PSPNet": (lambda: SmpModel("PSPNet", "resnet18"), "encoder.layer"),
-    "PAN": (lambda: SmpModel("PAN", "resnet18"), None),
+    "PAN": (lambda: SmpModel("PAN", tiny.ENCODER), None),
     "UnetPlusPlus scse": (
-        lambda: SmpModel("UnetPlusPlus", "resnet18", options={"decoder_attention_type": "scse"}),
+        lambda: SmpModel("UnetPlusPlus", tiny.ENCODER, options={"decoder_attention_type": "scse"}),
         "blocks.x_0_4.attention1.attention.",
     ),
 }

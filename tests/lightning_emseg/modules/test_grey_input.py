@@ -16,7 +16,7 @@ def test_grey_values_are_normalised_by_the_module() -> None:
 
 
 def test_wrong_channels_and_sides_are_explained() -> None:
-    module = LinkNet(in_channels=3)
+    module = LinkNet(tiny.ENCODER, in_channels=3)
     with pytest.raises(UserError, match=r"have 1 channel\(s\) .* --model.in_channels 1"):
         module(torch.zeros(1, 1, 64, 64))
     with pytest.raises(UserError, match=r"multiples of 32 px, not 100: .* e\.g\. 96"):

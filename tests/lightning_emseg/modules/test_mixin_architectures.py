@@ -8,29 +8,37 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_modules.errors import UserError
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.smp_model import SmpModel
 from lightning_emseg.modules.unet import UNet
+from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import tiny
 
 Made = Callable[[], SegmentationMixin]
 ARCHITECTURES: dict[str, Made] = {
-    "unet": partial(UNet, "resnet18"),
-    "unet scse": partial(UNet, "resnet18", decoder_attention="scse"),
-    "unet hypercolumns": partial(UNet, "resnet18", hypercolumns=True),
-    "unet scales": partial(UNet, "resnet18", scales=[0.5, 1.0]),
-    "unet all": partial(UNet, "resnet18", decoder_attention="scse", hypercolumns=True, scales=[0.5, 1.0]),
-    "linknet": LinkNet,
-    "linknet hypercolumns": partial(LinkNet, hypercolumns=True),
-    "casenet": partial(CASENet, "resnet18"),
-    "casenet batch norm": partial(CASENet, "resnet18", fusion_batch_norm=True),
+    "unet": partial(UNet, tiny.ENCODER),
+    "unet scse": partial(UNet, tiny.ENCODER, decoder_attention="scse"),
+    "unet hypercolumns": partial(UNet, tiny.ENCODER, hypercolumns=True),
+    "unet scales": partial(UNet, tiny.ENCODER, scales=[0.5, 1.0]),
+    "unet all": partial(UNet, tiny.ENCODER, decoder_attention="scse", hypercolumns=True, scales=[0.5, 1.0]),
+    "linknet": partial(LinkNet, tiny.ENCODER),
+    "linknet hypercolumns": partial(LinkNet, tiny.ENCODER, hypercolumns=True),
+    "casenet": partial(CASENet, tiny.TIMM_ENCODER),
+    "casenet batch norm": partial(CASENet, tiny.TIMM_ENCODER, fusion_batch_norm=True),
     "vanilla": partial(VanillaUNet, base_channels=4, depth=3),
-    "smp fpn": partial(SmpModel, "FPN", "resnet18"),
-    "smp scales": partial(SmpModel, "UnetPlusPlus", "resnet18", scales=[0.5, 1.0]),
+    "smp fpn": partial(SmpModel, "FPN", tiny.ENCODER),
+    "smp scales": partial(SmpModel, "UnetPlusPlus", tiny.ENCODER, scales=[0.5, 1.0]),
 }
+
+
+@pytest.mark.parametrize("kind", [UNet, LinkNet, UNetTransfer])
+def test_unknown_encoders_are_refused_by_name(kind: Callable[..., SegmentationMixin]) -> None:
+    with pytest.raises(UserError, match=r"model\.encoder 'resnet5o'"):
+        kind(encoder="resnet5o")
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -22,14 +22,14 @@ from tests.support.class_runs import NAMES
 
 Made = Callable[..., SegmentationMixin]
 ARCHITECTURES: dict[str, Made] = {
-    "unet": partial(UNet, "resnet18"),
-    "unet all": partial(UNet, "resnet18", decoder_attention="scse", hypercolumns=True, scales=[0.5, 1.0]),
-    "unet transfer": partial(UNetTransfer, encoder="resnet18"),
-    "linknet": LinkNet,
-    "linknet hypercolumns": partial(LinkNet, hypercolumns=True),
+    "unet": partial(UNet, tiny.ENCODER),
+    "unet all": partial(UNet, tiny.ENCODER, decoder_attention="scse", hypercolumns=True, scales=[0.5, 1.0]),
+    "unet transfer": partial(UNetTransfer, encoder=tiny.ENCODER),
+    "linknet": partial(LinkNet, tiny.ENCODER),
+    "linknet hypercolumns": partial(LinkNet, tiny.ENCODER, hypercolumns=True),
     "vanilla": partial(VanillaUNet, base_channels=4, depth=3),
-    "smp fpn": partial(SmpModel, "FPN", "resnet18"),
-    "smp scales": partial(SmpModel, "Unet", "resnet18", scales=[0.5, 1.0]),
+    "smp fpn": partial(SmpModel, "FPN", tiny.ENCODER),
+    "smp scales": partial(SmpModel, "Unet", tiny.ENCODER, scales=[0.5, 1.0]),
 }
 
 

@@ -18,10 +18,10 @@ from tests.support import tiny
 pytestmark = pytest.mark.slow
 NEEDS_COMPILER = pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 NETWORKS: dict[str, Callable[[], SegmentationMixin]] = {
-    "LinkNet": LinkNet,
-    "hypercolumns": lambda: UNet("resnet18", hypercolumns=True),
-    "scales": lambda: LinkNet(scales=[0.5, 1.0]),
-    "CASENet": lambda: CASENet("resnet18"),
+    "LinkNet": lambda: LinkNet(tiny.ENCODER),
+    "hypercolumns": lambda: UNet(tiny.ENCODER, hypercolumns=True),
+    "scales": lambda: LinkNet(tiny.ENCODER, scales=[0.5, 1.0]),
+    "CASENet": lambda: CASENet(tiny.TIMM_ENCODER),
 }
 
 
@@ -44,7 +44,7 @@ def test_every_network_is_captured_whole(name: str) -> None:
 def test_checkpoints_go_both_ways(tiny_store: Path, tmp_path: Path) -> None:
     def module(compiled: bool) -> SegmentationMixin:
         torch.manual_seed(0)
-        return VanillaUNet(base_channels=4, depth=2, compile=compiled)
+        return VanillaUNet(base_channels=2, depth=1, compile=compiled)
 
     def scores(compiled: bool, path: Path) -> Any:
         found = module(compiled)
