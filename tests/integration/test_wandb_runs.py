@@ -17,7 +17,7 @@ from data_modules.errors import UserError
 from lightning_emseg.callbacks.wandb_run import keep_wandb_run
 from tests.support import ROOT
 from tests.support.interrupted import STOP
-from tests.support.processes import run_nodes
+from tests.support.processes import run_lightning_of_user, run_nodes
 from tests.support.wandb_server import Content, RemoteRun, Server, serving
 
 WANDB = ROOT / "experiments" / "with" / "wandb.yaml"
@@ -116,14 +116,21 @@ def settings(folder: Path, server: Server) -> dict[str, str]:
     return {**client, "HOME": str(folder)}
 
 
-def fit(folder: Path, server: Server, mode: str, stop: str = "", ranks: int = 1) -> list[int]:
-    """Go on with ``folder/isbi`` if it has a checkpoint, as a job that is queued again does; statuses of the ranks."""
-    words = ["fit", "--config", str(folder / "e.yaml"), "--config", str(WANDB), "--ckpt_path", "last"]
-    words += ["--trainer.default_root_dir", "isbi", "--trainer.devices", str(ranks)]
-    words += ["--trainer.strategy", "ddp"] if ranks > 1 else []
+# Goes on with `isbi` if it has a checkpoint, as a job that is queued again does.
+FIT = ["fit", "--config", "e.yaml", "--config", str(WANDB), "--ckpt_path", "last", "--trainer.default_root_dir", "isbi"]
+
+
+def place_of(folder: Path, server: Server, mode: str, stop: str = "") -> dict[str, str]:
+    """Environment variables of a fit."""
     # In seconds; by default a run that is killed loses up to 15.
-    place = {"WANDB_MODE": mode, STOP: stop, "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "0.2", **settings(folder, server)}
-    return run_nodes(words, folder, place, "LOCAL_RANK", ranks).statuses
+    often = {"WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "0.2"}
+    return {**often, "WANDB_MODE": mode, STOP: stop, **settings(folder, server)}
+
+
+def fit(folder: Path, server: Server, mode: str, stop: str = "", ranks: int = 1) -> list[int]:
+    """Run a fit in ``folder``; returns the exit statuses of its ranks."""
+    words = [*FIT, "--trainer.devices", str(ranks), *(["--trainer.strategy", "ddp"] if ranks > 1 else [])]
+    return run_nodes(words, folder, place_of(folder, server, mode, stop), "LOCAL_RANK", ranks).statuses
 
 
 def check(run: RemoteRun, folder: Path, stopped: int) -> None:
@@ -178,7 +185,9 @@ def test_one_of_two_ranks_talks_to_wandb(server: Server, tmp_path: Path, tiny_st
     content = yaml.safe_load((tmp_path / "e.yaml").read_text())
     content["data"]["init_args"]["patches_per_epoch"] = 8  # four steps of two ranks
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(content))
-    assert fit(tmp_path, server, "online", "SIGTERM batch 6 1", ranks=2) == [143, 143]
+    # As a user starts it, so that the first rank must not be killed while it closes its log.
+    stopped = run_lightning_of_user(FIT, 2, tmp_path, place_of(tmp_path, server, "online", "SIGTERM batch 6 1"))
+    assert stopped.returncode == 143, stopped.stderr[-3000:]
     assert server.begun == [next(iter(server.runs))]
     assert fit(tmp_path, server, "online", ranks=2) == [0, 0]
     (run,) = server.runs.values()

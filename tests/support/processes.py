@@ -1,5 +1,6 @@
 """Processes for commands and ranks, forked off one server that a pytest process starts once, with all imports."""
 
+import atexit
 import math
 import multiprocessing
 import os
@@ -66,12 +67,16 @@ def run_lightning(words: Sequence[str], environment: Mapping[str, str] | None = 
     return status
 
 
-def run_lightning_of_user(words: Sequence[str], ranks: int, folder: Path) -> "subprocess.CompletedProcess[str]":
+def run_lightning_of_user(
+    words: Sequence[str], ranks: int, folder: Path, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run a command as a user starts it in ``folder``: one process, which starts those of the other ranks."""
     command = [sys.executable, "-m", "lightning_emseg", *words, *_over(ranks)]
     # Experiments may name the modules of `tests.support`.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=environment, cwd=folder)
+    place = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), **(environment or {})}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=LIMIT_S, env={**os.environ, **place}, cwd=folder
+    )
 
 
 def words_of(folder: Path, verb: str, out: str, *more: str, experiment: str = "e.yaml") -> list[str]:
@@ -158,7 +163,11 @@ def _call(
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-    target(*arguments)
+    try:
+        target(*arguments)
+    finally:
+        # Forked processes leave out what commands do at their exit, as W&B's last upload.
+        atexit._run_exitfuncs()
 
 
 def _run_in_turn(commands: Sequence[Sequence[str]], rank: int) -> None:

@@ -112,7 +112,7 @@ def test_a_run_of_no_row_is_refused(rows: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_experiment_is_run_anew_and_collected(
-    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     smoke = yaml.safe_load((ROOT / "experiments" / "smoke.yaml").read_text())
     smoke["data"]["init_args"] |= {"train": ["96x96"], "val": ["80x80"], "test": ["70x90"], "patches_per_epoch": 4}
@@ -122,7 +122,7 @@ def test_an_experiment_is_run_anew_and_collected(
     (rows.parent.parent / "smoke.yaml").write_text(yaml.safe_dump(smoke))
     monkeypatch.chdir(tmp_path)
     main(["leaderboard", "--rows", str(rows), "--rerun", "[smoke.yaml]", "--out", str(tmp_path / "runs")])
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     scores = json.loads((tmp_path / "runs" / "smoke" / "scores-test.json").read_text())
     assert f"| `smoke.yaml` | synthetic | {scores['mean']['membrane_f1']:.3f}" in printed
     with pytest.raises(UserError, match="ended with status"):
