@@ -3,8 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
+from lightning_emseg import __version__
 from lightning_emseg.allocator import keep_freed_memory
 
 VERBS = {
@@ -33,7 +33,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def build_outline() -> argparse.ArgumentParser:
     """Build a parser that knows the verbs by name only."""
     parser = argparse.ArgumentParser("lightning", description="Train, score and run segmentation networks.")
-    parser.add_argument("--version", action="version", version=metadata.version("lightning-emseg"))
+    parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(
         title="verbs", metavar="VERB", required=True, description="`lightning VERB --help` lists the options of one."
     )

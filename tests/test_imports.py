@@ -63,7 +63,7 @@ def test_data_never_imports_training() -> None:
     assert violations("data_modules", "lightning_emseg") == []
 
 
-def test_training_sees_only_the_shared_part_of_the_data_package() -> None:
+def test_training_sees_only_the_shared_data_modules() -> None:
     wrong = [
         f"{module} imports {name}"
         for module, names in modules("lightning_emseg")

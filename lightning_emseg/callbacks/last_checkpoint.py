@@ -19,7 +19,10 @@ class LastCheckpoint(Checkpoint):
         if saver is None or saver.save_last is not True:
             return
         if saver._last_global_step_saved != trainer.global_step:
-            trainer.save_checkpoint(Path(saver.dirpath or ".") / f"{saver.CHECKPOINT_NAME_LAST}{saver.FILE_EXTENSION}")
+            path = Path(saver.dirpath or ".") / f"{saver.CHECKPOINT_NAME_LAST}{saver.FILE_EXTENSION}"
+            trainer.save_checkpoint(path)
+            # Otherwise a resumed run without a new best one is saved again at its end, as of one epoch later.
+            saver._last_checkpoint_saved = str(path)
 
 
 def model_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:

@@ -1,11 +1,11 @@
 """The parser of ``emseg``."""
 
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from lightning_emseg import __version__
 from lightning_emseg.commands.tree import COMMANDS, Command, Tree
 
 
@@ -15,7 +15,7 @@ def parser_for(words: Sequence[str]) -> ArgumentParser:
     Args:
         words: What is to be parsed. Where they name no command, help or the error lists what there is to choose from.
     """
-    parser = ArgumentParser(prog="emseg", version=metadata.version("lightning-emseg"))
+    parser = ArgumentParser(prog="emseg", version=__version__)
     _fill(parser, COMMANDS, words)
     return parser
 

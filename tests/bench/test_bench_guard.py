@@ -115,7 +115,7 @@ def test_tolerances_hold_on_another_machine(record: Path, later: Path, loss: str
     assert found.allowed == ""
 
 
-def test_what_differs_from_run_to_run_is_left_out(record: Path, later: Path) -> None:
+def test_values_that_differ_between_runs_are_ignored(record: Path, later: Path) -> None:
     replace(later / "runs" / "scores.json", "2.0", "2.1")
     replace(later / "runs" / "scores.json", "3.5", "4.5")
     replace(later / "runs" / "metrics.csv", "12.5", "11")
@@ -147,7 +147,7 @@ def test_renamed_keys_are_compared(record: Path, later: Path) -> None:
     assert differences(record, later, renamed={"^f1$": "dice"}) == []
 
 
-def test_a_failing_command_is_told_and_the_others_run(tmp_path: Path) -> None:
+def test_commands_go_on_after_a_failing_one(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nscripts = {toy = "toy_of_guard:main"}\n')
     lines = ["import sys", "def main():", "    print(sys.argv[1])", "    sys.exit(int(sys.argv[1]))"]
     (tmp_path / "toy_of_guard.py").write_text("\n".join(lines))

@@ -44,7 +44,7 @@ def test_memory_of_a_command_is_its_own() -> None:
         harness.memory_of([sys.executable, "-c", "print('no such'); raise SystemExit(3)"])
 
 
-def test_synthetic_micrograph_is_like_a_real_one_to_a_compressor() -> None:
+def test_synthetic_micrograph_compresses_like_a_real_one() -> None:
     shape = (1500, 1100)
     image, mask = harness.synthetic_image(shape, seed=3), harness.synthetic_mask(shape, seed=3)
     assert image.shape == mask.shape == shape

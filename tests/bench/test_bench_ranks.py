@@ -45,7 +45,7 @@ def test_rates_count_the_patches_of_all_ranks() -> None:
     assert found["2 processes, DDP, batch per rank fixed"].note.startswith("0.615 steps/s")
 
 
-def test_efficiency_is_the_rate_over_that_of_as_many_undisturbed_processes() -> None:
+def test_efficiency_is_relative_to_undisturbed_processes() -> None:
     found = by_title(made_up())
     assert found["2 processes on their own"].ratio == pytest.approx(0.8)
     assert found["2 processes, DDP without synchronisation"].ratio == pytest.approx(1 / 1.3)
@@ -75,7 +75,7 @@ def test_slow_minutes_cancel_out_of_ratios(speeds: list[float]) -> None:
     assert busy[title].value == pytest.approx(quiet[title].value)
 
 
-def test_a_step_is_the_mean_over_the_ranks_that_worked() -> None:
+def test_step_is_mean_over_ranks_that_worked() -> None:
     first = Measured({ONE: [1.0, 2.0], DDP: [3.0, 5.0]}, {WATCHED: [REDUCED]})
     second = Measured({ONE: [], DDP: [4.0, 7.0]}, {WATCHED: [REDUCED, REDUCED]})
     steps = Steps.of([first, second])
@@ -103,7 +103,7 @@ def test_every_case_has_a_module() -> None:
 
 @pytest.mark.ddp
 @pytest.mark.slow
-def test_all_gradients_are_reduced_once_a_step_and_none_in_silence(tmp_path: Path) -> None:
+def test_gradients_are_reduced_once_unless_silent(tmp_path: Path) -> None:
     make = partial(VanillaUNet, base_channels=2, depth=1)
     setting = Setting(make, patch=32, batch=1, precision="32-true", steps=3, rounds=2)
     modes = {

@@ -98,7 +98,7 @@ def line():
     assert namespace["f"](3, 2) == (["µ", 1], "×")
 
 
-def test_nothing_is_chosen_that_is_not_evaluated_or_only_read() -> None:
+def test_unevaluated_and_descriptive_code_is_not_chosen() -> None:
     text = '''"""Text."""
 import typing
 LIMIT = 1 + 2
@@ -134,7 +134,7 @@ class A:
         "f(*a)",
     ],
 )
-def test_changes_that_fail_at_once_or_do_nothing_are_left_out(expression: str) -> None:
+def test_crashing_and_idle_changes_are_left_out(expression: str) -> None:
     kinds = {site.kind for site in sites_of(f'"""Text."""\ndef f(a, b):\n    return {expression}\n')}
     assert not kinds & {"arithmetic", "swap"}
 
@@ -204,7 +204,7 @@ def run_in(tree: Path, *words: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_sites_are_found_again_in_another_file_or_reported(tmp_path: Path) -> None:
+def test_moved_sites_are_found_and_lost_ones_reported(tmp_path: Path) -> None:
     sites = chosen_of(write_tree(tmp_path / "old"))
     missing = Site("data_modules/a.py", "gone", "a < b", 0, "comparison", "a <= b")
     moved = write_tree(tmp_path / "new", "lightning_emseg/b/c.py")
@@ -218,7 +218,7 @@ def test_sites_are_found_again_in_another_file_or_reported(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_recorded_run_finds_who_reaches_and_who_kills(tmp_path: Path) -> None:
+def test_a_recorded_run_finds_reaching_and_killing_tests(tmp_path: Path) -> None:
     tree = tmp_path / "out"
     source = write_tree(tmp_path / "old")
     assert make_tree(source, tree, chosen_of(source)) == []
@@ -245,7 +245,7 @@ print(json.dumps([
     assert results[1]["run"] == 4
 
 
-def test_tests_of_a_mutant_are_quickest_first_then_their_files() -> None:
+def test_quickest_tests_come_first_then_their_files() -> None:
     tests = (
         RecordedTest("a.py::quick", 0.1, True, frozenset()),
         RecordedTest("b.py::quick", 0.2, True, frozenset()),

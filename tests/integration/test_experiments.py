@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from lightning_emseg import cli
-from tests.support import EXPERIMENTS
+from tests.support import EXPERIMENTS, tiny
+from tests.support.resolved import resolve
 
 FOLDER = EXPERIMENTS
 _NOT_RUN = {"with", "leaderboard", "sweeps", "start", "parts", "table.yaml"}
@@ -20,17 +21,6 @@ STARTS = sorted((FOLDER / "cem500k" / "start").glob("*.yaml"))
 
 def _name(path: Path) -> str:
     return path.relative_to(FOLDER).with_suffix("").as_posix()
-
-
-def _resolved(capsys: pytest.CaptureFixture[str], *configs: Path) -> dict[str, Any]:
-    """What the command line makes of the files, defaults included."""
-    given = [word for config in configs for word in ("--config", str(config))]
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["fit", *given, "--print_config"])
-    written = capsys.readouterr()
-    assert caught.value.code == 0, written.err
-    content: dict[str, Any] = yaml.safe_load(written.out)
-    return content
 
 
 # Shi et al. 2022, supplementary settings: class, encoder, learning rate, batch per GPU, GPUs, epochs, workers.
@@ -55,9 +45,9 @@ TRANSFER = {
 
 
 @pytest.mark.parametrize("name", TRANSFER)
-def test_transfer_settings_are_those_of_the_paper(capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_transfer_settings_are_those_of_the_paper(name: str) -> None:
     iterations, crop, label, classes = TRANSFER[name]
-    config = _resolved(capsys, FOLDER / "cem500k" / f"{name}.yaml")
+    config = resolve(FOLDER / "cem500k" / f"{name}.yaml")
     model, data, trainer = config["model"]["init_args"], config["data"]["init_args"], config["trainer"]
     assert (model["encoder"], model["freeze_encoder"], model["freeze_norms"]) == ("resnet50", True, False)
     assert config["seed_everything"] == 42
@@ -87,9 +77,9 @@ def test_transfer_settings_are_those_of_the_paper(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("start", STARTS, ids=_name)
 @pytest.mark.parametrize("name", ["lucchi", "guay"])
-def test_a_start_changes_nothing_else(capsys: pytest.CaptureFixture[str], name: str, start: Path) -> None:
+def test_a_start_changes_nothing_else(name: str, start: Path) -> None:
     base = FOLDER / "cem500k" / f"{name}.yaml"
-    before, after = _resolved(capsys, base), _resolved(capsys, base, start)
+    before, after = resolve(base), resolve(base, start)
     written = yaml.safe_load(start.read_text())["model"]["init_args"]
     assert {"encoder_weights", "freeze_encoder"} <= set(written)
     before["model"]["init_args"].update(written)
@@ -112,9 +102,9 @@ CLEFTS: dict[str, tuple[str, int | None, str | None, str | None]] = {
 
 @pytest.mark.parametrize("folder", ["cremi", "vnc_synapses"])
 @pytest.mark.parametrize("name", CLEFTS)
-def test_cleft_settings_are_those_of_the_paper(capsys: pytest.CaptureFixture[str], folder: str, name: str) -> None:
+def test_cleft_settings_are_those_of_the_paper(folder: str, name: str) -> None:
     kind, maps, attention, loss = CLEFTS[name]
-    config = _resolved(capsys, FOLDER / folder / f"{name}.yaml")
+    config = resolve(FOLDER / folder / f"{name}.yaml")
     model, data = config["model"]["init_args"], config["data"]["init_args"]
     assert config["model"]["class_path"].rpartition(".")[2] == kind
     assert (model.get("maps"), model.get("attention")) == (maps, attention)
@@ -141,9 +131,9 @@ def test_cleft_settings_are_those_of_the_paper(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("track", ["urisc", "urisc/track2"])
 @pytest.mark.parametrize("method", PAPER)
-def test_urisc_settings_are_those_of_the_paper(capsys: pytest.CaptureFixture[str], track: str, method: str) -> None:
+def test_urisc_settings_are_those_of_the_paper(track: str, method: str) -> None:
     kind, encoder, rate, batch, gpus, epochs, workers = PAPER[method]
-    config = _resolved(capsys, FOLDER / track / f"{method}.yaml")
+    config = resolve(FOLDER / track / f"{method}.yaml")
     model, data, trainer = config["model"]["init_args"], config["data"]["init_args"], config["trainer"]
     assert config["model"]["class_path"].rpartition(".")[2] == kind
     assert model["encoder"] == encoder
@@ -164,8 +154,8 @@ def test_urisc_settings_are_those_of_the_paper(capsys: pytest.CaptureFixture[str
         assert (data["patches_per_epoch"], data["overlap"]) == (50_000, 0.5)
 
 
-def test_published_code_variant(capsys: pytest.CaptureFixture[str]) -> None:
-    config = _resolved(capsys, FOLDER / "urisc" / "unet_published.yaml")
+def test_published_code_variant() -> None:
+    config = resolve(FOLDER / "urisc" / "unet_published.yaml")
     assert config["model"]["class_path"].endswith("VanillaUNet")
     assert config["model"]["init_args"]["loss"]["class_path"].endswith("BCELoss")
     data = config["data"]["init_args"]
@@ -175,9 +165,9 @@ def test_published_code_variant(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("method", ["unet", "casenet", "linknet"])
-def test_isbi_settings_follow_urisc(capsys: pytest.CaptureFixture[str], method: str) -> None:
+def test_isbi_settings_follow_urisc(method: str) -> None:
     kind, encoder, rate, batch, _, epochs, _ = PAPER[method]
-    config = _resolved(capsys, FOLDER / "isbi2012" / f"{method}.yaml")
+    config = resolve(FOLDER / "isbi2012" / f"{method}.yaml")
     model, data = config["model"]["init_args"], config["data"]["init_args"]
     assert config["model"]["class_path"].rpartition(".")[2] == kind
     assert (model["encoder"], model["optimizer"]["init_args"]["lr"]) == (encoder, rate)
@@ -185,8 +175,8 @@ def test_isbi_settings_follow_urisc(capsys: pytest.CaptureFixture[str], method: 
 
 
 @pytest.mark.parametrize("path", BASES, ids=_name)
-def test_every_experiment_parses_and_says_where_it_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = _resolved(capsys, path)
+def test_every_experiment_parses_and_says_where_it_runs(path: Path) -> None:
+    config = resolve(path)
     assert config["trainer"]["default_root_dir"].startswith("runs/")
     # Lightning's sampler would pad the evaluation with repeated tiles.
     assert config["trainer"]["use_distributed_sampler"] is False
@@ -213,9 +203,9 @@ def _at(content: Any, keys: tuple[str, ...]) -> Any:
 
 
 @pytest.mark.parametrize("path", SECOND, ids=_name)
-def test_second_config_adds_and_drops_nothing(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_config_adds_and_drops_nothing(path: Path) -> None:
     base = FOLDER / "isbi2012" / "linknet.yaml"
-    before, after = _resolved(capsys, base), _resolved(capsys, base, path)
+    before, after = resolve(base), resolve(base, path)
     added = yaml.safe_load(path.read_text())
     appended = {keys for keys in _leaves(added) if any(key.endswith("+") for key in keys)}
     overridden = set()
@@ -232,19 +222,19 @@ def test_second_config_adds_and_drops_nothing(path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("name", [*(f"urisc/{method}" for method in (*PAPER, "unet_published")), "demo"])
-def test_every_architecture_can_be_compiled(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_architecture_can_be_compiled(name: str) -> None:
     base = FOLDER / f"{name}.yaml"
-    before, after = _resolved(capsys, base), _resolved(capsys, base, FOLDER / "with" / "compile.yaml")
+    before, after = resolve(base), resolve(base, FOLDER / "with" / "compile.yaml")
     assert before["model"]["init_args"].pop("compile") is False
     assert after["model"]["init_args"].pop("compile") is True
     assert after == before
 
 
 SMALL = {
-    "UNet": ["--model.encoder", "resnet18"],
-    "CASENet": ["--model.encoder", "resnet18"],
-    "LinkNet": [],
-    "UNetTransfer": ["--model.encoder", "resnet18"],
+    "UNet": ["--model.encoder", tiny.ENCODER],
+    "CASENet": ["--model.encoder", tiny.TIMM_ENCODER],
+    "LinkNet": ["--model.encoder", tiny.ENCODER],
+    "UNetTransfer": ["--model.encoder", tiny.ENCODER],
     "VanillaUNet": ["--model.base_channels", "4"],
 }
 
@@ -255,7 +245,7 @@ def test_experiment_takes_a_step(name: str, tiny_store: Path, tmp_path: Path) ->
     kind = yaml.safe_load(path.read_text())["model"]["class_path"]
     more = list(SMALL[kind])
     if kind == "UNetTransfer":
-        encoder = smp.Unet("resnet18", encoder_weights=None, in_channels=1).encoder.state_dict()
+        encoder = smp.Unet(tiny.ENCODER, encoder_weights=None, in_channels=1).encoder.state_dict()
         state = {f"module.encoder_q.{key}": value for key, value in encoder.items()}
         torch.save({"state_dict": state, "norms": [0.5, 0.15]}, tmp_path / "moco.pth")
         more += ["--model.weights", str(tmp_path / "moco.pth")]
@@ -273,8 +263,8 @@ def test_experiment_takes_a_step(name: str, tiny_store: Path, tmp_path: Path) ->
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
 
 
-def test_metrics_of_mosaics_are_added_to_any_experiment(capsys: pytest.CaptureFixture[str]) -> None:
-    config = _resolved(capsys, FOLDER / "isbi2012" / "linknet.yaml", FOLDER / "with" / "mosaic_metrics.yaml")
+def test_metrics_of_mosaics_are_added_to_any_experiment() -> None:
+    config = resolve(FOLDER / "isbi2012" / "linknet.yaml", FOLDER / "with" / "mosaic_metrics.yaml")
     metrics = config["model"]["init_args"]["metrics"]
     assert [metric["class_path"].rpartition(".")[2] for metric in metrics] == [
         *("VRand", "VInfo", "AdaptedRand", "VariationOfInformation"),

@@ -1,11 +1,8 @@
 """Faults in the middle of an epoch end a run with one message; checkpoints from before it stay whole."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -15,8 +12,9 @@ import yaml
 
 from lightning_emseg import cli
 from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
-from tests.support import ROOT, forked, tiny
+from tests.support import tiny
 from tests.support.failing_parts import KeepTrainer
+from tests.support.processes import run_lightning_of_user, run_nodes
 
 
 def _experiment(folder: Path, store: Path, **trainer: object) -> Path:
@@ -145,7 +143,7 @@ def test_plugins_of_the_user_stay(tiny_store: Path, tmp_path: Path) -> None:
 
 def _ended_by_ranks(config: Path, *more: str) -> str:
     words = ["fit", "--config", str(config), "--trainer.devices", "2", "--trainer.strategy", "ddp", *more]
-    ended = forked.run_ranks(words, config.parent, {}, "LOCAL_RANK", 2)
+    ended = run_nodes(words, config.parent, {}, "LOCAL_RANK", 2)
     assert ended.statuses == [1, 1], ended.said
     return "\n".join(ended.said)
 
@@ -156,11 +154,8 @@ def test_full_disk_of_the_first_rank_ends_all(tiny_store: Path, tmp_path: Path) 
     folder = tmp_path / "run" / "checkpoints"
     callbacks = _sabotage("fill", folder / ".best.ckpt.partial")
     # Started as a user does it, so that the other rank is Lightning's to start and to end.
-    config = _experiment(tmp_path, tiny_store, devices=2, strategy="ddp", callbacks=callbacks)
-    command = [sys.executable, "-m", "lightning_emseg", "fit", "--config", str(config)]
-    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": paths}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, cwd=tmp_path)
+    config = _experiment(tmp_path, tiny_store, callbacks=callbacks)
+    done = run_lightning_of_user(["fit", "--config", str(config)], 2, tmp_path)
     assert done.returncode != 0
     message = f"error: checkpoint {folder / 'best.ckpt'} could not be written (No space left on device)"
     assert message in done.stderr
@@ -176,12 +171,10 @@ def test_full_disk_of_the_first_rank_ends_all(tiny_store: Path, tmp_path: Path) 
         ("SteepLoss", r"is NaN or infinite, though the loss is -?[\d.]+, in epoch 0 at step 1", [0, 1]),
     ],
 )
-def test_all_ranks_stop_at_the_loss_or_gradient_of_one(
-    tmp_path: Path, loss: str, message: str, ranks: list[int]
-) -> None:
+def test_all_ranks_stop_at_one_bad_loss(tmp_path: Path, loss: str, message: str, ranks: list[int]) -> None:
     made = tiny.make_store(tmp_path / "s.zarr")
     config = _experiment(tmp_path, tmp_path / "s.zarr")
-    broken = ["--model.loss", f"failing_parts.{loss}", "--model.loss.call", "2", "--model.loss.rank", "1"]
+    broken = ["--model.loss", f"tests.support.failing_parts.{loss}", "--model.loss.call", "2", "--model.loss.rank", "1"]
     written = _ended_by_ranks(config, *broken)
     assert len(re.findall(message, written)) == 2
     assert "Traceback" not in written

@@ -11,7 +11,7 @@ from tests.support import tiny
 from tests.support.servers import serving
 
 CONFIG = """
-model: {class_path: UNet, init_args: {encoder: resnet18}}
+model: {class_path: VanillaUNet, init_args: {base_channels: 2, depth: 1}}
 data:
   class_path: Mosaic
   init_args: {store: URL, patch_size: 64, batch_size: 2, patches_per_epoch: 4, num_workers: 1, full_validation_every: 0}

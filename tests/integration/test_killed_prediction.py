@@ -14,12 +14,13 @@ import yaml
 
 from data_modules.store import MosaicStore, verify
 from lightning_emseg import cli
-from tests.support import forked, tiny
+from tests.support import tiny
+from tests.support.processes import start_lightning
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("EMSEG_KILLS", "4"))
-SHAPES = {"train": ((70, 80),), "val": ((70, 66),), "test": ((9000, 70), (90, 61), (4200, 60))}
+KILLS = int(os.environ.get("EMSEG_KILLS", "3"))
+SHAPES = {"train": ((70, 80),), "val": ((70, 66),), "test": ((6200, 60), (50, 41), (2100, 40))}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(folder: Path, out: Path, kill_after: float | None = None) -> bool:
     """Predict in a process of its own, which has everything imported; returns whether it was killed."""
     words = ["predict", "--config", str(folder / "e.yaml"), "--data.predict_split", "test", "--writer.out", str(out)]
-    process = forked.start(words)
+    process = start_lightning(words)
     process.join(kill_after)
     if process.is_alive():
         process.kill()

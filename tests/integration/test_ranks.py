@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from tests.support.exactness import by_kind, differences, table, weights
+from tests.support.processes import run_lightning_of_user, run_ranks, words_of
 from tests.support.rank_runs import GLOBAL_BATCH, accumulated, best, of_all, predict_tall, write_experiments
-from tests.support.ranks import run, started, words
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
@@ -31,16 +31,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "fit" / "checkpoints").mkdir(parents=True)
     for name in EARLIER:
         (path / "fit" / name).write_text("earlier")
-    started(words(path, "fit", "fit"), 2, path)
+    done = run_lightning_of_user(words_of(path, "fit", "fit"), 2, path)
+    assert done.returncode == 0, done.stderr[-3000:]
     tall = {case: predict_tall(path, case) for case in ("whole", "one-two", "two-one")}
     cut = {120: ["--trainer.limit_predict_batches", "120"], 50: ["--trainer.limit_predict_batches", "50"]}
-    run([*of_all(path, 1), tall["whole"], [*tall["one-two"], *cut[120]]], 1, path)
+    run_ranks([*of_all(path, 1), tall["whole"], [*tall["one-two"], *cut[120]]], 1, path)
     assert not (path / "tall-one-two.zarr" / "tall" / "m0").exists()
-    run([*of_all(path, 2), [*tall["two-one"], *cut[50]], tall["one-two"], accumulated(path, 2, 1)], 2, path)
+    run_ranks([*of_all(path, 2), [*tall["two-one"], *cut[50]], tall["one-two"], accumulated(path, 2, 1)], 2, path)
     assert not (path / "tall-two-one.zarr" / "tall" / "m0").exists()
-    run([tall["two-one"], accumulated(path, 1, 3)], 1, path)
-    run(of_all(path, 3), 3, path)
-    run([words(path, "validate", "same5", *best(path))], 5, path)
+    run_ranks([tall["two-one"], accumulated(path, 1, 3)], 1, path)
+    run_ranks(of_all(path, 3), 3, path)
+    run_ranks([words_of(path, "validate", "same5", *best(path))], 5, path)
     return path
 
 
@@ -89,7 +90,7 @@ def test_weights_agree_to_rounding_at_one_global_batch(folder: Path, other: str)
 
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("left", ["five-left", "one-left"])
-def test_a_last_step_that_ranks_share_unequally_is_the_same_step(folder: Path, left: str, ranks: int) -> None:
+def test_unequally_shared_last_step_is_the_same(folder: Path, left: str, ranks: int) -> None:
     runs = [folder / f"{left}{n}" for n in (1, ranks)]
     assert steps_of(runs[0]) == steps_of(runs[1]) == 2 * 2
     one, several = (weights(run / "checkpoints" / "last.ckpt") for run in runs)
@@ -102,7 +103,7 @@ def test_a_last_step_that_ranks_share_unequally_is_the_same_step(folder: Path, l
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_scores_of_the_last_validation_of_a_fit_agree(folder: Path, ranks: int) -> None:
+def test_scores_of_last_validation_agree(folder: Path, ranks: int) -> None:
     one, several = (read_json(folder / f"fit{n}" / "scores-validate.json") for n in (1, ranks))
     assert set(one["mosaics"]) == set(several["mosaics"]) == {"val/m0", "val/m1"}
     for key in one["mosaics"]:
@@ -115,7 +116,7 @@ def test_scores_of_the_last_validation_of_a_fit_agree(folder: Path, ranks: int) 
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_classes_on_planes_of_volumes_are_learnt_and_scored_alike(folder: Path, ranks: int) -> None:
+def test_classes_on_planes_are_learnt_alike(folder: Path, ranks: int) -> None:
     one, several = (folder / f"classes-fit{n}" for n in (1, ranks))
     mine, theirs = (weights(run / "checkpoints" / "last.ckpt") for run in (one, several))
     for name, weight in mine.items():
@@ -132,7 +133,7 @@ def test_classes_on_planes_of_volumes_are_learnt_and_scored_alike(folder: Path, 
 
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("name", ["last", "same", "tiny", "classes"])
-def test_all_files_of_the_same_weights_agree_to_the_bit(folder: Path, name: str, ranks: int) -> None:
+def test_files_of_same_weights_agree_to_bit(folder: Path, name: str, ranks: int) -> None:
     found = differences(folder / f"{name}1", folder / f"{name}{ranks}")
     assert {file: value for file, value in found.items() if value} == {}
 
@@ -155,14 +156,14 @@ def test_predictions_agree_byte_by_byte(folder: Path, name: str, ranks: int) -> 
     assert [path for path in one if one[path] != several[path]] == []
 
 
-def test_a_prediction_goes_on_with_another_number_of_ranks(folder: Path) -> None:
+def test_prediction_goes_on_with_other_ranks(folder: Path) -> None:
     whole = bytes_of(folder / "tall-whole.zarr")
     assert bytes_of(folder / "tall-one-two.zarr") == whole
     assert bytes_of(folder / "tall-two-one.zarr") == whole
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_a_rank_without_work_does_not_hang_the_others(folder: Path, ranks: int) -> None:
+def test_rank_without_work_does_not_hang(folder: Path, ranks: int) -> None:
     assert (folder / f"tiny{ranks}.zarr" / "tiny" / "m0" / "zarr.json").is_file()
     assert list(read_json(folder / f"tiny{ranks}" / "scores-test.json")["mosaics"]) == ["tiny/m0"]
 

@@ -47,7 +47,7 @@ def cells(browser: chromium.Browser, column: int) -> list[str]:
     return found
 
 
-def test_it_opens_from_disk_without_complaints_and_asks_for_nothing_else(browser: chromium.Browser, page: Path) -> None:
+def test_page_opens_from_disk_without_further_requests(browser: chromium.Browser, page: Path) -> None:
     browser.open(page)
     assert browser.evaluate("document.documentElement.classList.contains('js')") is True
     assert browser.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)") is True
@@ -65,7 +65,7 @@ def test_the_browser_would_have_noticed_errors(browser: chromium.Browser, page: 
     assert any("Content Security Policy" in said for said in browser.complaints)
 
 
-def test_the_slider_moves_by_keyboard_and_shows_other_layers(browser: chromium.Browser, page: Path) -> None:
+def test_slider_moves_by_keyboard_and_shows_layers(browser: chromium.Browser, page: Path) -> None:
     browser.open(page)
     layers = 6
     assert browser.evaluate(_OPACITIES) == [1, 0, 0, 0, 0, 0]
@@ -82,7 +82,7 @@ def test_the_slider_moves_by_keyboard_and_shows_other_layers(browser: chromium.B
     assert browser.evaluate(hidden) == ["true"] * (layers - 1) + ["false"]
 
 
-def test_what_is_seen_is_the_picture_of_the_layer(browser: chromium.Browser, page: Path, tmp_path: Path) -> None:
+def test_picture_of_the_chosen_layer_is_shown(browser: chromium.Browser, page: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     browser.open(page)
@@ -99,7 +99,7 @@ def test_what_is_seen_is_the_picture_of_the_layer(browser: chromium.Browser, pag
     assert seen == pytest.approx([90, 130, 170, 210], abs=3)
 
 
-def test_a_box_zooms_to_its_region_and_keeps_the_layer(browser: chromium.Browser, page: Path) -> None:
+def test_box_zooms_to_region_and_keeps_layer(browser: chromium.Browser, page: Path) -> None:
     browser.open(page)
     browser.click(".view:not([hidden]) .layer-names button:nth-child(4)")
     browser.click(".view:not([hidden]) .box")
@@ -109,7 +109,7 @@ def test_a_box_zooms_to_its_region_and_keeps_the_layer(browser: chromium.Browser
     assert browser.evaluate("document.activeElement.tagName") == "SELECT"
 
 
-def test_tables_sort_by_number_in_both_directions_and_back(browser: chromium.Browser, page: Path) -> None:
+def test_tables_sort_by_number_in_both_directions(browser: chromium.Browser, page: Path) -> None:
     browser.open(page)
     header = f"{_TABLE} thead th:nth-child(2)"
     direction = f"document.querySelector('{header}').ariaSort"
@@ -137,7 +137,7 @@ def test_nothing_but_tables_is_wider_than_the_window(browser: chromium.Browser, 
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_every_control_is_reached_by_tab_and_shows_it(browser: chromium.Browser, page: Path) -> None:
+def test_every_control_is_reached_by_tab_visibly(browser: chromium.Browser, page: Path) -> None:
     browser.open(page)
     controls = "document.querySelectorAll('a[href], button, input, select, summary, .scroll').length"
     reached, outlined = set(), 0
@@ -153,7 +153,7 @@ def test_every_control_is_reached_by_tab_and_shows_it(browser: chromium.Browser,
     assert {"A", "SUMMARY", "DIV", "BUTTON"} <= reached
 
 
-def test_in_print_all_layers_of_what_is_open_are_side_by_side(browser: chromium.Browser, page: Path) -> None:
+def test_open_layers_are_printed_side_by_side(browser: chromium.Browser, page: Path) -> None:
     browser.open(page)
     assert shown_layers(browser) < 24
     browser.call("Emulation.setEmulatedMedia", media="print")

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import forked
 from tests.support.interrupted import STOP, diary, differences, state, write_experiment
+from tests.support.processes import run_lightning, words_of
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +36,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def fit(folder: Path, name: str, stop: str = "", resume: bool = False, *more: str) -> int:
     """Train in a process of its own; returns its exit status."""
-    words = ["fit", "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(folder / name), *more]
+    words = words_of(folder, "fit", name, *more)
     last = folder / name / "checkpoints" / "last.ckpt"
-    return forked.run([*words, "--ckpt_path", str(last)] if resume and last.exists() else words, {STOP: stop})
+    return run_lightning([*words, "--ckpt_path", str(last)] if resume and last.exists() else words, {STOP: stop})
 
 
 Folders = Callable[[str], Path]
@@ -70,7 +70,7 @@ STOPS = [
 
 
 @pytest.mark.parametrize(("variant", "stop"), STOPS if KILLS > 1 else STOPS[:2])
-def test_a_preempted_run_goes_on_at_the_next_batch(folders: Folders, variant: str, stop: str) -> None:
+def test_preempted_run_goes_on_at_next_batch(folders: Folders, variant: str, stop: str) -> None:
     folder = folders(variant)
     assert fit(folder, "stopped", stop) == 128 + signal.SIGTERM
     assert 0 < len(diary(folder / "stopped")) < len(diary(folder / "whole"))
@@ -82,7 +82,7 @@ def test_a_preempted_run_goes_on_at_the_next_batch(folders: Folders, variant: st
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_a_killed_run_ends_like_one_that_was_not(folders: Folders, number: int) -> None:
+def test_killed_run_ends_like_an_uninterrupted_one(folders: Folders, number: int) -> None:
     instants = random.Random(number)
     variant = list(VARIANTS)[number % len(VARIANTS)]
     folder, name = folders(variant), f"killed-{number}"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from importlib import metadata
 from pathlib import Path
 
@@ -11,23 +12,25 @@ import yaml
 
 from data_modules.store import MosaicStore
 from lightning_emseg import cli
-from tests.support import EXPERIMENTS
+from tests.support import EXPERIMENTS, tiny
 
 EXPERIMENT = EXPERIMENTS / "smoke.yaml"
 
 
 def _lightning(verb: str, folder: Path, *more: str) -> None:
     common = ["--config", str(EXPERIMENT), "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    network = ["--model.encoder", tiny.ENCODER]
     sizes = ["--data.train", "[140x150]", "--data.val", "[100x90]", "--data.test", "[133x97, 50x40]"]
     quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
     where = ["--data.store", str(folder / "s.zarr"), "--trainer.default_root_dir", str(folder / "run")]
-    cli.main([verb, *common, *sizes, *quiet, *where, *more])
+    cli.main([verb, *common, *network, *sizes, *quiet, *where, *more])
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke")
     _lightning("fit", folder)
+    shutil.copy(folder / "run" / "checkpoints" / "last.ckpt", folder / "whole.ckpt")
     return folder
 
 
@@ -113,11 +116,9 @@ def test_predict_without_out_says_so(trained: Path) -> None:
     assert "--writer.out" in str(caught.value)
 
 
-def test_resumed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_resumed_run_goes_on_where_it_stopped(trained: Path, tmp_path: Path) -> None:
     # Two epochs in one go against one epoch, then another from last.ckpt.
-    _lightning("fit", tmp_path)
-    whole = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-    (tmp_path / "run").rename(tmp_path / "whole")
+    whole = torch.load(trained / "whole.ckpt", weights_only=True)
     _lightning("fit", tmp_path, "--trainer.max_epochs", "1")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["epoch"] == 0

@@ -17,12 +17,12 @@ from PIL import Image
 from data_modules.store import MosaicStore
 from lightning_emseg import cli
 from lightning_emseg.commands import main
-from tests.support import EXPERIMENTS, smp_files
+from tests.support import EXPERIMENTS, smp_files, tiny
 
 pytestmark = pytest.mark.slow
 FOLDER = EXPERIMENTS / "cem500k"
 SMALL = (
-    *("--model.encoder", "resnet18", "--model.lr_scheduler.init_args.total_steps", "2"),
+    *("--model.encoder", tiny.ENCODER, "--model.lr_scheduler.init_args.total_steps", "2"),
     *("--data.patch_size", "64", "--data.tile_size", "64", "--data.augment.size", "64", "--data.overlap", "0.0"),
     *("--data.batch_size", "2", "--data.patches_per_epoch", "4", "--data.num_workers", "0", "--data.val_tiles", "2"),
     *("--trainer.max_steps", "2", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"),
@@ -73,13 +73,13 @@ BENCHMARKS: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_benchmark_runs_from_its_files_to_the_table(name: str, tmp_path: Path) -> None:
+def test_benchmark_runs_from_files_to_the_table(name: str, tmp_path: Path) -> None:
     write, options, column = BENCHMARKS[name]
     (tmp_path / "files").mkdir()
     write(tmp_path / "files")
     store = tmp_path / ("perez-mitochondria.zarr" if name == "perez" else f"{name}.zarr")
     main(["data", "convert", name, "--root", str(tmp_path / "files"), "--out", str(store), *options])
-    encoder = smp_files.write_moco(tmp_path / "cem500k_small.pth.tar", "resnet18")
+    encoder = smp_files.write_moco(tmp_path / "cem500k_small.pth.tar", tiny.ENCODER)
     for start, words in (
         ("moco", ["--model.encoder_weights", str(encoder)]),
         ("random", ["--config", str(FOLDER / "start" / "random_frozen.yaml")]),

@@ -15,7 +15,7 @@ import yaml
 
 from tests.support import tiny
 from tests.support.hosts import Host, Job, loopback, two_namespaces
-from tests.support.ranks import lightning
+from tests.support.processes import run_ranks, words_of
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
@@ -62,10 +62,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _words(folder: Path, verb: str, out: str, *more: str) -> list[str]:
-    return [verb, "--config", str(folder / "e.yaml"), "--trainer.default_root_dir", str(folder / out), *more]
-
-
 def _best(folder: Path) -> list[str]:
     return ["--ckpt_path", str(folder / "fit" / "checkpoints" / "best.ckpt")]
 
@@ -74,9 +70,9 @@ def _best(folder: Path) -> list[str]:
 def printed(hosts: tuple[Host, Host], folder: Path) -> list[str]:
     """What the two hosts print while they fit, test and predict."""
     commands = [
-        _words(folder, "fit", "fit"),
-        _words(folder, "test", "two", *_best(folder)),
-        _words(folder, "predict", "two", *_best(folder), "--writer.out", "two.zarr"),
+        words_of(folder, "fit", "fit"),
+        words_of(folder, "test", "two", *_best(folder)),
+        words_of(folder, "predict", "two", *_best(folder), "--writer.out", "two.zarr"),
     ]
     return Job(hosts, folder, "all", commands).finish()
 
@@ -94,9 +90,7 @@ def _made_by(host: Host, path: Path) -> bool:
     return path.stat().st_mode & 0o777 == 0o666 & ~host.umask
 
 
-def test_hosts_share_one_fit_and_the_first_rank_writes_it(
-    hosts: tuple[Host, Host], folder: Path, printed: list[str]
-) -> None:
+def test_hosts_share_one_fit_that_rank_0_writes(hosts: tuple[Host, Host], folder: Path, printed: list[str]) -> None:
     ranks = _ranks(printed)
     assert sorted(ranks) == [0, 1]
     run = folder / "fit"
@@ -112,7 +106,7 @@ def test_hosts_share_one_fit_and_the_first_rank_writes_it(
     assert [path for path in _files(run) if _made_by(other, path)] == []
 
 
-def test_hosts_have_no_way_to_each_other_but_the_wire(hosts: tuple[Host, Host], printed: list[str]) -> None:
+def test_hosts_reach_each_other_by_wire_only(hosts: tuple[Host, Host], printed: list[str]) -> None:
     if hosts[0].namespace is None:
         pytest.skip("two processes on loopback")
     for host in hosts:
@@ -123,14 +117,15 @@ def test_hosts_have_no_way_to_each_other_but_the_wire(hosts: tuple[Host, Host], 
 def test_scores_and_predictions_are_those_of_one_process(
     hosts: tuple[Host, Host], folder: Path, printed: list[str]
 ) -> None:
-    lightning(folder, "test", "one", 1, *_best(folder))
+    run_ranks([words_of(folder, "test", "one", *_best(folder))], 1, folder)
     one, two = (json.loads((folder / out / "scores-test.json").read_text()) for out in ("one", "two"))
     assert one == two
     assert len(one["mosaics"]) == 3
     tables = [(folder / out / "attribution" / "points-test.csv").read_text() for out in ("one", "two")]
     assert tables[0] == tables[1]
 
-    lightning(folder, "predict", "one", 1, *_best(folder), "--writer.out", str(folder / "one.zarr"))
+    predict = words_of(folder, "predict", "one", *_best(folder), "--writer.out", str(folder / "one.zarr"))
+    run_ranks([predict], 1, folder)
     stores = [
         {path.relative_to(folder / out): path for path in _files(folder / out)} for out in ("one.zarr", "two.zarr")
     ]
@@ -140,12 +135,10 @@ def test_scores_and_predictions_are_those_of_one_process(
     assert all(any(_made_by(host, path) for path in stores[1].values()) for host in hosts)
 
 
-def test_torchrun_starts_a_fit_again_that_goes_on_from_its_last_checkpoint(
-    hosts: tuple[Host, Host], folder: Path
-) -> None:
+def test_torchrun_restarts_fit_from_its_last_checkpoint(hosts: tuple[Host, Host], folder: Path) -> None:
     last = folder / "elastic" / "checkpoints" / "last.ckpt"
     more = ["--ckpt_path", "last", "--trainer.max_epochs", "12", "--trainer.callbacks", "[]"]
-    job = Job(hosts, folder, "elastic", [_words(folder, "fit", "elastic", *more)], restarts=1)
+    job = Job(hosts, folder, "elastic", [words_of(folder, "fit", "elastic", *more)], restarts=1)
     try:
         end = time.monotonic() + 240
         while not last.exists():

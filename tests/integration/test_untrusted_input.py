@@ -116,8 +116,8 @@ def test_pickles_in_a_checkpoint_are_not_run(
 ) -> None:
     path = _checkpoint(tmp_path, tiny_store, evil=Evil())
     config = ["--config", str(_experiment(tmp_path, tiny_store))]
-    for words in (["fit", "--ckpt_path"], ["test", "--ckpt_path"], ["predict", "--ckpt_path"]):
-        message = _refused(capsys, words[0], *config, words[1], str(path))
+    for verb in ("fit", "predict"):
+        message = _refused(capsys, verb, *config, "--ckpt_path", str(path))
         assert "foreign.ckpt cannot be read as a checkpoint" in message
     assert "foreign.ckpt" in _refused(capsys, "fit", *config, "--model.start_from", str(path))
     with pytest.raises(UserError, match=r"foreign\.ckpt"):
@@ -155,7 +155,7 @@ def _rewritten(store: Path, change: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["pickle", "numcodecs.pickle", "payload.Codec"])
-def test_codecs_of_a_store_are_names_and_no_code(
+def test_codecs_of_a_store_run_no_code(
     tmp_path: Path, payload: Path, capsys: pytest.CaptureFixture[str], codec: str
 ) -> None:
     store = tmp_path / "s.zarr"
@@ -168,7 +168,7 @@ def test_codecs_of_a_store_are_names_and_no_code(
     assert not payload.exists()
 
 
-def test_pickled_objects_of_an_old_store_are_not_read(
+def test_pickled_objects_of_old_stores_are_not_read(
     tmp_path: Path, payload: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "s.zarr"
@@ -199,7 +199,7 @@ def test_tags_in_other_files_are_not_run(tmp_path: Path, payload: Path) -> None:
 FORBIDDEN = ("eval", "exec", "__import__", "unsafe_load", "full_load", "load_from_checkpoint", "allow_pickle")
 
 
-def test_nothing_of_the_project_calls_what_could_run_input() -> None:
+def test_project_calls_nothing_that_runs_input() -> None:
     found = []
     for path in (path for package in ("lightning_emseg", "data_modules") for path in (ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

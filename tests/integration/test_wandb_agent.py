@@ -43,7 +43,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.slow
-def test_the_agent_of_wandb_starts_our_command_with_the_values_of_a_trial(server: Server, tmp_path: Path) -> None:
+def test_agent_starts_command_with_values_of_trial(server: Server, tmp_path: Path) -> None:
     synthesize(tmp_path / "tiny.zarr", train=("128x128",), val=("64x64",), test=("64x64",), pixel_size_nm=12.0)
     bin_folder = Path(sys.executable).parent
     environment = {

@@ -17,6 +17,7 @@ from data_modules.errors import UserError
 from lightning_emseg.callbacks.wandb_run import keep_wandb_run
 from tests.support import ROOT
 from tests.support.interrupted import STOP
+from tests.support.processes import run_lightning_of_user, run_nodes
 from tests.support.wandb_server import Content, RemoteRun, Server, serving
 
 WANDB = ROOT / "experiments" / "with" / "wandb.yaml"
@@ -36,7 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "isbi"
 
 
-def test_a_resumed_run_keeps_what_it_was_called_and_one_begun_anew_does_not(run: Path) -> None:
+def test_only_resumed_runs_keep_their_names(run: Path) -> None:
     first = told(run, resumed=False, resume=None)  # as the command line makes it
     assert first["name"] == first["group"] == "isbi"
     assert first["resume"] == "allow"
@@ -47,12 +48,12 @@ def test_a_resumed_run_keeps_what_it_was_called_and_one_begun_anew_does_not(run:
     assert told(run, resumed=True) == anew
 
 
-def test_a_run_resumed_from_another_folder_is_a_new_one(run: Path) -> None:
+def test_run_resumed_from_another_folder_is_new(run: Path) -> None:
     first = told(run, resumed=False)
     assert told(run.parent / "finer", resumed=True)["id"] != first["id"]
 
 
-def test_what_was_said_at_the_start_need_not_be_said_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_given_at_the_start_are_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as start:
         start.setenv("WANDB_RUN_GROUP", "paper")
         told(run, resumed=False, name="ours", id="mine")
@@ -62,9 +63,7 @@ def test_what_was_said_at_the_start_need_not_be_said_again(run: Path, monkeypatc
     assert told(run, resumed=True)["group"] == "thesis"
 
 
-def test_a_trial_has_the_id_of_its_agent_also_when_it_is_resumed_without_one(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_trial_keeps_the_id_of_its_agent(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as agent:
         agent.setenv("WANDB_RUN_ID", "trial7")
         agent.setenv("WANDB_SWEEP_ID", "s1")
@@ -74,7 +73,7 @@ def test_a_trial_has_the_id_of_its_agent_also_when_it_is_resumed_without_one(
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"id": "a"}'])
-def test_a_file_that_names_no_run_is_refused_by_name(run: Path, content: str) -> None:
+def test_file_without_a_run_is_refused_by_name(run: Path, content: str) -> None:
     run.mkdir()
     (run / "wandb.json").write_text(content)
     with pytest.raises(UserError, match=r"isbi/wandb\.json does not name"):
@@ -111,26 +110,27 @@ def experiment(folder: Path, store: Path) -> None:
     (folder / "e.yaml").write_text(yaml.safe_dump(content))
 
 
-def environment(folder: Path, server: Server, **more: str) -> dict[str, str]:
-    """Of a process whose only W&B is the stand-in."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    kept |= {"HOME": str(folder), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "0"}
-    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
+def settings(folder: Path, server: Server) -> dict[str, str]:
+    """Environment variables of a client whose only W&B is the stand-in."""
+    client = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "0"}
+    return {**client, "HOME": str(folder)}
 
 
-def fit(folder: Path, server: Server, mode: str, stop: str = "", ranks: int = 1) -> int:
-    """Go on with ``folder/isbi`` if it has a checkpoint, as a job that is queued again does; returns the status."""
-    words = [sys.executable, "-m", "lightning_emseg", "fit", "--config", "e.yaml", "--config", str(WANDB)]
-    words += ["--trainer.default_root_dir", "isbi", "--ckpt_path", "last"]
-    words += ["--trainer.devices", str(ranks)] + (["--trainer.strategy", "ddp"] if ranks > 1 else [])
-    more = {"WANDB_MODE": mode, STOP: stop, "CUDA_VISIBLE_DEVICES": ""}
+# Goes on with `isbi` if it has a checkpoint, as a job that is queued again does.
+FIT = ["fit", "--config", "e.yaml", "--config", str(WANDB), "--ckpt_path", "last", "--trainer.default_root_dir", "isbi"]
+
+
+def place_of(folder: Path, server: Server, mode: str, stop: str = "") -> dict[str, str]:
+    """Environment variables of a fit."""
     # In seconds; by default a run that is killed loses up to 15.
-    more["WANDB__TRANSACTION_LOG_FLUSH_INTERVAL"] = "0.2"
-    done = subprocess.run(
-        words, cwd=folder, env=environment(folder, server, **more), capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode in (0, 143, -9), done.stderr[-3000:]
-    return done.returncode
+    often = {"WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "0.2"}
+    return {**often, "WANDB_MODE": mode, STOP: stop, **settings(folder, server)}
+
+
+def fit(folder: Path, server: Server, mode: str, stop: str = "", ranks: int = 1) -> list[int]:
+    """Run a fit in ``folder``; returns the exit statuses of its ranks."""
+    words = [*FIT, "--trainer.devices", str(ranks), *(["--trainer.strategy", "ddp"] if ranks > 1 else [])]
+    return run_nodes(words, folder, place_of(folder, server, mode, stop), "LOCAL_RANK", ranks).statuses
 
 
 def check(run: RemoteRun, folder: Path, stopped: int) -> None:
@@ -160,20 +160,18 @@ def check(run: RemoteRun, folder: Path, stopped: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_kept_offline_that_was_stopped_and_killed_is_one_run_once_it_is_sent(
-    server: Server, tmp_path: Path, tiny_store: Path
-) -> None:
+def test_stopped_offline_run_is_one_run_when_sent(server: Server, tmp_path: Path, tiny_store: Path) -> None:
     experiment(tmp_path, tiny_store)
-    assert fit(tmp_path, server, "offline", "SIGTERM batch 3 0") == 143
-    assert fit(tmp_path, server, "offline", "SIGKILL batch 6 0") == -9
-    assert fit(tmp_path, server, "offline") == 0
+    assert fit(tmp_path, server, "offline", "SIGTERM batch 3 0") == [143]
+    assert fit(tmp_path, server, "offline", "SIGKILL batch 6 0") == [-9]
+    assert fit(tmp_path, server, "offline") == [0]
     assert server.asked == [], "nobody was asked"
     parts = sorted((tmp_path / "runs" / "wandb").glob("offline-run-*"))
     assert len(parts) == 3
     send = [str(Path(sys.executable).parent / "wandb"), "sync", "runs/wandb"]
-    done = subprocess.run(
-        send, cwd=tmp_path, env=environment(tmp_path, server), capture_output=True, text=True, timeout=240
-    )
+    others = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment = {**others, **settings(tmp_path, server)}
+    done = subprocess.run(send, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     (run,) = server.runs.values()
     assert {part.name.split("-")[-1] for part in parts} == {run.id}
@@ -182,16 +180,16 @@ def test_a_run_kept_offline_that_was_stopped_and_killed_is_one_run_once_it_is_se
 
 @pytest.mark.slow
 @pytest.mark.ddp
-def test_of_two_ranks_one_talks_to_wandb_and_goes_on_with_its_run(
-    server: Server, tmp_path: Path, tiny_store: Path
-) -> None:
+def test_one_of_two_ranks_talks_to_wandb(server: Server, tmp_path: Path, tiny_store: Path) -> None:
     experiment(tmp_path, tiny_store)
     content = yaml.safe_load((tmp_path / "e.yaml").read_text())
     content["data"]["init_args"]["patches_per_epoch"] = 8  # four steps of two ranks
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(content))
-    assert fit(tmp_path, server, "online", "SIGTERM batch 6 1", ranks=2) == 143
+    # As a user starts it, so that the first rank must not be killed while it closes its log.
+    stopped = run_lightning_of_user(FIT, 2, tmp_path, place_of(tmp_path, server, "online", "SIGTERM batch 6 1"))
+    assert stopped.returncode == 143, stopped.stderr[-3000:]
     assert server.begun == [next(iter(server.runs))]
-    assert fit(tmp_path, server, "online", ranks=2) == 0
+    assert fit(tmp_path, server, "online", ranks=2) == [0, 0]
     (run,) = server.runs.values()
     # A client asks after the run once, before it begins to send.
     assert server.begun == [run.id, run.id]

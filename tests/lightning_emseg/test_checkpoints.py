@@ -57,7 +57,7 @@ def test_start_from_is_not_needed_after_training(trained: Path, tiny_store: Path
         tiny.quiet_trainer(tmp_path).fit(module, tiny.data_of(tiny_store))
 
 
-@pytest.mark.parametrize("other", [UNet("resnet18"), VanillaUNet(base_channels=8, depth=2)])
+@pytest.mark.parametrize("other", [UNet(tiny.ENCODER), VanillaUNet(base_channels=8, depth=2)])
 def test_another_architecture_is_explained(
     trained: Path, tiny_store: Path, tmp_path: Path, other: UNet | VanillaUNet
 ) -> None:
@@ -91,7 +91,7 @@ def test_a_file_with_code_is_not_run(tmp_path: Path) -> None:
 
 def test_load_weights_names_what_differs(trained: Path) -> None:
     with pytest.raises(UserError, match=r"VanillaUNet and does not fit the configured LinkNet: \d+ missing, e\.g\. "):
-        checkpoints.load_weights(LinkNet(), trained)
+        checkpoints.load_weights(LinkNet(tiny.ENCODER), trained)
 
 
 def test_hash_is_sha256(tmp_path: Path) -> None:

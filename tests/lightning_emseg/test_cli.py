@@ -15,7 +15,7 @@ from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import tiny
 
 
-def test_message_of_a_loader_process_is_cut_out_of_its_traceback() -> None:
+def test_message_is_cut_out_of_worker_traceback() -> None:
     inner = "image of train/a is damaged\n  cause: x"
     wrapped = (
         "Caught UserError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
@@ -62,7 +62,7 @@ def test_flags_win_over_the_checkpoint(tiny_store: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("given", ["1", "3", "0.5", "1.0"])
-def test_limits_are_batches_if_whole_and_shares_if_not(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whole_limits_are_batches_and_others_shares(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     verbs = ("train", "val", "test", "predict")
     limits = [word for verb in verbs for word in (f"--trainer.limit_{verb}_batches", given)]
     with pytest.raises(SystemExit):
@@ -101,6 +101,7 @@ def test_speed_is_logged_beside_callbacks_of_the_user(tiny_store: Path, tmp_path
     assert {"speed/megapixels_per_s_epoch", "speed/data_wait_share_epoch"} <= set(row.split(","))
 
 
+@pytest.mark.slow
 def test_machine_that_cannot_compile_says_so(tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/no/such/compiler")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))

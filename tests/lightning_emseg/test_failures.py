@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.exc import InternalTorchDynamoError
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_emseg.failures import explanation
@@ -61,6 +62,11 @@ def test_full_disk_names_the_file() -> None:
         file.write("x")
     assert "could not be written (No space left on device)" in _raised(caught.value)
     assert "run/metrics.csv could not be written" in _raised(OSError(errno.EDQUOT, "Quota exceeded", "run/metrics.csv"))
+
+
+def test_compilers_that_fail_are_named() -> None:
+    text = _raised(InternalTorchDynamoError("no compiler found\nmore"))
+    assert text == "torch cannot compile this network here; leave out --model.compile: no compiler found"
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ def modes(module: nn.Module) -> list[bool]:
 
 
 @pytest.mark.parametrize(("freeze_norms", "others", "warned"), [(True, 0, False), (True, 1, True), (False, 0, False)])
-def test_only_modules_that_are_frozen_on_purpose_go_unsaid(
+def test_only_deliberately_frozen_modules_go_unsaid(
     tiny_store: Path, tmp_path: Path, freeze_norms: bool, others: int, warned: bool
 ) -> None:
-    module = UNet("resnet18", freeze_encoder=True, freeze_norms=freeze_norms)
+    module = UNet(tiny.ENCODER, freeze_encoder=True, freeze_norms=freeze_norms)
     for part in list(module.network.decoder.modules())[-others:] if others else []:  # type: ignore[union-attr]
         part.eval()
     before = modes(module)
@@ -37,8 +37,8 @@ def test_only_modules_that_are_frozen_on_purpose_go_unsaid(
     assert "something else" in said
 
 
-def test_a_fit_of_a_frozen_encoder_by_the_command_warns_of_other_things_alone(tiny_store: Path, tmp_path: Path) -> None:
-    frozen = ["--model", "UNet", "--model.encoder", "resnet18", "--model.freeze_encoder", "true"]
+def test_command_does_not_warn_of_frozen_encoder(tiny_store: Path, tmp_path: Path) -> None:
+    frozen = ["--model", "UNet", "--model.encoder", tiny.ENCODER, "--model.freeze_encoder", "true"]
     data = ["--data", "Mosaic", "--data.store", str(tiny_store), "--data.patch_size", "64"]
     more = ["--data.patches_per_epoch", "2", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
     where = ["--trainer.default_root_dir", str(tmp_path / "run"), "--trainer.enable_progress_bar", "false"]

@@ -83,7 +83,7 @@ def test_timm_encoder_of_casenet_takes_the_same_weights(weights: MocoWeights, re
         torch.testing.assert_close(network.encoder(x)[-1], features(resnet, x))
 
 
-def test_three_channels_see_a_grey_image_as_one_does(weights: MocoWeights, resnet: nn.Module) -> None:
+def test_three_channels_see_grey_as_one_does(weights: MocoWeights, resnet: nn.Module) -> None:
     network = encoder(in_channels=3).eval()
     initialise_encoder(network, weights)
     x = torch.randn(1, 1, 64, 64)
@@ -91,7 +91,7 @@ def test_three_channels_see_a_grey_image_as_one_does(weights: MocoWeights, resne
         torch.testing.assert_close(network(x.repeat(1, 3, 1, 1))[-1], features(resnet, x), rtol=1e-3, atol=1e-4)
 
 
-def test_one_channel_sees_a_grey_image_as_three_do(tmp_path: Path) -> None:
+def test_one_channel_sees_grey_as_three_do(tmp_path: Path) -> None:
     three = encoder(in_channels=3).eval()
     state = {f"module.encoder_q.{key}": value for key, value in three.state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "imagenet.pth.tar")
@@ -119,7 +119,7 @@ def test_another_architecture_is_refused_and_left_alone(weights: MocoWeights) ->
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-def test_a_deeper_network_of_the_same_kind_is_not_mistaken(weights: MocoWeights) -> None:
+def test_deeper_network_of_same_kind_is_refused(weights: MocoWeights) -> None:
     deeper = {**weights.state_dict, "layer3.22.conv1.weight": torch.zeros(256, 1024, 1, 1)}
     with pytest.raises(UserError, match=r"1 are not in the encoder \(layer3\.22\.conv1\.weight\)"):
         initialise_encoder(encoder(), MocoWeights(weights.path, deeper, None))

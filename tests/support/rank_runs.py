@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from tests.support import class_runs, tiny
-from tests.support.ranks import words
+from tests.support.processes import words_of
 
 GLOBAL_BATCH = 6
 SHAPES = {
@@ -109,20 +109,20 @@ def of_all(path: Path, ranks: int) -> list[list[str]]:
     of_classes = ["--ckpt_path", str(path / "classes-fit1" / "checkpoints" / "last.ckpt"), "--data.batch_size", "2"]
     of_tiny = ["--data.predict_split", "tiny", "--writer.out", str(path / f"tiny{ranks}.zarr")]
     return [
-        words(path, "fit", f"fit{ranks}", *batch, experiment="t.yaml"),
-        words(path, "fit", f"five-left{ranks}", *rest, "--data.patches_per_epoch", "11", experiment="t.yaml"),
-        words(path, "fit", f"one-left{ranks}", *rest, "--data.patches_per_epoch", "7", experiment="t.yaml"),
-        words(path, "validate", f"last{ranks}", *last, experiment="t.yaml"),
-        words(path, "validate", f"same{ranks}", *best(path)),
-        words(path, "test", f"same{ranks}", *best(path)),
-        words(path, "predict", f"same{ranks}", *best(path), "--writer.out", str(path / f"p{ranks}.zarr")),
-        words(path, "predict", f"tiny{ranks}", *best(path), *of_tiny),
-        words(path, "test", f"tiny{ranks}", *best(path), "--data.test_split", "tiny"),
-        words(path, "fit", f"classes-fit{ranks}", *batch, experiment="k.yaml"),
-        words(path, "test", f"classes{ranks}", *of_classes, experiment="k.yaml"),
-        words(path, "predict", f"classes{ranks}", *of_classes, *classes_out(path, ranks), experiment="k.yaml"),
-        words(path, "fit", f"one-tile{ranks}", *batch, "--data.tile_size", "64", experiment="c.yaml"),
-        words(path, "fit", f"two-tiles{ranks}", *batch, "--data.tile_size", "[32, 64]", experiment="c.yaml"),
+        words_of(path, "fit", f"fit{ranks}", *batch, experiment="t.yaml"),
+        words_of(path, "fit", f"five-left{ranks}", *rest, "--data.patches_per_epoch", "11", experiment="t.yaml"),
+        words_of(path, "fit", f"one-left{ranks}", *rest, "--data.patches_per_epoch", "7", experiment="t.yaml"),
+        words_of(path, "validate", f"last{ranks}", *last, experiment="t.yaml"),
+        words_of(path, "validate", f"same{ranks}", *best(path)),
+        words_of(path, "test", f"same{ranks}", *best(path)),
+        words_of(path, "predict", f"same{ranks}", *best(path), "--writer.out", str(path / f"p{ranks}.zarr")),
+        words_of(path, "predict", f"tiny{ranks}", *best(path), *of_tiny),
+        words_of(path, "test", f"tiny{ranks}", *best(path), "--data.test_split", "tiny"),
+        words_of(path, "fit", f"classes-fit{ranks}", *batch, experiment="k.yaml"),
+        words_of(path, "test", f"classes{ranks}", *of_classes, experiment="k.yaml"),
+        words_of(path, "predict", f"classes{ranks}", *of_classes, *classes_out(path, ranks), experiment="k.yaml"),
+        words_of(path, "fit", f"one-tile{ranks}", *batch, "--data.tile_size", "64", experiment="c.yaml"),
+        words_of(path, "fit", f"two-tiles{ranks}", *batch, "--data.tile_size", "[32, 64]", experiment="c.yaml"),
     ]
 
 
@@ -135,9 +135,9 @@ def accumulated(path: Path, ranks: int, batch: int) -> list[str]:
     times = GLOBAL_BATCH // batch // ranks
     share = ["--data.batch_size", str(batch), "--trainer.accumulate_grad_batches", str(times)]
     name = f"accumulated{ranks}"
-    return words(path, "fit", name, *share, "--data.full_validation_every", "0", experiment="t.yaml")
+    return words_of(path, "fit", name, *share, "--data.full_validation_every", "0", experiment="t.yaml")
 
 
 def predict_tall(path: Path, case: str) -> list[str]:
     out = ["--writer.out", str(path / f"tall-{case}.zarr")]
-    return words(path, "predict", "tall", *best(path), "--data.predict_split", "tall", *out)
+    return words_of(path, "predict", "tall", *best(path), "--data.predict_split", "tall", *out)

@@ -17,6 +17,10 @@ from lightning_emseg.modules.mixin import SegmentationMixin
 
 Pixels = NDArray[np.uint8]
 SLOPE = 8.0
+ENCODER = "tu-test_resnet"
+"""Residual encoder of segmentation_models_pytorch with 0.4 million weights, where a ResNet-18 has 11 million."""
+TIMM_ENCODER = "test_resnet"
+"""The same for networks that take their encoder from timm."""
 SPLITS: Mapping[str, tuple[tuple[int, int], ...]] = {
     "train": ((150, 170), (130, 200)),
     "val": ((101, 130), (64, 90)),
@@ -115,3 +119,13 @@ def quiet_trainer(folder: Path, **changes: Any) -> pl.Trainer:
         "default_root_dir": folder,
     }
     return pl.Trainer(**{**options, **changes})
+
+
+class Losses(pl.Callback):
+    """Losses of training steps, in their order."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
+        self.values.append(float(outputs["loss"].detach()))

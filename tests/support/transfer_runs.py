@@ -50,3 +50,12 @@ def write_scores(folder: Path, rows: Mapping[str, Mapping[str, float | None]], *
     full = {key: {"mitochondrion_iou": 0.99, **row} for key, row in rows.items()} if rows else {}
     scores = {"label": "x", "threshold": 0.4, "criterion": "mean_f1", "mosaics": full, "partial": {}, **more}
     (folder / "scores-test.json").write_text(json.dumps(scores))
+
+
+def change_config(folder: Path, part: str, **settings: Any) -> None:
+    """Overwrite settings of a section of ``config.yaml``, or those at the top."""
+    path = folder / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    section = config[part] if part == "trainer" else config[part]["init_args"] if part else config
+    section.update(settings)
+    path.write_text(yaml.safe_dump(config))

@@ -31,9 +31,9 @@ def callback(**changes: Any) -> AttributionFields:
     return AttributionFields(**{**options, **changes})
 
 
-def unet() -> VanillaUNet:
+def unet(depth: int = 1) -> VanillaUNet:
     torch.manual_seed(5)
-    return VanillaUNet(base_channels=4, depth=2)
+    return VanillaUNet(base_channels=2, depth=depth)
 
 
 def read(path: Path) -> Rows:
@@ -45,7 +45,7 @@ def points_of(folder: Path, verb: str = "validate") -> Rows:
     return read(folder / "attribution" / f"points-{verb}.csv")
 
 
-def test_a_network_of_single_pixels_has_fields_of_single_pixels(tiny_store: Path, tmp_path: Path) -> None:
+def test_network_of_pixels_has_fields_of_pixels(tiny_store: Path, tmp_path: Path) -> None:
     module = tiny.GreyModule()
     trainer = tiny.quiet_trainer(tmp_path, callbacks=[callback(per_outcome=6)])
     trainer.validate(module, tiny.data_of(tiny_store), verbose=False)
@@ -76,7 +76,7 @@ def test_outcomes_and_outputs_are_those_of_the_pixels(tiny_store: Path, tmp_path
         assert row["outcome"] == {(1, True): "TP", (0, True): "FP", (1, False): "FN", (0, False): "TN"}[truth, positive]
 
 
-def test_summary_is_mean_and_standard_error_of_the_points(tiny_store: Path, tmp_path: Path) -> None:
+def test_summary_is_mean_and_error_of_points(tiny_store: Path, tmp_path: Path) -> None:
     trainer = tiny.quiet_trainer(tmp_path, callbacks=[callback(per_outcome=5)])
     trainer.validate(unet(), tiny.data_of(tiny_store), verbose=False)
     rows = points_of(tmp_path)
@@ -117,7 +117,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_training_goes_on_to_the_bit_as_without_it(tiny_store: Path, tmp_path: Path, precision: str) -> None:
+def test_training_is_unchanged_to_the_bit(tiny_store: Path, tmp_path: Path, precision: str) -> None:
     finals = []
     for extra in ([], [callback()]):
         torch.manual_seed(1)
@@ -142,7 +142,7 @@ def test_training_goes_on_to_the_bit_as_without_it(tiny_store: Path, tmp_path: P
     assert same(finals[0], finals[1])
 
 
-def test_epochs_see_the_same_places_as_long_as_outcomes_stay(tiny_store: Path, tmp_path: Path) -> None:
+def test_epochs_see_equal_places_while_outcomes_stay(tiny_store: Path, tmp_path: Path) -> None:
     module = tiny.GreyModule(optimizer=lambda weights: torch.optim.SGD(weights, lr=0.0))
     trainer = tiny.quiet_trainer(tmp_path, callbacks=[callback(every_n_epochs=2)], max_epochs=5)
     trainer.fit(module, tiny.data_of(tiny_store))
@@ -162,7 +162,7 @@ def test_epochs_see_the_same_places_as_long_as_outcomes_stay(tiny_store: Path, t
     assert pictures[0].startswith("attribution-epoch-0001")
 
 
-def test_it_is_put_off_until_validation_has_cost_enough(
+def test_attribution_waits_until_validation_has_cost_enough(
     tiny_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = tiny.quiet_trainer(tmp_path, callbacks=[callback(max_share=0.2)], max_epochs=2)
@@ -178,7 +178,7 @@ def test_it_is_put_off_until_validation_has_cost_enough(
 
 def test_test_verb_and_mosaics_smaller_than_the_window(tiny_store: Path, tmp_path: Path) -> None:
     trainer = tiny.quiet_trainer(tmp_path, callbacks=[callback(windows=5)])
-    trainer.test(unet(), tiny.data_of(tiny_store), verbose=False)
+    trainer.test(unet(depth=2), tiny.data_of(tiny_store), verbose=False)
     rows = points_of(tmp_path, "test")
     record = json.loads((tmp_path / "attribution" / "test.json").read_text())
     sizes = {window["mosaic"]: window["size_px"] for window in record["windows"]}

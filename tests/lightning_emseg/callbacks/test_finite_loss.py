@@ -42,7 +42,7 @@ def _fit(folder: Path, store: Path, loss: nn.Module, **options: Any) -> tuple[ti
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_weights_stay_as_they_were_before_the_step(tiny_store: Path, tmp_path: Path, value: float) -> None:
+def test_weights_stay_unchanged_at_a_bad_loss(tiny_store: Path, tmp_path: Path, value: float) -> None:
     # Two steps an epoch, so that the fourth is the second one of the second epoch.
     module, weights, message = _fit(tmp_path, tiny_store, BrokenLoss(call=4, value=value))
     assert len(weights.before) == 4
@@ -71,13 +71,13 @@ def test_the_batch_is_kept_with_its_origins(tmp_path: Path) -> None:
     assert str(tmp_path / "bad-batch.json") in message
 
 
-def test_accumulated_steps_stop_at_the_batch_that_was_bad(tiny_store: Path, tmp_path: Path) -> None:
+def test_accumulated_steps_stop_at_the_bad_batch(tiny_store: Path, tmp_path: Path) -> None:
     module, weights, message = _fit(tmp_path, tiny_store, BrokenLoss(call=3), accumulate_grad_batches=2)
     assert "epoch 1 at step 1" in message
     assert float(module.network.slope) == weights.before[-1]  # type: ignore[arg-type]
 
 
-def test_an_infinite_gradient_of_a_finite_loss_leaves_weights_as_they_were(tiny_store: Path, tmp_path: Path) -> None:
+def test_infinite_gradient_leaves_weights_unchanged(tiny_store: Path, tmp_path: Path) -> None:
     module, weights, message = _fit(tmp_path, tiny_store, SteepLoss(call=4))
     assert len(set(weights.before)) == 4
     assert float(module.network.slope) == weights.before[-1]  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def test_an_infinite_gradient_of_a_finite_loss_leaves_weights_as_they_were(tiny_
         assert arrays["image"].shape == (2, 1, 64, 64)
 
 
-def test_gradients_that_are_added_up_name_the_last_batch(tiny_store: Path, tmp_path: Path) -> None:
+def test_accumulated_gradients_name_the_last_batch(tiny_store: Path, tmp_path: Path) -> None:
     module, weights, message = _fit(tmp_path, tiny_store, SteepLoss(call=3), accumulate_grad_batches=2)
     assert "epoch 1 at step 1" in message
     assert "the last of the 2 batches" in message
@@ -104,7 +104,7 @@ def test_gradients_that_are_added_up_name_the_last_batch(tiny_store: Path, tmp_p
     assert [patch["index"] for patch in record["patches"]] == [2, 3]
 
 
-def test_steps_that_loss_scaling_skips_do_not_stop_the_run(tiny_store: Path, tmp_path: Path) -> None:
+def test_steps_skipped_by_loss_scaling_are_allowed(tiny_store: Path, tmp_path: Path) -> None:
     module, weights, scaler = tiny.GreyModule(loss=SteepLoss(call=2)), Weights(), torch.amp.GradScaler("cpu")
     plugin = MixedPrecision("16-mixed", "cpu", scaler)
     trainer = tiny.quiet_trainer(
@@ -134,7 +134,7 @@ def test_large_gradients_are_finite(tiny_store: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_one_bad_weight_of_many_is_found_and_named(tiny_store: Path, tmp_path: Path, value: float) -> None:
+def test_one_bad_weight_of_many_is_named(tiny_store: Path, tmp_path: Path, value: float) -> None:
     module = tiny.ConvolutionModule()
 
     def spoil(gradient: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def test_draws_differ_by_epoch_batch_rank_and_seed(monkeypatch: pytest.MonkeyPat
     assert len(set(found)) == 2 * 27
 
 
-def test_draws_do_not_depend_on_what_was_drawn_before() -> None:
+def test_draws_do_not_depend_on_earlier_draws() -> None:
     once = draws(2, 5, 1)
     torch.rand(17)
     assert draws(2, 5, 1) == once

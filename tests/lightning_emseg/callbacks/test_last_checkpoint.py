@@ -65,9 +65,7 @@ def _step_of(path: Path) -> int:
 
 
 @pytest.mark.parametrize("scores", [[0.5, 0.9, 0.1], [0.1, 0.5, 0.9], [0.9, 0.5, 0.1], [0.5, 0.5, 0.5]])
-def test_each_epoch_writes_last_once_and_best_where_it_is_the_best(
-    tiny_store: Path, tmp_path: Path, scores: list[float]
-) -> None:
+def test_epochs_write_last_and_best_where_best(tiny_store: Path, tmp_path: Path, scores: list[float]) -> None:
     written, trainer = _fit(tmp_path, tiny_store, scores)
     expected: Written = []
     for epoch, score in enumerate(scores):
@@ -84,9 +82,7 @@ def test_each_epoch_writes_last_once_and_best_where_it_is_the_best(
 
 
 @pytest.mark.parametrize("save_last", [False, None, "link"])
-def test_nothing_is_written_where_nobody_asked_for_copies_of_the_last(
-    tiny_store: Path, tmp_path: Path, save_last: object
-) -> None:
+def test_last_is_written_only_on_request(tiny_store: Path, tmp_path: Path, save_last: object) -> None:
     written, _ = _fit(tmp_path, tiny_store, [0.5, 0.9, 0.1], saver={"save_last": save_last})
     assert written == [(2, "best.ckpt"), (4, "best.ckpt")]
 
@@ -110,7 +106,7 @@ def test_validations_within_an_epoch_count_too(tiny_store: Path, tmp_path: Path)
     assert trainer.global_step == 6
 
 
-def test_a_resumed_run_knows_the_best_score_so_far(tiny_store: Path, tmp_path: Path) -> None:
+def test_resumed_run_knows_the_best_score(tiny_store: Path, tmp_path: Path) -> None:
     _fit(tmp_path, tiny_store, [0.5, 0.9, 0.1])
     last = str(tmp_path / "last.ckpt")
     written, trainer = _fit(tmp_path, tiny_store, [0.8, 0.95], resume=last, max_epochs=5)
@@ -121,7 +117,15 @@ def test_a_resumed_run_knows_the_best_score_so_far(tiny_store: Path, tmp_path: P
     assert saver.best_model_path == str(tmp_path / "best.ckpt")
 
 
-def test_a_configuration_that_lists_it_first_still_has_its_last_checkpoint(tiny_store: Path, tmp_path: Path) -> None:
+def test_resumed_run_without_improvement_writes_last_once(tiny_store: Path, tmp_path: Path) -> None:
+    _fit(tmp_path, tiny_store, [0.9, 0.5, 0.1])
+    last = tmp_path / "last.ckpt"
+    written, _ = _fit(tmp_path, tiny_store, [0.8, 0.7], resume=str(last), max_epochs=5)
+    assert written == [(8, "last.ckpt"), (10, "last.ckpt")]
+    assert torch.load(last, weights_only=True)["epoch"] == 4
+
+
+def test_order_of_callbacks_does_not_matter(tiny_store: Path, tmp_path: Path) -> None:
     saver = ModelCheckpoint(tmp_path, "best", monitor="score", mode="max", save_last=True)
     trainer = tiny.quiet_trainer(
         tmp_path, callbacks=[LastCheckpoint(), saver], enable_checkpointing=True, limit_val_batches=1, max_epochs=2

@@ -107,9 +107,7 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
     assert rest.seen <= everything.seen - batch + 2048 // (64 * 0.7) + 2
 
 
-def test_an_interrupted_run_continues_more_than_once_and_over_damage(
-    tall_store: Path, whole: dict[Path, bytes], tmp_path: Path
-) -> None:
+def test_run_continues_twice_and_over_damage(tall_store: Path, whole: dict[Path, bytes], tmp_path: Path) -> None:
     out = tmp_path / "p.zarr"
     for batch in (60, 50):
         with pytest.raises(RuntimeError, match="interrupted"):
@@ -139,7 +137,7 @@ def test_a_finished_prediction_is_left_as_it_is(
     assert contents(out) == whole
 
 
-def test_a_prediction_killed_while_it_was_put_in_place_is_finished(
+def test_prediction_killed_while_put_in_place_is_finished(
     tall_store: Path, whole: dict[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, rename = tmp_path / "p.zarr", Path.rename
@@ -170,9 +168,7 @@ def _other_weights(store: Path, out: Path, writer: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_store_of_another_configuration_or_checkpoint_is_refused(
-    tall_store: Path, tmp_path: Path, finished: bool
-) -> None:
+def test_store_of_another_configuration_is_refused(tall_store: Path, tmp_path: Path, finished: bool) -> None:
     out = tmp_path / "p.zarr"
     if finished:
         predict(tall_store, out)
@@ -192,7 +188,7 @@ def test_a_store_of_another_configuration_or_checkpoint_is_refused(
     assert [path.name for path in (out / "test").iterdir() if path.name.startswith(".")] == []
 
 
-def test_an_unfinished_prediction_of_an_older_version_is_refused(tall_store: Path, tmp_path: Path) -> None:
+def test_unfinished_predictions_of_older_versions_are_refused(tall_store: Path, tmp_path: Path) -> None:
     out = tmp_path / "p.zarr"
     with pytest.raises(RuntimeError, match="interrupted"):
         predict(tall_store, out, StopAt(120))
@@ -265,7 +261,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_full_disk_stops_with_a_message_and_the_run_continues_later(
+def test_full_disk_is_named_and_run_continues_later(
     tall_store: Path, whole: dict[Path, bytes], small_disk: Path
 ) -> None:
     out = small_disk / "p.zarr"

@@ -46,9 +46,7 @@ def fit(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_after_the_step_and_ends_the_run(
-    tiny_store: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_signal_saves_after_the_step_and_ends(tiny_store: Path, tmp_path: Path, number: signal.Signals) -> None:
     saver = ModelCheckpoint(tmp_path, save_last=True)
     with pytest.raises(SystemExit) as stop:
         fit(tiny_store, tmp_path, number, saver, enable_checkpointing=True)

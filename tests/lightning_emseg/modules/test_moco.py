@@ -46,14 +46,6 @@ def loader(batches: list[Views]) -> DataLoader[Any]:
     return DataLoader(cast(Any, batches), batch_size=None, shuffle=False)
 
 
-class Losses(pl.Callback):
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any) -> None:
-        self.values.append(float(outputs["loss"]))
-
-
 def plain_moco(f_q: torch.nn.Module, queue: Tensor, batches: list[Views], m: float, t: float) -> list[float]:
     """Algorithm 1 of He et al. 2020 line by line, with a list of keys for the queue."""
     f_k = deepcopy(f_q)
@@ -79,10 +71,10 @@ def plain_moco(f_q: torch.nn.Module, queue: Tensor, batches: list[Views], m: flo
     return losses
 
 
-def test_loss_queue_and_weights_are_those_of_the_published_algorithm(tmp_path: Path) -> None:
+def test_training_follows_the_published_algorithm(tmp_path: Path) -> None:
     # Nine batches: the queue of four goes round twice and once more. In double precision, as the order of sums differs
     # from processor to processor, and what single precision rounds grows with every step.
-    batches, module, losses = views(9, dtype=torch.float64), module_of().double(), Losses()
+    batches, module, losses = views(9, dtype=torch.float64), module_of().double(), tiny.Losses()
     reference, queue = deepcopy(module.encoder_q), module.queue.keys.clone()
     tiny.quiet_trainer(tmp_path, callbacks=[losses], precision="64-true").fit(module, loader(batches))
     expected = plain_moco(reference, queue, batches, 0.9, 0.2)
@@ -94,7 +86,7 @@ def test_loss_queue_and_weights_are_those_of_the_published_algorithm(tmp_path: P
         torch.testing.assert_close(module.encoder_q.state_dict()[name], weight, atol=1e-11, rtol=1e-10)
 
 
-def test_average_moves_by_its_momentum_and_gets_no_gradient() -> None:
+def test_average_moves_by_momentum_without_gradient() -> None:
     module = module_of(momentum=0.75)
     with torch.no_grad():
         for weight in module.encoder_q.parameters():
@@ -106,19 +98,17 @@ def test_average_moves_by_its_momentum_and_gets_no_gradient() -> None:
         assert not new.requires_grad
 
 
-def test_average_follows_once_a_step_when_gradients_are_added_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_average_follows_once_an_accumulated_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     monkeypatch.setattr(MoCo, "follow", lambda self: calls.append(self.trainer.global_step))
     tiny.quiet_trainer(tmp_path, accumulate_grad_batches=2).fit(module_of(), loader(views(6)))
     assert calls == [0, 1, 2]
 
 
-def test_groups_are_normalised_apart_and_keys_in_shuffled_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_are_normalised_apart_and_keys_shuffled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = torch.tensor([4, 0, 3, 1, 5, 2])
     monkeypatch.setattr(moco, "shared_permutation", lambda number, device: order)
-    (batch,), module, losses = views(1), module_of(norm_groups=2), Losses()
+    (batch,), module, losses = views(1), module_of(norm_groups=2), tiny.Losses()
     before = deepcopy(module)
     tiny.quiet_trainer(tmp_path, callbacks=[losses]).fit(module, loader([batch]))
     query, second = ((batch[name] - 120) / 40 for name in ("image", "second"))
@@ -131,7 +121,7 @@ def test_groups_are_normalised_apart_and_keys_in_shuffled_ones(tmp_path: Path, m
     assert losses.values == pytest.approx([F.cross_entropy(logits, torch.zeros(6, dtype=torch.long)).item()], rel=1e-6)
 
 
-def test_one_process_is_warned_of_batch_norms_that_give_keys_away(tmp_path: Path) -> None:
+def test_one_process_is_warned_of_leaking_batch_norms(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"set --model\.norm_groups"):
         tiny.quiet_trainer(tmp_path).fit(module_of(), loader(views(1)))
 
@@ -159,7 +149,7 @@ class SaveAt(pl.Callback):
             trainer.save_checkpoint(self.path)
 
 
-def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "middle.ckpt"
     whole, resumed = (module_of(grey_mean=None, grey_std=None) for _ in range(2))
     with torch.no_grad():
@@ -175,7 +165,7 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(folder: Path, 
         assert torch.equal(resumed.state_dict()[name], value), name
 
 
-def test_grey_values_are_those_of_the_tiles_unless_given(folder: Path, tmp_path: Path) -> None:
+def test_grey_values_come_from_tiles_unless_given(folder: Path, tmp_path: Path) -> None:
     data = data_of(folder)
     measured, given = module_of(grey_mean=None, grey_std=None), module_of(grey_std=None)
     for module in (measured, given):
@@ -193,7 +183,7 @@ def test_grey_values_are_those_of_the_tiles_unless_given(folder: Path, tmp_path:
         tiny.quiet_trainer(tmp_path).fit(module_of(grey_mean=None), loader(views(1)))
 
 
-def test_batches_that_do_not_divide_the_queue_are_refused_before_anything_is_read(folder: Path, tmp_path: Path) -> None:
+def test_batches_that_do_not_divide_queue_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"queue of 25 keys .* batches of 6 .*queue_size 24 or 30"):
         tiny.quiet_trainer(tmp_path).fit(module_of(queue_size=25), data_of(folder))
     with pytest.raises(UserError, match="batch of 6 cannot be normalised in 4 equal groups"):

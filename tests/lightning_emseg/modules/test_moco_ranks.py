@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from tests.support.ranks import run, words
+from tests.support.processes import run_ranks, words_of
 from tests.support.tile_sets import make_tile_set
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
@@ -51,10 +51,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for ranks in (1, 2):
         share = ["--data.batch_size", str(BATCH // ranks)]
         commands = [
-            words(path, "fit", f"{encoder}{ranks}", *share, experiment=f"{encoder}.yaml")
+            words_of(path, "fit", f"{encoder}{ranks}", *share, experiment=f"{encoder}.yaml")
             for encoder in ("test_convnext", "test_resnet")
         ]
-        run(commands, ranks, path)
+        run_ranks(commands, ranks, path)
     return path
 
 
@@ -69,7 +69,7 @@ def column(run: Path, name: str) -> list[float]:
     return [float(line[place]) for line in lines[1:] if line[place]]
 
 
-def test_without_batch_norms_two_ranks_learn_what_one_learns(folder: Path) -> None:
+def test_two_ranks_learn_what_one_learns(folder: Path) -> None:
     one, two = (folder / f"test_convnext{ranks}" for ranks in (1, 2))
     losses = [column(run, "train/loss_step") for run in (one, two)]
     assert len(losses[0]) == 6
@@ -81,7 +81,7 @@ def test_without_batch_norms_two_ranks_learn_what_one_learns(folder: Path) -> No
         assert torch.allclose(states[1][name], value, rtol=1e-3, atol=1e-4), name
 
 
-def test_with_batch_norms_all_ranks_have_one_queue_of_whole_batches(folder: Path) -> None:
+def test_all_ranks_have_one_queue_of_whole_batches(folder: Path) -> None:
     one, two = (state(folder / f"test_resnet{ranks}") for ranks in (1, 2))
     for queue in (one["queue.keys"], two["queue.keys"]):
         torch.testing.assert_close(queue.norm(dim=0), torch.ones(16))

@@ -34,8 +34,8 @@ def vanilla(folder: Path) -> Path:
     "make",
     [
         lambda: VanillaUNet(base_channels=2, depth=1, grey_mean=100, tta="flips"),
-        lambda: LinkNet(encoder="resnet18"),
-        lambda: UNetTransfer(encoder="resnet18", weights="gone.pth.tar", freeze_encoder=True),
+        lambda: LinkNet(tiny.ENCODER),
+        lambda: UNetTransfer(encoder=tiny.ENCODER, weights="gone.pth.tar", freeze_encoder=True),
         lambda: tiny.GreyModule(grey_std=60.0),
     ],
     ids=["vanilla", "linknet", "transfer", "a class of one's own"],
@@ -71,7 +71,7 @@ def test_a_run_of_the_command_line_comes_back(tiny_store: Path, tmp_path: Path) 
 
 
 def test_pretrained_weights_are_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = linear_network.save(LinkNet(encoder="resnet18"), tmp_path / "l.ckpt")
+    path = linear_network.save(LinkNet(tiny.ENCODER), tmp_path / "l.ckpt")
     changed(path, lambda content: content["hyper_parameters"].update(encoder_weights="imagenet"))
 
     def refuse(*args: object, **kwargs: object) -> None:

@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import timm
 import torch
-import yaml
 from torch import Tensor
 
 from data_modules.errors import UserError
 from data_modules.labelled_tiles import LabelledTiles
 from data_modules.tile_images import mirrored
 from data_modules.tile_set import TileSet
-from lightning_emseg import cli
 from lightning_emseg.commands.curate.filter import filter_set
 from lightning_emseg.modules.tile_classifier import TileClassifier
 from tests.support import EXPERIMENTS, tiny
+from tests.support.resolved import resolve
 from tests.support.tile_sets import make_tile_set
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
@@ -58,7 +57,7 @@ def trained(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
     return before, module, folder / "trained.ckpt"
 
 
-def test_the_resnet_34_of_the_paper_is_trained_in_its_last_stage_and_head() -> None:
+def test_last_stage_and_head_of_resnet34_are_trained() -> None:
     module = classifier("resnet34")
     count = {
         trained: sum(weight.numel() for weight in module.parameters() if weight.requires_grad == trained)
@@ -70,7 +69,7 @@ def test_the_resnet_34_of_the_paper_is_trained_in_its_last_stage_and_head() -> N
     assert [name for name, part in module.network.named_children() if part.training] == ["layer4", "fc"]
 
 
-def test_only_last_stage_and_head_change_and_textures_are_told_apart(
+def test_last_stage_and_head_learn_textures(
     trained: tuple[dict[str, Tensor], TileClassifier, Path],
 ) -> None:
     before, module, _ = trained
@@ -80,7 +79,7 @@ def test_only_last_stage_and_head_change_and_textures_are_told_apart(
     assert module.scored_on == 8
 
 
-def test_the_score_is_that_of_the_held_out_tiles(
+def test_score_is_that_of_held_out_tiles(
     labelled: Path, trained: tuple[dict[str, Tensor], TileClassifier, Path]
 ) -> None:
     data = LabelledTiles(str(labelled), held_out=0.3, batch_size=3, seed=0)
@@ -121,9 +120,7 @@ def adapted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**weights, first: weights[first].sum(dim=1, keepdim=True)}
 
 
-def test_a_grey_tile_is_what_it_would_be_in_three_channels(
-    labelled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_grey_tile_counts_as_in_three_channels(labelled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     colour = timm.create_model("test_resnet", num_classes=1).eval()
     made: list[dict[str, Any]] = []
 
@@ -168,11 +165,8 @@ def test_weights_that_cannot_be_fetched_are_a_message(
         tiny.quiet_trainer(tmp_path).fit(classifier(weights="tv_in1k"), data)
 
 
-def test_the_shipped_experiment_is_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
-    path = EXPERIMENTS / "cem500k" / "filter.yaml"
-    with pytest.raises(SystemExit):
-        cli.main(["fit", "--config", str(path), "--print_config"])
-    config = yaml.safe_load(capsys.readouterr().out)
+def test_the_shipped_experiment_is_the_papers() -> None:
+    config = resolve(EXPERIMENTS / "cem500k" / "filter.yaml")
     model, data = config["model"]["init_args"], config["data"]["init_args"]
     assert (model["encoder"], model["weights"]) == ("resnet34", "tv_in1k")
     assert (model["optimizer"]["class_path"], model["optimizer"]["init_args"]["lr"]) == ("torch.optim.Adam", 1e-3)
