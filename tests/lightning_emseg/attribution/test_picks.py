@@ -67,6 +67,6 @@ def test_inner_pixels_of_lowest_priority_are_picked(views: list[MosaicView], pla
     assert list(zip(found.chosen.pixels, found.chosen.outcomes, strict=True)) == expected
 
 
-def test_borders_of_the_mosaic_belong_to_the_inner_part() -> None:
+def test_mosaic_borders_belong_to_the_inner_part() -> None:
     assert inner_part(Place(0, (0, 50), (40, 50)), (40, 100)) == (slice(0, 40), slice(10, 50))
     assert inner_part(Place(0, (30, 0), (40, 50)), (100, 100)) == (slice(8, 32), slice(0, 40))
