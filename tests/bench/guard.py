@@ -391,7 +391,7 @@ def compare(old: Content, new: Content, settings: Settings, same_machine: bool =
             what, size = deviation(before[key], after[key])
             # Pixels within a tolerance are stored as other bytes.
             if what and (same_machine or not key.startswith("bytes/")):
-                allowed = "" if same_machine else tolerated(item, size, settings["tolerances"])
+                allowed = "" if same_machine else tolerated(item, key, size, settings["tolerances"])
                 found.append(Difference(item, key, what, allowed))
     return [intended(difference, settings["intended"]) for difference in found]
 
@@ -430,17 +430,22 @@ def shorten(value: Any) -> str:
     return text if len(text) < 90 else f"{text[:80]}…"
 
 
-def tolerated(item: str, size: tuple[float, float], tolerances: Sequence[Settings]) -> str:
-    """The reason of the first tolerance of an item, where the difference is within it."""
-    rule = next((rule for rule in tolerances if fnmatch.fnmatch(item, rule["item"])), {})
+def tolerated(item: str, key: str, size: tuple[float, float], tolerances: Sequence[Settings]) -> str:
+    """The reason of the first tolerance that fits, where the difference is within it."""
+    rule = next((rule for rule in tolerances if fits(rule, item, key)), {})
     near = size[0] <= rule.get("absolute", 0) or size[1] <= rule.get("relative", 0)
     return f"within tolerance: {rule['why']}" if near else ""
+
+
+def fits(rule: Settings, item: str, key: str) -> bool:
+    """Whether a tolerance or an intended difference is about a value."""
+    return fnmatch.fnmatchcase(item, rule["item"]) and fnmatch.fnmatchcase(key, rule.get("key", "*"))
 
 
 def intended(difference: Difference, rules: Sequence[Settings]) -> Difference:
     """The difference with the reason of the first rule that it matches."""
     for rule in rules:
-        if fnmatch.fnmatch(difference.item, rule["item"]) and fnmatch.fnmatch(difference.key, rule.get("key", "*")):
+        if fits(rule, difference.item, difference.key):
             return Difference(difference.item, difference.key, difference.what, f"intended: {rule['why']}")
     return difference
 
@@ -459,7 +464,7 @@ def report(old: Content, new: Content, differences: Sequence[Difference]) -> str
         result = ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "equal"
         lines.append(f"| {group} | {len(items)} | {sum(map(len, items))} | {result} |")
     for group in sorted(found):
-        for each in found[group][:_SHOWN]:
+        for each in sorted(found[group], key=lambda difference: bool(difference.allowed))[:_SHOWN]:
             place = f"{each.item} [{each.key}]" if each.key else each.item
             lines.append(f"- {place}: {each.what}{f' ({each.allowed})' if each.allowed else ''}")
         if len(found[group]) > _SHOWN:
@@ -491,7 +496,7 @@ def check(folder: Path, out: Path, root: Path, settings: Settings) -> int:
     print(report(old, new, differences))
     rule = f"tolerances, because of another {', '.join(changed)}" if changed else "equality to the bit"
     left = sum(not each.allowed for each in differences)
-    print(f"{old_place['commit']} against {new_place['commit']}, by {rule}: {left or 'no'} differences")
+    print(f"{old_place['commit']} against {new_place['commit']}, by {rule}: {left or 'no'} unexpected differences")
     return int(left > 0)
 
 
