@@ -224,6 +224,15 @@ def test_settings_out_of_range_are_refused(build: Callable[[], nn.Module]) -> No
         build()
 
 
+def test_settings_at_their_bounds_are_accepted() -> None:
+    logits, target = batch((2, 1, 4, 5))
+    torch.testing.assert_close(FocalDiceLoss(dice_weight=0)(logits, target), FocalLoss()(logits, target))
+    torch.testing.assert_close(FocalLoss(gamma=0)(logits, target), BCELoss()(logits, target))
+    for alpha, beta in ((0, 0.7), (0.3, 0)):
+        expected = slow(lambda pixels: slow_tversky(pixels, alpha, beta, 1), logits, target)  # noqa: B023
+        assert TverskyLoss(alpha, beta)(logits, target).item() == pytest.approx(expected, rel=1e-12)
+
+
 @given(seed=st.integers(0, 10**6), smooth=st.floats(0.1, 10))
 def test_relations_between_losses(seed: int, smooth: float) -> None:
     logits, target = batch((2, 1, 4, 5), seed)

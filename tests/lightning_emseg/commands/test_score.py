@@ -41,6 +41,16 @@ def test_inverted_predictions_score_the_same(tmp_path: Path, capsys: pytest.Capt
     assert any(note.startswith("truth: membranes are dark (detected: 79") for note in scores["notes"])
 
 
+def test_level_128_counts_as_bright(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = np.zeros((20, 30), np.uint8)
+    truth[:2] = 255
+    save(tmp_path / "p.png", np.where(truth, 128, np.arange(30)).astype(np.uint8))
+    save(tmp_path / "t.png", truth)
+    scores = run(capsys, tmp_path / "p.png", tmp_path / "t.png")
+    assert any(note.startswith("prediction: membranes are bright (detected: 10.0%") for note in scores["notes"])
+    assert scores["mean"]["membrane_f1"] == 1
+
+
 def test_one_image_against_one_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     probability, truth = images()["s0"]
     save(tmp_path / "net.png", probability)
@@ -127,6 +137,10 @@ def test_table_files_and_standard_output(tmp_path: Path, capsys: pytest.CaptureF
     assert "threshold 0.502 (default)" in shown
     assert "truth: membranes are dark (detected" in shown
     assert "not scored, predictions without a truth: lonely" in shown
+    # A row is as long as its heading: columns are aligned, though names and numbers are not equally long.
+    heading, *block = next(block for block in shown.split("\n\n") if "membrane_f1" in block).splitlines()
+    assert len(block) == 3
+    assert {len(line) for line in block} == {len(heading)}
     main(["score", str(prediction), str(truth), "--json"])
     printed = capsys.readouterr()
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())

@@ -179,6 +179,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         ),
         ("[background]", "name the background and at least one more class"),
         ("[mito, golgi, background]", "background has columns of its own"),
+        ("[nothing, mean, golgi]", "mean has columns of its own"),
     ):
         assert message in error(*words, classes)
     more = ("--threshold", 0.5, "--foreground", "[mito]", "--official", "urisc", "--truth-polarity", "dark")
