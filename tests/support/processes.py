@@ -1,6 +1,5 @@
 """Processes for commands and ranks, forked off one server that a pytest process starts once, with all imports."""
 
-import atexit
 import math
 import multiprocessing
 import os
@@ -38,6 +37,8 @@ def start(
     folder: Path | None = None,
 ) -> ForkServerProcess:
     """Start a process that calls ``target``; it shares no state with other processes and may be killed.
+
+    What a program does at its exit (``atexit``), as W&B's last upload, is left out.
 
     Args:
         target: Function of a module.
@@ -163,11 +164,7 @@ def _call(
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-    try:
-        target(*arguments)
-    finally:
-        # Forked processes leave out what commands do at their exit, as W&B's last upload.
-        atexit._run_exitfuncs()
+    target(*arguments)
 
 
 def _run_in_turn(commands: Sequence[Sequence[str]], rank: int) -> None:
