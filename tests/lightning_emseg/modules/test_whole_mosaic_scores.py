@@ -12,7 +12,8 @@ import zarr
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
-from lightning_emseg.callbacks import PredictionWriter, ScoreFiles
+from lightning_emseg.callbacks import PredictionWriter
+from lightning_emseg.callbacks.score_files import ScoreFiles
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import tiny
 
