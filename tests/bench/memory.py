@@ -50,7 +50,7 @@ def rows(scratch: Path) -> Iterator[Row]:
     found = {height: predict(scratch, height) for height in HEIGHTS}
     save(found, scratch.parent / "memory-trace.csv")
     low, high = (found[height].peak_mib for height in HEIGHTS)
-    idle = memory_of([sys.executable, "-c", "import lightning_emseg.cli"]).peak_mib
+    idle = memory_of([sys.executable, "-c", "import lightning_emseg.trainer_cli"]).peak_mib
     yield Row(
         "memory",
         f"`lightning predict`, {HEIGHTS[1]:,} rows × {WIDTH:,} columns, peak resident memory",

@@ -11,17 +11,10 @@ from torch import Tensor, nn
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
-from lightning_emseg.losses import (
-    CleftLoss,
-    CoherenceLoss,
-    WeightedBCELoss,
-    WeightedL2Loss,
-    cleft_loss,
-    coherence_loss,
-    weighted_bce_loss,
-    weighted_l2_loss,
-)
-from lightning_emseg.losses.coherence import FLOOR
+from lightning_emseg.losses.cleft import CleftLoss, cleft_loss
+from lightning_emseg.losses.coherence import FLOOR, CoherenceLoss, coherence_loss
+from lightning_emseg.losses.weighted_bce import WeightedBCELoss, weighted_bce_loss
+from lightning_emseg.losses.weighted_l2 import WeightedL2Loss, weighted_l2_loss
 from lightning_emseg.targets import boundary_labels
 from tests.support.cleft_equations import (
     Voxel,
