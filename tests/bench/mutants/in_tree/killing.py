@@ -15,7 +15,7 @@ from .reached import Record, RecordedTest, read_record
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PRELOADED = ("lightning_emseg.cli", "pytorch_lightning.cli", "kornia", "segmentation_models_pytorch", "hypothesis")
+PRELOADED = ("lightning_emseg.modules.mixin", "pytorch_lightning.cli", "kornia", "hypothesis")
 BATCHES = (8, 64)
 """Tests of the first forks; most mutants are killed before all files of tests are collected."""
 
