@@ -124,14 +124,15 @@ def exact_fields(
             shared.append(group)
     whole = [index for group in shared for index in group]
     if whole:
-        groups_of_whole = [[whole.index(index) for index in group] for group in shared]
+        place = {index: at for at, index in enumerate(whole)}
+        groups_of_whole = [[place[index] for index in group] for group in shared]
         found = _shared(answers, image, baseline, [pixels[index] for index in whole], groups_of_whole, path, reach)
         fields.update(zip(whole, found, strict=True))
     return [fields[index] for index in range(len(pixels))]
 
 
 def cuts_are_safe(
-    network: nn.Module, window: Tensor, radius: Shape, stride: int | Sequence[int], probes: int = 12
+    network: nn.Module, shape: Sequence[int], radius: Shape, stride: int | Sequence[int], probes: int = 12
 ) -> bool:
     """Find out whether windows that are cut to receptive fields keep the answers.
 
@@ -140,26 +141,39 @@ def cuts_are_safe(
 
     Args:
         network: Network whose logits ``(1, 1, *S)`` are compared.
-        window: Any window ``float (C, *S)`` of the size in question, on the network's device; its content is not used.
+        shape: Shape ``(C, *S)`` of the windows.
         radius: Radius of the receptive field in px, one value an axis.
         stride: Stride of the network; windows are cut at multiples of it.
         probes: Number of positions.
     """
-    shape = tuple(window.shape[1:])
+    sides = tuple(shape[1:])
     random = np.random.default_rng(0)
-    pixels = [tuple(random.integers(0, shape).tolist()) for _ in range(probes)]
-    boxes = [box_around(pixel, radius, shape, stride) for pixel in pixels]
-    if not any(_saves_work(box, shape) for box in boxes):
+    pixels = [tuple(random.integers(0, sides).tolist()) for _ in range(probes)]
+    boxes = [box_around(pixel, radius, sides, stride) for pixel in pixels]
+    if not any(_saves_work(box, sides) for box in boxes):
         return False
     # Logits of noise: an empty image and a certain probability are the same whatever the network does to positions.
-    logits = PixelOutput(network)
-    noise = (255 * torch.rand(window.shape, generator=torch.Generator().manual_seed(0))).to(window.device)
-    for expected, pixel, box in zip(answers_at(logits, noise, flat_index(pixels, shape)), pixels, boxes, strict=True):
+    logits, noise = PixelOutput(network), noise_for(network, shape)
+    for expected, pixel, box in zip(answers_at(logits, noise, flat_index(pixels, sides)), pixels, boxes, strict=True):
         part = noise[(slice(None), *box)]
         alone = answers_at(logits, part, flat_index([_inside(pixel, box)], part.shape[1:]))[0]
         if not torch.allclose(expected, alone, rtol=1e-4, atol=1e-4):
             return False
     return True
+
+
+def noise_for(network: nn.Module, shape: Sequence[int]) -> Tensor:
+    """Make a window of grey noise on the device of a network, the same one in every process.
+
+    Args:
+        network: Network that gets the window.
+        shape: Shape ``(C, *S)`` of the window.
+
+    Returns:
+        Grey levels 0–255, ``float (C, *S)``.
+    """
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    return (255 * torch.rand(*shape, generator=torch.Generator().manual_seed(0))).to(device)
 
 
 def fast_fields(
@@ -171,19 +185,19 @@ def fast_fields(
     path: Path,
     reach: Shape,
 ) -> list[Field]:
-    """Fields of pixels far apart that share passes, cut off at the distance ``reach``.
+    """Compute fields of pixels far apart that share passes, cut off at the distance ``reach``.
 
-    What lies between two pixels of a pass goes to the nearer one, see :func:`nearest`. How far this is from the truth
-    is measured with :func:`~lightning_emseg.attribution.accuracy.compare`.
+    Values between two pixels of a pass go to the nearer one, see :func:`nearest`. The error of that is measured with
+    :func:`~lightning_emseg.attribution.accuracy.compare`. A field depends on its own group only.
 
     Args:
-        answers: Of a copy of the network whose weights need no gradient.
+        answers: Outputs of a copy of the network whose weights need no gradient.
         image: ``float (C, *S)``, grey levels 0–255, on the network's device.
-        baseline: Likewise.
+        baseline: Baseline of the same shape.
         pixels: Positions in the window, in px.
         together: Positions in ``pixels`` of those that share a pass, each of them once; from
             :func:`~lightning_emseg.attribution.points.groups`.
-        path: Of integration.
+        path: Path of integration.
         reach: Largest distance from the pixel that is kept, along each axis, in px.
     """
     return _shared(answers, image, baseline, pixels, together, path, reach)

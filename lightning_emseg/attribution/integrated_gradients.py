@@ -5,14 +5,13 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from data_modules.grid import Shape
 from lightning_emseg.attribution.accuracy import effective_reach
 from lightning_emseg.attribution.baselines import Baseline
-from lightning_emseg.attribution.fields import Field, cuts_are_safe, exact_fields, exact_groups, fast_fields
+from lightning_emseg.attribution.fields import Field, cuts_are_safe, exact_fields, exact_groups, fast_fields, noise_for
 from lightning_emseg.attribution.method import AttributionMethod, BoundMethod
 from lightning_emseg.attribution.network_copy import folded
 from lightning_emseg.attribution.outputs import Output, PixelOutput
@@ -91,7 +90,9 @@ class BoundIntegratedGradients(BoundMethod):
         if reach is None or self._is_exact(reach, image.shape):
             return self._exact(image, baseline, pixels, together)
         if self._fast is None:
-            self._fast = PixelOutput(folded(self._network, image[None]), self.method.output)
+            # Noise, as a process must not decide by the window that it happens to see first.
+            example = noise_for(self._network, image.shape)[None]
+            self._fast = PixelOutput(folded(self._network, example), self.method.output)
         path = Path(self.method.steps, self.method.rule, self.method.precision)
         return fast_fields(self._fast, image, baseline, pixels, together, path, reach)
 
@@ -151,9 +152,7 @@ class BoundIntegratedGradients(BoundMethod):
         """Whether windows of shape ``(C, *S)`` may be cut."""
         sides, radius = tuple(shape[1:]), self._radius(shape)
         if sides not in self._safe:
-            device = next((weight.device for weight in self._network.parameters()), torch.device("cpu"))
-            window = torch.empty(*shape, device=device)
-            self._safe[sides] = radius is not None and cuts_are_safe(self._network, window, radius, self._stride)
+            self._safe[sides] = radius is not None and cuts_are_safe(self._network, shape, radius, self._stride)
         return self._safe[sides]
 
 

@@ -50,6 +50,6 @@ def fields_of(
     stride: int | Sequence[int] = 1,
 ) -> list[Field]:
     """Exact fields of all pixels of a window, in the groups that are the least work."""
-    cuts = radius is not None and cuts_are_safe(answers.network, image, radius, stride)
+    cuts = radius is not None and cuts_are_safe(answers.network, image.shape, radius, stride)
     together = exact_groups(pixels, image.shape[1:], radius, stride, cuts)
     return exact_fields(answers, image, baseline, pixels, together, path, radius, stride, cuts)

@@ -133,7 +133,7 @@ def test_fields_depend_on_their_own_group_only(name: str, pixels: Sequence[Shape
     answers = made(build)
     image, baseline = windows(1, 64, 64)
     radius = receptive_radius(answers.network, (64, 64), 1, stride)
-    cuts = radius is not None and cuts_are_safe(answers.network, image, radius, stride)
+    cuts = radius is not None and cuts_are_safe(answers.network, image.shape, radius, stride)
     together = exact_groups(pixels, (64, 64), radius, stride, cuts)
     whole = exact_fields(answers, image, baseline, pixels, together, PATH, radius, stride, cuts)
     for group in together:
@@ -142,6 +142,26 @@ def test_fields_depend_on_their_own_group_only(name: str, pixels: Sequence[Shape
         for index, field in zip(group, alone, strict=True):
             np.testing.assert_array_equal(field.whole((64, 64)), whole[index].whole((64, 64)))
             assert (field.output, field.baseline_output) == (whole[index].output, whole[index].baseline_output)
+
+
+@pytest.mark.parametrize("name", ["stack", "U-Net of depth 2", "normalised over the window"])
+def test_fast_fields_depend_on_their_own_group_only(name: str) -> None:
+    answers = made(NETWORKS[name][0])
+    image, baseline = windows(1, 64, 64)
+    reach = (6, 6)
+    together = groups(MANY, (8, 8))
+    assert 1 < len(together) < len(MANY)
+    whole = fast_fields(answers, image, baseline, MANY, together, PATH, reach)
+    for group in together:
+        some = [MANY[index] for index in group]
+        alone = fast_fields(answers, image, baseline, some, [list(range(len(some)))], PATH, reach)
+        for index, field in zip(group, alone, strict=True):
+            np.testing.assert_array_equal(field.values, whole[index].values)
+            assert (field.origin, field.output, field.baseline_output) == (
+                whole[index].origin,
+                whole[index].output,
+                whole[index].baseline_output,
+            )
 
 
 def test_cuts_changing_nonempty_images_are_refused(seen: list[Shape]) -> None:
