@@ -51,8 +51,8 @@ def readable(message: str) -> str:
     if missing:
         wanted = missing.group(1) or missing.group(2)
         near = near_names(wanted)
-        hint = f"did you mean {' or '.join(near)}?" if near else "check the spelling,"
-        return f"no class {wanted!r}{of}: {hint} or give its full path, e.g. package.module.Class"
+        hint = f"did you mean {' or '.join(near)}? Otherwise" if near else "check the spelling, or"
+        return f"no class {wanted!r}{of}: {hint} give its full path, e.g. package.module.Class"
     wrong = re.findall(r"[Pp]arser key \"([^\"]+)\":\s*(Expected [^\n]*)", message)
     if wrong and key:
         inner, expectation = wrong[-1]
