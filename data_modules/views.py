@@ -81,7 +81,7 @@ class TwoViews:
 
         Args:
             batch: Image ``uint8 (B, 1, 224, 224)`` on any device.
-            seed: Of the run.
+            seed: Random seed of the run.
             epoch: Current epoch.
 
         Returns:
@@ -99,7 +99,7 @@ class TwoViews:
         """Draw the parameters of one view.
 
         Args:
-            seed: Of the run.
+            seed: Random seed of the run.
             epoch: Current epoch.
             index: Index of the tile, by which augmentation is keyed.
             view: Number of the view, 0 or 1.

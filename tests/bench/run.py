@@ -27,7 +27,7 @@ CASES = (
     *("reader", "shapes", "training", "stitching", "endtoend", "conversion", "memory", "scaling", "attribution"),
     *("panel", "ranks", "near_pairs", "cremi_score", "feature_augmentor", "startup"),
 )
-# The name that fits is that of a helper of the tests, and a name is a module once in the tree.
+# Modules of cases that have another name.
 MODULES = {"ranks": "rank_scaling"}
 VERSIONS = ("torch", "pytorch-lightning", "tensorstore", "zarr", "numpy", "monai", "captum", "scikit-image")
 HEAD = (

@@ -16,7 +16,7 @@ from lightning_emseg.metrics.mosaic_score import MosaicScore
 from lightning_emseg.metrics.threads import at_once
 
 SHORTEST_BREAK_NM = 40.0
-"""Of panels and error maps: shorter gaps do not count as breaks."""
+"""Length in nm that a gap must exceed to count as a break, in panels and error maps."""
 
 
 @dataclass(frozen=True)
