@@ -29,9 +29,12 @@ test: install
 test-slow: install
 	$(PYTEST) -m slow
 
-# Arithmetic as processors without AVX do it: sums in another order, other kernels for other batch sizes.
+# Arithmetic as processors without AVX do it: sums in another order, other kernels for other batch sizes. Tests of numbers
+# and of ranks, of which slow ones too; PORTABLE=tests for all.
+PORTABLE ?= tests/integration/test_ranks.py \
+	$(addprefix tests/lightning_emseg/,attribution inference losses metrics modules networks)
 test-portable: install
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(PYTEST) -m "not slow" $(PORTABLE)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(PYTEST) -m "not slow or ddp" $(PORTABLE)
 
 lint: install
 	$(BIN)/ruff check .
