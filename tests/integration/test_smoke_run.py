@@ -28,10 +28,16 @@ def _lightning(verb: str, folder: Path, *more: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a store and of a fit on it; read only."""
     folder = tmp_path_factory.mktemp("smoke")
     _lightning("fit", folder)
-    shutil.copy(folder / "run" / "checkpoints" / "last.ckpt", folder / "whole.ckpt")
     return folder
+
+
+@pytest.fixture
+def own(trained: Path, tmp_path: Path) -> Path:
+    """Copy of the folder, in which further commands may run."""
+    return shutil.copytree(trained, tmp_path / "own")
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -69,13 +75,13 @@ def test_full_validation_of_the_last_epoch_is_scored(trained: Path) -> None:
     assert "whole mosaics, epoch 1" in scores["criterion"]
 
 
-def test_validate_test_and_predict(trained: Path) -> None:
-    run, out = trained / "run", trained / "p.zarr"
+def test_validate_test_and_predict(own: Path) -> None:
+    run, out = own / "run", own / "p.zarr"
     best = ["--ckpt_path", str(run / "checkpoints" / "best.ckpt")]
     before = (run / "metrics.csv").read_bytes()
-    _lightning("validate", trained, *best)
-    _lightning("test", trained, *best)
-    _lightning("predict", trained, *best, "--writer.out", str(out), "--writer.export", "png")
+    _lightning("validate", own, *best)
+    _lightning("test", own, *best)
+    _lightning("predict", own, *best, "--writer.out", str(out), "--writer.export", "png")
     assert (run / "metrics.csv").read_bytes() == before
     for verb in ("validate", "test", "predict"):
         assert (run / f"config-{verb}.yaml").is_file()
@@ -96,29 +102,29 @@ def test_validate_test_and_predict(trained: Path) -> None:
     assert samples[0].provenance["checkpoint"] == "best.ckpt"
     assert len(samples[0].provenance["checkpoint_sha256"]) == 64
     assert samples[0].provenance["threshold"] == scores["threshold"]
-    assert (trained / "p.zarr-png" / "test" / "synthetic-1.png").is_file()
+    assert (own / "p.zarr-png" / "test" / "synthetic-1.png").is_file()
 
     # The same again is left as it is; with other settings it is refused unless asked for.
     written = (out / "test" / "synthetic-0" / "zarr.json").stat().st_mtime_ns
-    _lightning("predict", trained, *best, "--writer.out", str(out))
+    _lightning("predict", own, *best, "--writer.out", str(out))
     assert (out / "test" / "synthetic-0" / "zarr.json").stat().st_mtime_ns == written
     other = [*best, "--writer.out", str(out), "--model.blend", "cosine"]
     with pytest.raises(SystemExit) as caught:
-        _lightning("predict", trained, *other)
+        _lightning("predict", own, *other)
     assert "'constant' there, 'cosine' here" in str(caught.value)
     assert "--writer.overwrite true" in str(caught.value)
-    _lightning("predict", trained, *other, "--writer.overwrite", "true")
+    _lightning("predict", own, *other, "--writer.overwrite", "true")
 
 
-def test_predict_without_out_says_so(trained: Path) -> None:
+def test_predict_without_out_says_so(own: Path) -> None:
     with pytest.raises(SystemExit) as caught:
-        _lightning("predict", trained)
+        _lightning("predict", own)
     assert "--writer.out" in str(caught.value)
 
 
 def test_resumed_run_goes_on_where_it_stopped(trained: Path, tmp_path: Path) -> None:
     # Two epochs in one go against one epoch, then another from last.ckpt.
-    whole = torch.load(trained / "whole.ckpt", weights_only=True)
+    whole = torch.load(trained / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     _lightning("fit", tmp_path, "--trainer.max_epochs", "1")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["epoch"] == 0
@@ -138,13 +144,14 @@ def test_resumed_run_goes_on_where_it_stopped(trained: Path, tmp_path: Path) -> 
     assert {row["epoch"] for row in _rows(tmp_path / "run" / "metrics.csv")} == {"1"}
 
 
-def test_second_fit_puts_the_first_aside(trained: Path) -> None:
-    first = (trained / "run" / "checkpoints" / "best.ckpt").read_bytes()
-    _lightning("fit", trained, "--trainer.max_epochs", "1", "--seed_everything", "5")
-    aside = trained / "run" / "earlier" / "1"
+def test_second_fit_puts_the_first_aside(own: Path) -> None:
+    first = (own / "run" / "checkpoints" / "best.ckpt").read_bytes()
+    (own / "run" / "scores-test.json").write_text("{}")
+    _lightning("fit", own, "--trainer.max_epochs", "1", "--seed_everything", "5")
+    aside = own / "run" / "earlier" / "1"
     assert (aside / "checkpoints" / "best.ckpt").read_bytes() == first
     assert {"config.yaml", "metrics.csv", "environment.json", "figures", "scores-test.json"} <= {
         path.name for path in aside.iterdir()
     }
-    assert not (trained / "run" / "scores-test.json").exists()
-    assert (trained / "run" / "checkpoints" / "best.ckpt").read_bytes() != first
+    assert not (own / "run" / "scores-test.json").exists()
+    assert (own / "run" / "checkpoints" / "best.ckpt").read_bytes() != first
