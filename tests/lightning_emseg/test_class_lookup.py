@@ -1,5 +1,6 @@
 """Short names in configurations and on the command line."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,15 @@ def test_name_becomes_full_path(base: Any, name: str, path: str) -> None:
 def test_two_foreign_classes_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="Multiple subclasses with name Embedding"):
         class_lookup.resolve(nn.Module, "Embedding")
+
+
+def test_classes_of_the_user_are_not_passed_over() -> None:
+    theirs = type("URISC", (pl.LightningDataModule,), {"__module__": "theirs"})
+    with pytest.raises(ValueError, match=r"Multiple subclasses with name URISC(.|\n)*theirs\.URISC"):
+        class_lookup.resolve(pl.LightningDataModule, "URISC")
+    del theirs
+    gc.collect()
+    assert class_lookup.resolve(pl.LightningDataModule, "URISC") == "data_modules.URISC"
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
