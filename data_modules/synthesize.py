@@ -6,7 +6,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_modules.errors import UserError
-from data_modules.lazy_exports import lazy_exports
 from data_modules.store import LabelInfo, SampleWriter
 from data_modules.synthetic import SyntheticMosaic
 
@@ -68,7 +67,3 @@ def parse_size(size: str) -> tuple[int, int]:
     if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise UserError(f"{size!r} is no size: write <rows>x<columns> in px, e.g. 9958x9959")
     return int(sides[0]), int(sides[1])
-
-
-# Configurations that runs of 0.1.0 have saved name the class here.
-__getattr__, __dir__ = lazy_exports(__name__, {"SyntheticMosaics": "data_modules.synthetic_mosaics"})

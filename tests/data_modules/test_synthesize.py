@@ -1,7 +1,6 @@
 """Stores of synthetic mosaics: what is asked for is there, sound and repeatable."""
 
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +82,6 @@ def test_an_existing_sample_is_kept_unless_asked(made: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(image(tmp_path / "s", "train/synthetic-0"), before)
     make(tmp_path / "s", seed=1, overwrite=True)
     assert not np.array_equal(image(tmp_path / "s", "train/synthetic-0"), before)
-
-
-def test_configurations_of_older_runs_find_the_class() -> None:
-    assert import_module("data_modules.synthesize").SyntheticMosaics is SyntheticMosaics
 
 
 def test_the_data_module_makes_its_store_once(tmp_path: Path) -> None:
