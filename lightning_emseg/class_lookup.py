@@ -68,7 +68,7 @@ def resolve(cls: Any, name: str) -> str:
     return f"{_PACKAGES[name]}.{name}"
 
 
-def _has_namesake(base: type, found: type) -> bool:
+def _has_namesake(base: type[Any], found: type) -> bool:
     """Whether another imported subclass of ``base`` has the name of ``found``."""
     return any(
         (each is not found and each.__name__ == found.__name__) or _has_namesake(each, found)
