@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
 
     Page faults of large buffers otherwise take up to half of a forward pass on the CPU. Forked processes inherit the
     settings, others get them through the environment. ``EMSEG_MALLOC=0`` turns this off, and values that the user has
-    given by ``MALLOC_MMAP_THRESHOLD_`` and the like stay.
+    given by ``MALLOC_MMAP_THRESHOLD_`` and the like, or by ``GLIBC_TUNABLES``, stay.
 
     Returns:
         Whether the settings hold; False on systems without glibc.
@@ -33,7 +33,8 @@ def keep_freed_memory() -> bool:
 
 def _set(libc: ctypes.CDLL, parameter: int, variable: str, values: tuple[int, ...]) -> bool:
     """Set one parameter to the first value that this version of glibc takes."""
-    if variable in os.environ:
+    name = variable.removeprefix("MALLOC_").rstrip("_").lower()
+    if variable in os.environ or f"glibc.malloc.{name}=" in os.environ.get("GLIBC_TUNABLES", ""):
         return True
     for value in values:
         if libc.mallopt(parameter, value):

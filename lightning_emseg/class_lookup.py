@@ -21,6 +21,7 @@ _PACKAGES = {
 }
 _IMPORTED = (torch.optim, torch.optim.lr_scheduler, pytorch_lightning.callbacks, pytorch_lightning.loggers)
 """Modules whose classes have short names because Lightning imports them."""
+_OF_LIGHTNING = (pytorch_lightning.LightningModule, pytorch_lightning.LightningDataModule, pytorch_lightning.Callback)
 
 
 def import_named(name: str) -> type | None:
@@ -59,9 +60,20 @@ def resolve(cls: Any, name: str) -> str:
     """
     found = import_named(name)
     bases = cls if isinstance(cls, tuple) else (cls,)
-    if found is not None and all(isinstance(each, type) for each in bases) and issubclass(found, bases):
-        return f"{_PACKAGES[name]}.{name}"
-    return _resolve_imported(cls, name)
+    if found is None or not all(isinstance(each, type) for each in bases) or not issubclass(found, bases):
+        return _resolve_imported(cls, name)
+    if any(issubclass(found, base) and _has_namesake(base, found) for base in _OF_LIGHTNING):
+        # A class of the user: jsonargparse lists both and asks for a full path. Libraries have losses of our names.
+        return _resolve_imported(cls, name)
+    return f"{_PACKAGES[name]}.{name}"
+
+
+def _has_namesake(base: type[Any], found: type) -> bool:
+    """Whether another imported subclass of ``base`` has the name of ``found``."""
+    return any(
+        (each is not found and each.__name__ == found.__name__) or _has_namesake(each, found)
+        for each in base.__subclasses__()
+    )
 
 
 # jsonargparse 4.47 has no public hook for names: it knows classes that are imported, which takes seconds for all.

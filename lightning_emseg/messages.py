@@ -49,10 +49,11 @@ def readable(message: str) -> str:
         return f"there is no option '{trainer.group(1)}'{hint}"
     missing = re.search(r"Expected a dot import path string: (\S+)|No module named '([^']+)'", message)
     if missing:
-        wanted = missing.group(1) or missing.group(2)
-        near = near_names(wanted)
-        hint = f"did you mean {' or '.join(near)}? Otherwise" if near else "check the spelling, or"
-        return f"no class {wanted!r}{of}: {hint} give its full path, e.g. package.module.Class"
+        return missing_class(missing.group(1) or missing.group(2), of, is_short_name=missing.group(1) is not None)
+    absent = re.search(r"module '([^']+)' has no attribute '([^']+)'", message)
+    # A module of the user may fail by the same words, for another reason.
+    if absent and owner and owner[-1] == f"{absent.group(1)}.{absent.group(2)}":
+        return missing_class(owner[-1], of)
     wrong = re.findall(r"[Pp]arser key \"([^\"]+)\":\s*(Expected [^\n]*)", message)
     if wrong and key:
         inner, expectation = wrong[-1]
@@ -60,6 +61,31 @@ def readable(message: str) -> str:
         plain = re.sub(r"a <class '(\w+)'>", r"\1", expectation)
         return f"{path}: {plain}"
     return re.sub(r"\n\s*Given value type:.*", "", message, flags=re.S)
+
+
+def missing_class(wanted: str, of: str, is_short_name: bool = False) -> str:
+    """Say that a class was not found, and how to name one.
+
+    Args:
+        wanted: Name or full path that was given.
+        of: Key in parentheses, after a space; may be empty.
+        is_short_name: Whether ``wanted`` was looked up as a short name.
+
+    >>> missing_class("data_modules.tiles.URISC", "")
+    "no class 'data_modules.tiles.URISC': did you mean URISC? Otherwise give its full path, e.g. package.module.Class"
+    >>> missing_class("Overlays", " (in model)", is_short_name=True)
+    "no class 'Overlays' (in model): Overlays is of another kind; `lightning fit --help` lists the names of each kind"
+    """
+    name = wanted.rpartition(".")[2]
+    near = near_names(name)
+    if is_short_name and name in near:
+        listing = "`lightning fit --help` lists the names of each kind"
+        return f"no class {wanted!r}{of}: {wanted} is of another kind; {listing}"
+    near = [name] if name in near and name != wanted else [each for each in near if each != wanted]
+    *others, last = near or [""]
+    meant = f"{', '.join(others)} or {last}" if others else last
+    hint = f"did you mean {meant}? Otherwise" if near else "check the spelling, or"
+    return f"no class {wanted!r}{of}: {hint} give its full path, e.g. package.module.Class"
 
 
 def refusal(message: str) -> str:

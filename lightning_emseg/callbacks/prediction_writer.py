@@ -96,13 +96,17 @@ class PredictionWriter(pl.Callback):
         """Everything that the pixels of each mosaic's prediction depend on."""
         assert data.sweep is not None
         path = Path(str(trainer.ckpt_path)) if trainer.ckpt_path else None
+        # A run that stopped at a tile may go on and mark it.
+        hyperparameters = {key: value for key, value in module.hparams.items() if key != "non_finite"}
+        if "_class_path" in hyperparameters:
+            # A class has a short name, the path of its package and that of its module, which all mean the same.
+            hyperparameters["_class_path"] = f"{type(module).__module__}.{type(module).__qualname__}"
         common = {
             "checkpoint": path and path.name,
             "checkpoint_sha256": path and checkpoints.file_hash(path),
             "weights_sha256": checkpoints.weights_hash(module),
             "architecture": type(module).__name__,
-            # A run that stopped at a tile may go on and mark it.
-            "hyperparameters": {key: value for key, value in module.hparams.items() if key != "non_finite"},
+            "hyperparameters": hyperparameters,
             "threshold": self._level / 255,
             "threshold_source": module.threshold_source,
             "blend": module.blend,

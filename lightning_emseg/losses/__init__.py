@@ -24,6 +24,7 @@ __all__ = [
     "tversky_loss",
     "weighted_bce_loss",
     "weighted_l2_loss",
+    *SHORT_NAMES["losses"],
 ]
 
 __getattr__, __dir__ = lazy_exports(__name__, SHORT_NAMES["losses"])

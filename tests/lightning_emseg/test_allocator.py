@@ -38,10 +38,12 @@ values = [loss, *(weights.grad for weights in layer.parameters())]
 print(hashlib.sha256(b"".join(value.detach().numpy().tobytes() for value in values)).hexdigest())
 """
 
+UNSET = ("MALLOC_", "EMSEG_MALLOC", "GLIBC_TUNABLES")
+
 
 def printed(script: str, **variables: str) -> str:
     """What a process of its own prints, under none of the variables that this process has set for its children."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "EMSEG_MALLOC"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
     here = {**clean, "PYTHONPATH": str(ROOT), **variables}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=here, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -79,6 +81,8 @@ keep_freed_memory()
 print(os.environ["MALLOC_TOP_PAD_"])
 """
     assert printed(script, MALLOC_TOP_PAD_="4096") == "4096"
+    script = script.replace('environ["MALLOC_TOP_PAD_"]', 'environ.get("MALLOC_TOP_PAD_")')
+    assert printed(script, GLIBC_TUNABLES="glibc.malloc.top_pad=4096") == "None"
 
 
 def test_results_do_not_depend_on_allocator() -> None:

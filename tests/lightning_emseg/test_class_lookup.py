@@ -1,5 +1,6 @@
 """Short names in configurations and on the command line."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def test_two_foreign_classes_of_one_name_are_refused() -> None:
         class_lookup.resolve(nn.Module, "Embedding")
 
 
+def test_classes_of_the_user_are_not_passed_over() -> None:
+    theirs = type("URISC", (pl.LightningDataModule,), {"__module__": "theirs"})
+    with pytest.raises(ValueError, match=r"Multiple subclasses with name URISC(.|\n)*theirs\.URISC"):
+        class_lookup.resolve(pl.LightningDataModule, "URISC")
+    del theirs
+    gc.collect()
+    assert class_lookup.resolve(pl.LightningDataModule, "URISC") == "data_modules.URISC"
+
+
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     with pytest.raises(SystemExit):
         cli.main(["fit", "--data", "Mosaic", "--data.store", "s.zarr", *words])
@@ -64,7 +74,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (("--model", "UNett"), "no class 'UNett' (in model): did you mean UNet"),
         (("--model", "unet"), "no class 'unet' (in model): did you mean UNet"),
         (("--model", "UNet", "--optimizer", "Adamm"), "no class 'Adamm' (in optimizer): did you mean Adam"),
-        (("--model", "Overlays"), "no class 'Overlays' (in model)"),
+        (("--model", "Overlays"), "no class 'Overlays' (in model): Overlays is of another kind; `lightning fit"),
+        (("--model", "data_modules.tiles.UNet"), "no class 'data_modules.tiles.UNet' (in model): did you mean UNet"),
         (("--model", "lightning_emseg.callbacks.Overlays"), "Overlays"),
         (("--model.help", "UNett"), "did you mean UNet"),
     ],

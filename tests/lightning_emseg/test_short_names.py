@@ -74,6 +74,13 @@ def test_no_class_of_data_is_missing() -> None:
         assert set(classes_of("data_modules", KINDS[kind])) == set(of_data.SHORT_NAMES[kind])
 
 
+@pytest.mark.parametrize("kind", ["losses", "callbacks"])
+def test_star_import_brings_every_class(kind: str) -> None:
+    found: dict[str, object] = {}
+    exec(f"from lightning_emseg.{kind} import *", found)
+    assert set(of_training.SHORT_NAMES[kind]) < set(found)
+
+
 def test_other_names_are_no_attributes() -> None:
     with pytest.raises(AttributeError, match="module 'data_modules' has no attribute 'Urisc'"):
         data_modules.Urisc  # noqa: B018

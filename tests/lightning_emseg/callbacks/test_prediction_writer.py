@@ -137,6 +137,19 @@ def test_a_finished_prediction_is_left_as_it_is(
     assert contents(out) == whole
 
 
+def test_prediction_continues_under_another_class_path(tiny_store: Path, tmp_path: Path) -> None:
+    """The command line records the path by which a configuration names the class."""
+    seen = []
+    for path in ("tests.support.GreyModule", "tests.support.tiny.GreyModule"):
+        module, stop = tiny.GreyModule(blend="gaussian"), StopAt()
+        module.hparams["_class_path"] = path
+        trainer = tiny.quiet_trainer(tmp_path, callbacks=[PredictionWriter(str(tmp_path / "p.zarr")), stop])
+        trainer.predict(module, tiny.data_of(tiny_store), return_predictions=False)
+        seen.append(stop.seen)
+    assert seen[0] > 0
+    assert seen[1] == 0
+
+
 def test_prediction_killed_while_put_in_place_is_finished(
     tall_store: Path, whole: dict[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
