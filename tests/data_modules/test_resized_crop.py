@@ -165,8 +165,9 @@ def test_blur_leaves_the_mask_and_unblurred_patches_alone() -> None:
     torch.testing.assert_close(out["image"][0], batch["image"][0].float(), atol=0.05, rtol=0)
     assert (out["image"][1] - batch["image"][1]).abs().max() > 20
     assert torch.equal(out["mask"], batch["mask"])
-    tiny = forced(ResizedCropAugment(blur_px=7.0), batch_of(torch.ones(1, 1, 9, 9)), Crop((0, 0, 9, 9), blur=7.0))
-    torch.testing.assert_close(tiny["image"], torch.ones(1, 1, 9, 9), atol=1e-3, rtol=0)
+    # A patch that is lower than the kernel, and not square.
+    tiny = forced(ResizedCropAugment(blur_px=7.0), batch_of(torch.ones(1, 1, 9, 30)), Crop((0, 0, 9, 30), blur=7.0))
+    torch.testing.assert_close(tiny["image"], torch.ones(1, 1, 9, 30), atol=1e-3, rtol=0)
 
 
 def test_draws_fill_their_ranges_and_probabilities() -> None:

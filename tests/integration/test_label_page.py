@@ -92,6 +92,10 @@ def test_other_sites_and_nonsense_are_refused(server: LabelServer, tiles: TileSe
     assert ask(server, "/tile?source=two&tile=-1")[0] == 400
     assert ask(server, "/../etc/passwd")[0] == 404
     assert not (tiles.path / "labels.csv").exists()
+    # A body may have 10,000 bytes; what is not asked for is passed over.
+    longest = {**good, "note": ""}
+    longest["note"] = "x" * (10_000 - len(json.dumps(longest)))
+    assert ask(server, "/label", longest)[0] == 200
     # Through `ssh -L` the port is another one.
     assert ask(server, "/label", good, Host="localhost:1234")[0] == 200
     status, picture = ask(server, "/tile?source=two&tile=2")

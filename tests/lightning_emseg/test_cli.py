@@ -101,6 +101,11 @@ def test_speed_is_logged_beside_callbacks_of_the_user(tiny_store: Path, tmp_path
     assert {"speed/megapixels_per_s_epoch", "speed/data_wait_share_epoch"} <= set(row.split(","))
 
 
+def test_mistakes_in_code_keep_their_traceback(tiny_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not enough values to unpack"):
+        _run("fit", tiny_store, tmp_path, "--trainer.callbacks", "tests.support.failing_parts.FaultyCallback")
+
+
 @pytest.mark.slow
 def test_machine_that_cannot_compile_says_so(tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/no/such/compiler")

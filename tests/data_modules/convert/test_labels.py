@@ -108,7 +108,7 @@ def test_instances_keep_their_ids(dtype: type[np.generic], stored: type[np.gener
 
 def test_values_that_are_no_ids_are_refused() -> None:
     for raw, message in [
-        (np.array([[-1]]), "negative"),
+        (np.array([[-1, 7]]), "negative"),
         (np.array([[0.5]]), "whole"),
         (np.array([[np.nan]]), "finite"),
     ]:

@@ -142,6 +142,10 @@ def test_hdf5_datasets_are_images_or_stacks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pages[2].read().pixels, stack[2])
     assert pages[2].record == {"source": "v.h5", "dataset": "volumes/raw", "page": 2}
     assert [page.name for page in find_images(f"{tmp_path}/v.h5:flat")] == ["v"]
+    with h5py.File(tmp_path / "one.h5", "w") as file:
+        file["raw"] = stack
+    # The only dataset of a file needs no name.
+    np.testing.assert_array_equal(find_images(f"{tmp_path}/one.h5")[1].read().pixels, stack[1])
     for spec, message in [
         ("v.h5", "name the dataset.*volumes/raw"),
         ("v.h5:no", "has no dataset"),

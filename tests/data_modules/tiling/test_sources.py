@@ -49,6 +49,19 @@ def test_zarr_images_and_arrays_are_found_without_labels(tmp_path: Path) -> None
     assert [entry.file for entry in find_sources(str(tmp_path / "s.zarr" / "plain"), EMPTY)] == ["plain"]
 
 
+def test_fingerprints_of_arrays_follow_their_metadata(tmp_path: Path) -> None:
+    for name, side in (("a", 8), ("same", 8), ("other", 9)):
+        zarr.create_array(tmp_path / f"{name}.zarr", shape=(side, 8), dtype="uint8")
+    first, same, other = (
+        entry.fingerprint()
+        for name in ("a", "same", "other")
+        for entry in find_sources(str(tmp_path / f"{name}.zarr"), EMPTY)
+    )
+    assert first == same != other
+    # It ends in the number of bytes that were read.
+    assert int(other.rpartition("-")[2]) == (tmp_path / "other.zarr" / "zarr.json").stat().st_size
+
+
 def test_the_first_file_needs_no_whole_walk(tmp_path: Path) -> None:
     for number in range(3):
         touch(tmp_path / str(number), *(f"{index:04}.png" for index in range(200)))

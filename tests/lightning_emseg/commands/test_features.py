@@ -120,6 +120,8 @@ def test_occlusion_of_every_square(tmp_path: Path, against: str, capsys: pytest.
         wanted = measure_occlusion(encoder, image, image)
         np.testing.assert_allclose([float(each["drop"]) for each in mine], wanted.drops, atol=1e-5)
         assert content["summary"]["b"]["similarity"] == pytest.approx(1, abs=1e-6)
+        # An image is as similar to itself as can be, and every occluded copy less so by its drop.
+        np.testing.assert_allclose([float(each["similarity"]) for each in mine], 1 - wanted.drops, atol=1e-5)
     else:
         assert content["summary"]["b"]["similarity"] < 1
     assert (tmp_path / "out" / "occlusion.png").is_file()

@@ -107,6 +107,7 @@ def test_command_reports_what_it_kept(tile_set: TileSet, capsys: pytest.CaptureF
     main(["curate", "dedup", str(tile_set.path), "--look", "all"])
     said = capsys.readouterr().out
     assert said.startswith("7 of 10 tiles kept, 3 are near-duplicates; ")
-    with pytest.raises(SystemExit) as caught:
-        main(["curate", "dedup", str(tile_set.path), "--distance", "30"])
-    assert "0 to 20 bits" in str(caught.value.code)
+    for wrong in ("--distance=30", "--distance=-1", "--correlation=1.5", "--correlation=-1.5"):
+        with pytest.raises(SystemExit) as caught:
+            main(["curate", "dedup", str(tile_set.path), wrong])
+        assert "0 to 20 bits, and −1 to 1" in str(caught.value.code)
