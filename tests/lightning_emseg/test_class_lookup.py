@@ -70,7 +70,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--model", "UNett"), "did you mean UNet or UNet3D or VNet? Otherwise give its full path"),
+        (("--model", "UNett"), "did you mean UNet, UNet3D or VNet? Otherwise give its full path"),
         (("--model", "UNett"), "no class 'UNett' (in model): did you mean UNet"),
         (("--model", "unet"), "no class 'unet' (in model): did you mean UNet"),
         (("--model", "UNet", "--optimizer", "Adamm"), "no class 'Adamm' (in optimizer): did you mean Adam"),

@@ -283,9 +283,9 @@ def test_shapes_that_do_not_belong_together_are_refused() -> None:
     [
         (lambda: CleftLoss(boundary_weight=-1), "boundary_weight and coherence_weight must be at least 0"),
         (lambda: CleftLoss(voxel=[10, 1, 0]), "voxel must hold sizes above 0"),
-        (lambda: CleftLoss(coherence_reading="printed"), "coherence_reading must be one of intended, as_printed"),
-        (lambda: WeightedL2Loss("printed"), "reading must be one of intended, as_printed, but is 'printed'"),
-        (lambda: CoherenceLoss("printed"), "reading must be one of intended, as_printed"),
+        (lambda: CleftLoss(coherence_reading="printed"), "coherence_reading must be one of intended, as_printed"),  # type: ignore[arg-type]
+        (lambda: WeightedL2Loss("printed"), "reading must be one of intended, as_printed, but is 'printed'"),  # type: ignore[arg-type]
+        (lambda: CoherenceLoss("printed"), "reading must be one of intended, as_printed"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_out_of_range_are_refused(build: Callable[[], nn.Module], message: str) -> None:
