@@ -21,20 +21,21 @@ demo: install
 
 # Tests share two processes; WORKERS=0 for one.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 20
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 20
 test: install
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --dist worksteal -m "not slow"
 
-# Runs of many processes, kills and faults, whole chains of commands.
+# Runs of many processes, kills and faults, whole chains of commands. Files stay together, as their tests share runs.
 test-slow: install
-	$(PYTEST) -m slow
+	$(PYTEST) --dist loadfile -m slow
 
 # Arithmetic as processors without AVX do it: sums in another order, other kernels for other batch sizes. Tests of numbers
 # and of ranks, of which slow ones too; PORTABLE=tests for all.
 PORTABLE ?= tests/integration/test_ranks.py \
 	$(addprefix tests/lightning_emseg/,attribution inference losses metrics modules networks)
 test-portable: install
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(PYTEST) -m "not slow or ddp" $(PORTABLE)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(PYTEST) --dist loadfile \
+		-m "not slow or ddp" $(PORTABLE)
 
 lint: install
 	$(BIN)/ruff check .
