@@ -173,7 +173,8 @@ def _ask(url: str, key: str) -> bytes | None:
 
 def _unreachable(url: str, failure: ReadError) -> str:
     cause = str(failure)
-    refused = any(word in cause for word in ("PERMISSION_DENIED", "UNAUTHENTICATED", "403", "401"))
+    # A port or a name may hold these numbers, too.
+    refused = re.search(r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[13]\b", cause) is not None
     advice = {
         "s3": "AWS_ENDPOINT_URL, AWS_REGION and the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
         "AWS_PROFILE; without any the store is read anonymously)",

@@ -1,5 +1,6 @@
 """Stores behind URLs: the same pixels and errors as from a folder, and a message for whatever the network does."""
 
+import contextlib
 import json
 import os
 import socket
@@ -197,6 +198,14 @@ def test_a_server_that_is_not_there_is_named(address: str) -> None:
         host = "no-such-host.invalid" if address == "no such host" else "127.0.0.1"
         with pytest.raises(UserError, match=rf"http://{host}:{port}/s\.zarr: cannot be reached\. Check the spelling"):
             MosaicStore(f"http://{host}:{port}/s.zarr")
+
+
+def test_a_port_is_not_taken_for_a_status() -> None:
+    for port in range(40300, 40400):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            break
+    with pytest.raises(UserError, match=rf"http://127\.0\.0\.1:{port}/s\.zarr: cannot be reached"):
+        MosaicStore(f"http://127.0.0.1:{port}/s.zarr")
 
 
 def test_the_wait_for_a_silent_server_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
