@@ -7,24 +7,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from torch import Tensor
 
 from data_modules.batch import Batch
 from data_modules.transforms import Augment, Draw
+from tests.support.patch_batches import batch_of
 
 NOTHING = Augment(flip=False, rotation_deg=0, zoom=(1, 1), contrast=0, brightness=0)
-
-
-def batch_of(image: Tensor, mask: Tensor, indices: list[int] | None = None) -> Batch:
-    count = len(image)
-    return Batch(
-        image=image,
-        mask=mask,
-        mosaic=torch.zeros(count, dtype=torch.int64),
-        origin=torch.zeros(count, 2, dtype=torch.int64),
-        pixel_size_nm=torch.ones(count, 2),
-        index=torch.tensor(list(range(count)) if indices is None else indices),
-    )
 
 
 def noise(count: int = 3, height: int = 64, width: int = 64, seed: int = 0) -> Batch:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from data_modules.volume_augment import VolumeAugment, VolumeDraw
-from tests.support.volume_batches import DEPTH, EVERYTHING, batch_of, drawn, forced, noise
+from tests.support.patch_batches import DEPTH, EVERYTHING, batch_of, drawn, forced, noise
 
 
 def test_nothing_changes_nothing() -> None:

@@ -12,7 +12,7 @@ import torch
 from data_modules import transforms, volume_augment
 from data_modules.errors import UserError
 from data_modules.volume_augment import VolumeAugment, VolumeDraw
-from tests.support.volume_batches import DEPTH, EVERYTHING, batch_of, noise
+from tests.support.patch_batches import DEPTH, EVERYTHING, batch_of, noise
 
 
 def draws_of(number: int = 3000, depth: int = DEPTH, **options: Any) -> list[VolumeDraw]:

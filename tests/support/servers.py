@@ -1,4 +1,4 @@
-"""Small servers for reading over the network: a folder over HTTP, and the two calls of Google's storage that matter."""
+"""Small servers for reading over the network: a folder over HTTP, an S3 bucket, and two calls of Google's storage."""
 
 import json
 import threading
@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,3 +102,20 @@ def serving(
         handler.stopped = True
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def serving_bucket(name: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve a folder as ``s3://NAME/lab``, which only those with the credentials of the environment may read."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    patch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    client = boto3.client("s3", region_name="us-east-1", endpoint_url=f"http://{host}:{port}")
+    client.create_bucket(Bucket=name)
+    for file in filter(Path.is_file, folder.rglob("*")):
+        client.put_object(Bucket=name, Key=f"lab/{file.relative_to(folder).as_posix()}", Body=file.read_bytes())
+    yield f"s3://{name}/lab"
+    server.stop()

@@ -7,16 +7,14 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, read, tensors, verify
 from data_modules.store.consolidation import consolidate, forget_consolidated
 from data_modules.store.location import local_folder, locate
-from tests.support.servers import serving
+from tests.support.servers import serving, serving_bucket
 from tests.support.store_checks import flip_byte, foreign_sample, noise, read_all, write_sample
 
 IMAGE, MASK = noise((700, 600)), noise((700, 600), 1, top=2)
@@ -123,20 +121,8 @@ def test_google(tmp_path: Path, store: Path) -> None:
 @pytest.fixture
 def bucket(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The store in an S3 bucket that only those with credentials may read."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    client = boto3.client("s3", region_name="us-east-1", endpoint_url=f"http://{host}:{port}")
-    client.create_bucket(Bucket="mosaics")
-    for path in store.rglob("*"):
-        if path.is_file():
-            key = f"lab/{path.relative_to(store).as_posix()}"
-            client.put_object(Bucket="mosaics", Key=key, Body=path.read_bytes())
-    yield "s3://mosaics/lab"
-    server.stop()
+    with serving_bucket("mosaics", store, monkeypatch) as found:
+        yield found
 
 
 def test_s3(bucket: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

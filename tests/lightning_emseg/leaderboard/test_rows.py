@@ -11,21 +11,6 @@ from lightning_emseg.leaderboard.table import BEGIN, END
 from lightning_emseg.report.page.paper_values import PAPER_VALUES
 from tests.support import ROOT
 
-ROWS = """
-columns: {membrane_f1: membrane F1, background_f1: background F1, v_rand: V-Rand}
-rows:
-- {experiment: a/unet.yaml, data: A, paper: 0.5 ± 0.1}
-- {experiment: b.yaml, data: 'B | C', how: by hand}
-"""
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "experiments" / "leaderboard" / "rows.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text(ROWS)
-    return path
-
 
 @pytest.mark.parametrize(
     ("content", "told"),
@@ -39,10 +24,10 @@ def rows(tmp_path: Path) -> Path:
         ("rows: [", "cannot be read"),
     ],
 )
-def test_rows_that_cannot_be_read_say_why(rows: Path, content: str, told: str) -> None:
-    rows.write_text(content)
+def test_rows_that_cannot_be_read_say_why(tmp_path: Path, content: str, told: str) -> None:
+    (tmp_path / "rows.yaml").write_text(content)
     with pytest.raises(UserError, match=told):
-        read_definition(rows)
+        read_definition(tmp_path / "rows.yaml")
 
 
 TABLES = {"membranes": "README.md", "clefts": "docs/clefts.md"}

@@ -3,14 +3,11 @@
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pytest
 import zarr
-from moto.server import ThreadedMotoServer
 from ome_zarr.format import FormatV04
 from ome_zarr.writer import write_image
 
@@ -18,7 +15,7 @@ from data_modules.store import tensors
 from data_modules.tile_set import TileSet
 from data_modules.tiling import RefusedError, Settings, find_sources, tile_sources
 from data_modules.tiling.formats import open_volume
-from tests.support.servers import serving
+from tests.support.servers import serving, serving_bucket
 from tests.support.store_checks import noise
 
 STACK = noise((5, 12, 9)).astype(np.uint16) * 200
@@ -48,24 +45,8 @@ def address(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
             patch.delenv(name)
         tensors._kvstore.cache_clear()
         tensors._open.cache_clear()
-        with serving(folder) if request.param == "http" else _bucket(folder, patch) as found:
+        with serving(folder) if request.param == "http" else serving_bucket("volumes", folder, patch) as found:
             yield found
-
-
-@contextmanager
-def _bucket(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    patch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    client = boto3.client("s3", region_name="us-east-1", endpoint_url=f"http://{host}:{port}")
-    client.create_bucket(Bucket="volumes")
-    for file in filter(Path.is_file, folder.rglob("*")):
-        client.put_object(Bucket="volumes", Key=f"lab/{file.relative_to(folder).as_posix()}", Body=file.read_bytes())
-    yield "s3://volumes/lab"
-    server.stop()
 
 
 @pytest.mark.parametrize("name", ["v2.zarr", "v3.zarr", "v2.zarr/", "image.zarr"])

@@ -1,4 +1,4 @@
-"""What the tests of augmented volumes share: noise, and parameters that are given instead of drawn."""
+"""Batches that tests of augmentation share: noise, and parameters that are given instead of drawn."""
 
 from typing import Any
 
@@ -17,13 +17,14 @@ EVERYTHING: dict[str, Any] = {
 
 
 def batch_of(image: Tensor, mask: Tensor, indices: list[int] | None = None) -> Batch:
-    count = len(image)
+    """A batch of patches of two or three axes, of one mosaic and with voxels of 1 nm."""
+    count, axes = len(image), mask.ndim - 1
     return Batch(
         image=image,
         mask=mask,
         mosaic=torch.zeros(count, dtype=torch.int64),
-        origin=torch.zeros(count, 3, dtype=torch.int64),
-        pixel_size_nm=torch.ones(count, 3),
+        origin=torch.zeros(count, axes, dtype=torch.int64),
+        pixel_size_nm=torch.ones(count, axes),
         index=torch.tensor(list(range(count)) if indices is None else indices),
     )
 
