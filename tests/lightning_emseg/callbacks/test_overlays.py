@@ -16,6 +16,7 @@ from lightning_emseg.callbacks import Overlays, overlays
 from lightning_emseg.callbacks.overlays import log_picture
 from lightning_emseg.inference.stitching import StitchedRows
 from tests.support import tiny
+from tests.support.trainers import attach_rank
 
 T = TypeVar("T")
 
@@ -54,17 +55,11 @@ def trainer_of(folder: Path, loaders: Any) -> Any:
     )
 
 
-def trainer_of_rank(rank: int, world: int) -> Any:
-    """What a data module asks its trainer for."""
-    return SimpleNamespace(global_rank=rank, world_size=world, state=SimpleNamespace(fn=None))
-
-
 @pytest.mark.parametrize("ranks", [1, 2, 3, 12], indirect=True)
 def test_tiles_drawn_are_first_of_global_order(tiny_store: Path, tmp_path: Path, ranks: Ranks) -> None:
     module = tiny.GreyModule()
     for rank in range(ranks.world):
-        data = tiny.data_of(tiny_store, split=PatchSplit(train=4, val=9))
-        data.trainer = trainer_of_rank(rank, ranks.world)
+        data = attach_rank(tiny.data_of(tiny_store, split=PatchSplit(train=4, val=9)), rank, ranks.world)
         data.setup("fit")
         (loader,) = data.val_dataloader()
         callback, trainer = Overlays(tiles=5), trainer_of(tmp_path, [loader])
