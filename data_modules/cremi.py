@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from data_modules.base import Mosaic
-from data_modules.sampling import ForegroundPatches, PatchSampling
-from data_modules.splits import SectionSplit, Split
+from data_modules.mosaic import Mosaic
+from data_modules.patches.sampling import ForegroundPatches, PatchSampling
+from data_modules.patches.splits import SectionSplit, Split
 
 
 class CREMI(Mosaic):
@@ -20,7 +20,7 @@ class CREMI(Mosaic):
         sampling: Where training patches lie; patches with fewer than 200 cleft voxels are rejected with probability
             0.95 by default.
         split: How volumes are divided into training and validation; by sections, 100 and 25, by default.
-        kwargs: See :class:`data_modules.base.Mosaic`; the label is ``cleft``.
+        kwargs: See :class:`data_modules.mosaic.Mosaic`; the label is ``cleft``.
     """
 
     def __init__(

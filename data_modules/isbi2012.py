@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from data_modules.base import Mosaic
+from data_modules.mosaic import Mosaic
 
 
 class ISBI2012(Mosaic):
@@ -11,7 +11,7 @@ class ISBI2012(Mosaic):
     Args:
         store: The store.
         patch_size: Side of a training patch in px; a section is 512.
-        kwargs: See :class:`data_modules.base.Mosaic`.
+        kwargs: See :class:`data_modules.mosaic.Mosaic`.
     """
 
     def __init__(self, store: str, patch_size: int | list[int] = 512, **kwargs: Any) -> None:

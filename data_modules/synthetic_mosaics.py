@@ -3,13 +3,13 @@
 import shutil
 from typing import Any
 
-from data_modules.base import Mosaic
+from data_modules.mosaic import Mosaic
 from data_modules.store.location import local_folder
-from data_modules.synthesize import synthesize
+from data_modules.synthetic.mosaic import synthesize
 
 
 class SyntheticMosaics(Mosaic):
-    """A :class:`~data_modules.base.Mosaic` that makes its store first where there is none; for demos and smoke runs.
+    """A :class:`~data_modules.mosaic.Mosaic` that makes its store first where there is none; for demos and smoke runs.
 
     Args:
         store: The store; one that exists is used as it is.
@@ -17,7 +17,7 @@ class SyntheticMosaics(Mosaic):
         val: Size of each validation mosaic.
         test: Size of each test mosaic.
         synthetic_seed: Of the content.
-        kwargs: See :class:`data_modules.base.Mosaic`.
+        kwargs: See :class:`data_modules.mosaic.Mosaic`.
     """
 
     def __init__(

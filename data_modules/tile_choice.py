@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
-from data_modules.store.stamps import is_url
+from data_modules.store.layout import is_url
 from data_modules.tile_set import SourceTiles, read_kept, read_rows
 
 TileNumbers = NDArray[np.int64]

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_modules.batch import Batch
-from data_modules.grid import Shape
-from data_modules.samplers import Patch
-from data_modules.sampling import PatchSampling, Position
+from data_modules.geometry import Shape
+from data_modules.patches.loaders import Patch
+from data_modules.patches.sampling import PatchSampling, Position
 from data_modules.store import MosaicView
 from data_modules.tile_choice import Labels, TileNumbers
 from data_modules.tile_set import PLANES, SIDE, SourceTiles

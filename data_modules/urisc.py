@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from data_modules.base import Mosaic
+from data_modules.mosaic import Mosaic
 
 
 class URISC(Mosaic):
@@ -11,7 +11,7 @@ class URISC(Mosaic):
     Args:
         store: Store of one track.
         annotation: Which of the three annotation rounds to learn or score; ``final`` is the ground truth.
-        kwargs: See :class:`data_modules.base.Mosaic`.
+        kwargs: See :class:`data_modules.mosaic.Mosaic`.
     """
 
     def __init__(self, store: str, annotation: Literal["final", "1st", "2nd"] = "final", **kwargs: Any) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from lightning_emseg import __version__
-from lightning_emseg.allocator import keep_freed_memory
+from lightning_emseg.core.process import keep_freed_memory
 
 VERBS = {
     "fit": "Train a network.",

@@ -1,10 +1,10 @@
-"""The verbs of ``lightning``: a LightningCLI with this project's defaults, and messages instead of tracebacks."""
+"""Verbs of ``lightning``: a LightningCLI with this project's defaults, and messages instead of tracebacks."""
 
 import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,18 +13,73 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.plugins.io import CheckpointIO, TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
+from torch import nn
 
 from data_modules.errors import UserError
-from lightning_emseg import callbacks, checkpoints
-from lightning_emseg.callbacks.run_folder import make_room
-from lightning_emseg.callbacks.wandb_run import keep_wandb_run
-from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
-from lightning_emseg.class_lookup import SHORT_NAMES
-from lightning_emseg.failures import explanation
-from lightning_emseg.frozen_modules import expect_frozen
-from lightning_emseg.messages import ReadableParser, refusal
+from lightning_emseg import callbacks
+from lightning_emseg.callbacks.run_folder import keep_wandb_run, make_room
+from lightning_emseg.core import checkpoints
+from lightning_emseg.core.checkpoints import read, write
+from lightning_emseg.core.messages import SHORT_NAMES, ReadableParser, refusal
+from lightning_emseg.core.process import explain_failure
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are written whole or not at all, checked when they are loaded, and never run code.
+
+    Lightning's own buffers the file in memory and moves it from the folder of temporary files, which is not atomic
+    across file systems. Remote paths (``s3://...``) are left to it: their uploads are atomic.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write one file.
+
+        Raises:
+            UserError: if the disk is full or refuses; what was there before is untouched.
+        """
+        if _is_remote(path) or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+        else:
+            write(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Callable[..., Any] | None = lambda storage, _: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read one file; only weights and plain data, whatever ``weights_only`` says.
+
+        Raises:
+            UserError: if the file is missing, damaged or no checkpoint.
+        """
+        if _is_remote(path):
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        return read(Path(path))
+
+
+def _is_remote(path: str | Path) -> bool:
+    return "://" in str(path)
+
+
+def expect_frozen(module: nn.Module) -> None:
+    """Silence Lightning's warning of modules in evaluation mode at the start of training, where these are the expected.
+
+    Expected are those that ``train()`` leaves so, as the frozen encoder of a ``UNet`` with ``freeze_norms``. Where
+    others are in evaluation mode too, their number is another one and Lightning warns as ever. No mode is changed.
+
+    Args:
+        module: That is about to be fitted.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.train()
+    frozen = sum(not part.training for part in module.modules())
+    for part, mode in modes:
+        part.training = mode
+    if frozen:
+        warnings.filterwarnings("ignore", message=rf"Found {frozen} module\(s\) in eval mode at the start of training")
 
 
 class RunConfig(SaveConfigCallback):
@@ -186,7 +241,7 @@ def run(args: Sequence[str] | None = None) -> None:
     except (UserError, MisconfigurationException) as error:
         sys.exit(f"error: {plain_message(error)}")
     except (RuntimeError, MemoryError, OSError) as error:
-        text = explanation(error)
+        text = explain_failure(error)
         if text is None:
             raise
         sys.exit(f"error: {text}")

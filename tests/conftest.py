@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from lightning_emseg.allocator import keep_freed_memory
+from lightning_emseg.core.process import keep_freed_memory
 
 keep_freed_memory()
 torch.set_num_threads(1)

@@ -8,10 +8,9 @@ from data_modules.store.arrays import ArrayWriter, Rows
 from data_modules.store.layout import LabelInfo, LabelKind, shard_rows
 from data_modules.store.reader import ArrayRef, read, survives_fork
 from data_modules.store.samples import MosaicStore, Sample
-from data_modules.store.unfinished import Earlier, clear_rest, find_earlier
 from data_modules.store.verify import Damage, verify
 from data_modules.store.view import MosaicView
-from data_modules.store.writer import SampleWriter
+from data_modules.store.writer import Earlier, SampleWriter, clear_rest, find_earlier
 
 __all__ = [
     "ArrayRef",

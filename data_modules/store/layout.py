@@ -1,8 +1,14 @@
-"""Names, shapes and OME-Zarr 0.5 metadata of the store; no input or output in here."""
+"""Names, shapes, OME-Zarr 0.5 metadata and settings of stores, and reasons why reading fails."""
 
+import hashlib
+import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from data_modules.errors import UserError
 
 OME_VERSION = "0.5"
 FORMAT = 1
@@ -137,3 +143,69 @@ def label_attributes(
         },
         "emseg": {"format": FORMAT, **info.to_attributes(), "provenance": provenance},
     }
+
+
+CACHE_VARIABLE = "EMSEG_CACHE_MB"
+"""Environment variable, because it reaches loader workers however they are started."""
+DEFAULT_CACHE_MB = 64
+
+
+def cache_bytes() -> int:
+    """Memory in bytes for shard indexes, and as much again for chunks of remote and foreign stores.
+
+    Returns:
+        ``EMSEG_CACHE_MB`` of this process's environment, 64 MB without it; 0 remembers nothing.
+
+    Raises:
+        UserError: if the variable is no number of 0 or more.
+    """
+    text = os.environ.get(CACHE_VARIABLE, str(DEFAULT_CACHE_MB))
+    try:
+        megabytes = float(text)
+    except ValueError:
+        megabytes = -1.0
+    if not 0 <= megabytes < 1e9:
+        raise UserError(f"{CACHE_VARIABLE}={text} is no number of megabytes: set it to 0 or more, e.g. 64")
+    return int(megabytes * 1e6)
+
+
+Kind = Literal["missing", "damaged", "unreadable", "replaced"]
+
+
+class ReadError(Exception):
+    """Something stored that cannot be had.
+
+    Args:
+        kind: ``missing`` when it is not there, ``damaged`` when it is not what was written, ``replaced`` when it is
+            another array than the one that was opened, ``unreadable`` for everything else, such as permissions or a
+            network.
+        cause: What was met, with the file or URL.
+    """
+
+    def __init__(self, kind: Kind, cause: str) -> None:
+        super().__init__(cause)
+        self.kind: Kind = kind
+
+
+_DECIDES = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
+
+
+def is_url(path: str) -> bool:
+    """Whether ``path`` is an address and not a folder."""
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", path) is not None
+
+
+def local_stamp(folder: str) -> str:
+    """Inode and time of change of the ``zarr.json`` of a local array: another one for whatever replaces it.
+
+    Raises:
+        OSError: if it is not there.
+    """
+    status = os.stat(f"{folder}/zarr.json")  # noqa: PTH116 - called at every read, and a Path costs more than the call
+    return f"{status.st_ino}:{status.st_mtime_ns}"
+
+
+def remote_stamp(metadata: Mapping[str, Any]) -> str:
+    """Of a remote array: a hash of what its ``zarr.json`` says of its layout."""
+    content = json.dumps([metadata.get(key) for key in _DECIDES], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

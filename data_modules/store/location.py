@@ -10,8 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from data_modules.errors import UserError
 from data_modules.store import tensors
-from data_modules.store.errors import ReadError
-from data_modules.store.stamps import is_url, local_stamp, remote_stamp
+from data_modules.store.layout import ReadError, is_url, local_stamp, remote_stamp
 
 Metadata = dict[str, Any]
 SCHEMES = ("s3", "gs", "http", "https")

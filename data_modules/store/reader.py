@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from data_modules.errors import UserError
 from data_modules.store import tensors
-from data_modules.store.errors import ReadError
-from data_modules.store.layout import LabelInfo
+from data_modules.store.layout import LabelInfo, ReadError, is_url, local_stamp
 from data_modules.store.sharded import Sharded
-from data_modules.store.stamps import is_url, local_stamp
 
 Pixels = NDArray[Any]
 

@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
-from data_modules.store.errors import Kind, ReadError
-from data_modules.store.settings import cache_bytes
-from data_modules.store.stamps import is_url, remote_stamp
+from data_modules.store.layout import Kind, ReadError, cache_bytes, is_url, remote_stamp
 
 Pixels = NDArray[Any]
 ANSWER_S = 25.0

@@ -1,12 +1,15 @@
-"""Writing samples: a sample appears only when it is complete, and an interrupted one can be continued."""
+"""Writing of samples: one appears only when it is complete, and an interrupted one can be continued."""
 
+import itertools
+import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import zarr
@@ -14,11 +17,49 @@ from numpy.typing import DTypeLike
 
 from data_modules.errors import UserError
 from data_modules.store import layout
-from data_modules.store.arrays import ArrayWriter, Rows, create_array, explain_failure, open_array
-from data_modules.store.consolidation import forget_consolidated
+from data_modules.store.arrays import ArrayWriter, Rows, create_array, explain_failure, open_array, write_levels
 from data_modules.store.layout import Attributes, LabelInfo
 from data_modules.store.location import local_folder
-from data_modules.store.pyramid import write_levels
+from data_modules.store.reader import ArrayRef, read
+from data_modules.store.samples import MosaicStore
+
+
+def consolidate(store: str | os.PathLike[str]) -> int:
+    """Write zarr's consolidated metadata into the ``zarr.json`` of a local store.
+
+    It holds for the samples of this moment; local reading never uses it.
+
+    Args:
+        store: Folder of the store.
+
+    Returns:
+        Number of samples.
+
+    Raises:
+        UserError: if there is no store, if it is a URL, or if a sample cannot be opened.
+    """
+    folder = local_folder(store)
+    samples = MosaicStore(folder).samples()
+    with warnings.catch_warnings():
+        # That it is not part of the specification yet, and that hidden folders are no zarr nodes.
+        warnings.simplefilter("ignore", UserWarning)
+        zarr.consolidate_metadata(str(folder))
+    return len(samples)
+
+
+def forget_consolidated(store: Path) -> None:
+    """Remove the list, which is out of date as soon as a sample is added.
+
+    Args:
+        store: Folder of the store.
+    """
+    path = store / "zarr.json"
+    content = json.loads(path.read_bytes())
+    if content.pop("consolidated_metadata", None) is None:
+        return
+    part = path.with_name(f".zarr.json.{os.getpid()}.partial")
+    part.write_text(json.dumps(content, indent=2))
+    part.replace(path)
 
 
 @dataclass
@@ -44,7 +85,7 @@ class SampleWriter:
         overwrite: Whether a sample of this name may be replaced.
         rows: Spans of rows that this process writes, where several processes or runs fill one sample; all by default.
         attach: Whether another process has begun the sample; this one then only writes its rows and must not close it.
-        resume: Whether to keep what an interrupted run has written; see :mod:`data_modules.store.unfinished`.
+        resume: Whether to keep what an interrupted run has written; see :mod:`data_modules.store.writer`.
 
     Raises:
         UserError: if the sample exists and ``overwrite`` is false.
@@ -207,3 +248,101 @@ def _count_values(array: Path) -> dict[int, int]:
 
 def _ensure_group(path: Path, attributes: Mapping[str, Any]) -> None:
     zarr.open_group(path, mode="a", zarr_format=3).attrs.update(dict(attributes))
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A sample that an earlier run has begun or finished.
+
+    Attributes:
+        state: Whether it is in its place or still in the making.
+        provenance: With which it was begun; empty where even that was not written.
+        rows: Spans of rows that are on disk in all of its arrays and read back without error.
+    """
+
+    state: Literal["finished", "partial"]
+    provenance: dict[str, Any]
+    rows: tuple[Rows, ...]
+
+
+def find_earlier(target: Path, labels: Sequence[str], shape: Sequence[int]) -> Earlier | None:
+    """Look for a sample and, where it is not finished, for its rows.
+
+    Args:
+        target: ``<store>/<split>/<sample>``.
+        labels: Names of the labels that the sample is to have.
+        shape: Of the sample in px.
+
+    Returns:
+        What was found; the finished sample only where there is none in the making, of which rows are left.
+    """
+    part = partial_folder(target)
+    if part.is_dir():
+        rows = _sound_rows(_arrays_of(part, labels), shape)
+        if rows:
+            return Earlier("partial", _provenance(part), tuple(rows))
+    if target.is_dir():
+        return Earlier("finished", _provenance(target), ((0, shape[0]),))
+    return None
+
+
+def clear_rest(target: Path, labels: Sequence[str], shape: Sequence[int], rows: Sequence[Rows]) -> None:
+    """Delete what a kill has left of a sample beside ``rows``: damaged shards and files of writes cut short.
+
+    Zarr would read a damaged shard before it writes to it, and refuse.
+
+    Args:
+        target: ``<store>/<split>/<sample>``.
+        labels: Names of the labels that the sample is to have.
+        shape: Of the sample in px.
+        rows: What :func:`find_earlier` has found.
+    """
+    part = partial_folder(target)
+    stray = [*part.rglob("*.partial"), *target.parent.glob("zarr.*.partial"), *target.parents[1].glob("zarr.*.partial")]
+    for path in stray:
+        path.unlink(missing_ok=True)
+    kept = {row for start, stop in rows for row in range(start, stop, layout.shard_rows(shape))}
+    for array in _arrays_of(part, labels):
+        for start in range(0, shape[0], layout.shard_rows(shape)):
+            if start not in kept:
+                shutil.rmtree(array / "c" / str(start // layout.shard_rows(shape)), ignore_errors=True)
+
+
+def _arrays_of(part: Path, labels: Sequence[str]) -> list[Path]:
+    return [part / "0", *(part / "labels" / label / "0" for label in labels)]
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "zarr.json").read_text())["attributes"]["emseg"]["provenance"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return dict(found)
+
+
+def _sound_rows(arrays: Sequence[Path], shape: Sequence[int]) -> list[Rows]:
+    step = layout.shard_rows(shape)
+    spans: list[Rows] = []
+    for start in range(0, shape[0], step):
+        stop = min(start + step, shape[0])
+        if all(_is_sound(array, tuple(shape), start, stop) for array in arrays):
+            joined = spans.pop()[0] if spans and spans[-1][1] == start else start
+            spans.append((joined, stop))
+    return spans
+
+
+def _is_sound(array: Path, shape: tuple[int, ...], start: int, stop: int) -> bool:
+    """Whether all shards of a row are there and their checksums fit."""
+    _, shard = layout.chunk_and_shard(shape)
+    across = [range(-(-side // step)) for side, step in zip(shape[1:], shard[1:], strict=True)]
+    row = start // shard[0]
+    if not all((array / "c" / "/".join(map(str, (row, *rest)))).is_file() for rest in itertools.product(*across)):
+        return False
+    whole = ArrayRef(str(array), "unfinished prediction", shape, "uint8", complete=True)
+    try:
+        for column in across[-1]:
+            last = slice(column * shard[-1], min((column + 1) * shard[-1], shape[-1]))
+            read(whole, (slice(start, stop), *(slice(0, side) for side in shape[1:-1]), last))
+    except UserError:
+        return False
+    return True

@@ -10,8 +10,8 @@ from typing import Any
 
 from data_modules.convert.decode import large_images
 from data_modules.errors import UserError
+from data_modules.store.layout import is_url
 from data_modules.store.location import locate
-from data_modules.store.stamps import is_url
 from data_modules.tile_set import Source
 from data_modules.tiling.decisions import Decision, Table, decided
 from data_modules.tiling.formats import suffix_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from data_modules.errors import UserError
-from data_modules.store.stamps import is_url
+from data_modules.store.layout import is_url
 from data_modules.tiling.formats import DATASETS
 from data_modules.tiling.formats.zarr_array import NODE_FILES, image_of, is_array, node_file
 from data_modules.tiling.units import parse_pixel_size

@@ -1,19 +1,113 @@
-"""Attribution fields of many pixels of one window: exactly, or fast and nearly so."""
+"""Attribution fields of many pixels of one window: integrated gradients, exactly or fast and nearly so."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+from captum.attr._utils.approximation_methods import approximation_parameters
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data_modules.grid import Shape
-from lightning_emseg.attribution.outputs import PixelOutput, flat_index
-from lightning_emseg.attribution.path import Path, answers_at, path_attributions
-from lightning_emseg.attribution.points import groups
-from lightning_emseg.attribution.receptive import box_around
+from data_modules.geometry import Shape
+from lightning_emseg.attribution.network import PixelOutput, box_around, flat_index, single_precision
+from lightning_emseg.attribution.points import group_pixels
+
+PathRule = Literal["riemann_middle", "riemann_trapezoid", "riemann_left", "riemann_right", "gausslegendre"]
+Precision = Literal["32", "bf16"]
+# Larger batches are slower on a CPU, whose caches they leave; an accelerator wants more, and its memory allows this.
+_BATCH_PX = {"cpu": 2**18, "cuda": 2**22}
+_GROUPS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class IntegrationPath:
+    """How the integral over the path is approximated.
+
+    Attributes:
+        steps: Points on the path, at least 2; 100 in the published code of U-RISC.
+        rule: Where they lie and how they are weighted, as captum names it.
+        precision: ``bf16`` computes in 16-bit brain floats where autocast finds them safe.
+    """
+
+    steps: int = 100
+    rule: PathRule = "riemann_middle"
+    precision: Precision = "32"
+
+    def nodes(self) -> list[tuple[float, float]]:
+        """Positions on the path, 0 at the baseline and 1 at the image, with their weights, which sum to 1."""
+        sizes, alphas = approximation_parameters(self.rule)
+        weights = sizes(self.steps)
+        # Captum's trapezoids are 1/n wide although n points are 1/(n − 1) apart: every field would be 1/n too small.
+        whole = sum(weights)
+        return [(alpha, weight / whole) for alpha, weight in zip(alphas(self.steps), weights, strict=True)]
+
+    def arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
+        """The context that the network runs in, whatever was around it."""
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else single_precision(device)
+
+
+def path_attributions(
+    answers: nn.Module, image: Tensor, baseline: Tensor, groups: Sequence[Tensor], path: IntegrationPath
+) -> Tensor:
+    """Integrated gradients of sums of pixels (Sundararajan et al. 2017; Shi et al. 2021, eqs. 7–9).
+
+    ``A_i = (x_i − x'_i) · Σ_s weight_s · ∂ Σ_p F_p(x' + α_s (x − x')) / ∂x_i``, summed over channels. The forward pass
+    of a step is shared by all groups.
+
+    Args:
+        answers: :class:`~lightning_emseg.attribution.network.PixelOutput` whose parameters need no gradient.
+        image: ``float (C, *S)``, grey levels 0–255, on the network's device.
+        baseline: Likewise.
+        groups: ``int64 (n,)`` each: the pixels of one sum, as positions in the flattened window.
+        path: Of integration.
+
+    Returns:
+        ``float32 (len(groups), *S)`` on the CPU.
+    """
+    fields = [
+        _group_sums(answers, image, baseline, groups[first : first + _GROUPS_AT_ONCE], path)
+        for first in range(0, len(groups), _GROUPS_AT_ONCE)
+    ]
+    return torch.cat(fields) if fields else torch.empty(0, *image.shape[1:])
+
+
+def _group_sums(
+    answers: nn.Module, image: Tensor, baseline: Tensor, groups: Sequence[Tensor], path: IntegrationPath
+) -> Tensor:
+    # Inside `validate` Lightning is in inference mode, which no gradient survives.
+    with torch.inference_mode(False), torch.enable_grad(), path.arithmetic(image.device):
+        difference = image - baseline
+        sums = torch.zeros(len(groups), *image.shape[1:], device=image.device)
+        for alphas, weights in _path_batches(path, image):
+            shape = (-1, *(1,) * image.ndim)
+            points = (baseline + alphas.view(shape) * difference).requires_grad_()
+            found = answers(points)
+            for index, group in enumerate(groups):
+                pull = torch.zeros_like(found)
+                pull[:, group.to(image.device)] = weights[:, None].to(found.dtype)
+                (gradient,) = torch.autograd.grad(found, points, pull, retain_graph=index < len(groups) - 1)
+                sums[index] += (gradient * difference).sum(dim=(0, 1))
+    return sums.cpu()
+
+
+def _path_batches(path: IntegrationPath, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    nodes = path.nodes()
+    batch = max(1, _BATCH_PX.get(image.device.type, _BATCH_PX["cuda"]) // image[0].numel())
+    for first in range(0, len(nodes), batch):
+        some = torch.tensor(nodes[first : first + batch], dtype=torch.float32, device=image.device)
+        yield some[:, 0], some[:, 1]
+
+
+def answers_at(answers: nn.Module, window: Tensor, pixels: Tensor) -> Tensor:
+    """The network's answers ``float32 (P,)`` at flat positions ``pixels`` of a window ``(C, *S)``, on the CPU."""
+    with torch.inference_mode(False), torch.no_grad(), single_precision(window.device):
+        found: Tensor = answers(window[None])[0, pixels.to(window.device)].float().cpu()
+    return found
+
 
 Values = NDArray[np.float32]
 
@@ -69,7 +163,7 @@ def exact_groups(
         pixels: All positions in the window that are wanted, in px.
         shape: Shape of the window, in px.
         radius: Radius of the receptive field, from
-            :func:`~lightning_emseg.attribution.receptive.receptive_radius`; ``None`` where it is unknown.
+            :func:`~lightning_emseg.attribution.network.receptive_radius`; ``None`` where it is unknown.
         stride: Stride of the network, one for all axes or one an axis; windows are cut at multiples of it.
         cuts: Whether windows may be cut, from :func:`cuts_are_safe`.
 
@@ -79,7 +173,7 @@ def exact_groups(
     alone = [[index] for index in range(len(pixels))]
     if radius is None:
         return alone
-    together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
+    together = group_pixels(pixels, tuple(2 * reach + 1 for reach in radius))
     # A forward and a backward pass each; forward passes over the window are shared by all groups.
     cut_work = 2 * sum(_size(box_around(pixel, radius, shape, stride)) for pixel in pixels)
     return alone if cuts and cut_work < (1 + len(together)) * math.prod(shape) else together
@@ -91,7 +185,7 @@ def exact_fields(
     baseline: Tensor,
     pixels: Sequence[Shape],
     together: Sequence[Sequence[int]],
-    path: Path,
+    path: IntegrationPath,
     radius: Shape | None = None,
     stride: int | Sequence[int] = 1,
     cuts: bool = False,
@@ -109,7 +203,7 @@ def exact_fields(
         together: Positions in ``pixels`` of those that share a pass, each of them once; from :func:`exact_groups`.
         path: Path of integration.
         radius: Radius of the receptive field, from
-            :func:`~lightning_emseg.attribution.receptive.receptive_radius`; without it, no pixels may share a pass.
+            :func:`~lightning_emseg.attribution.network.receptive_radius`; without it, no pixels may share a pass.
         stride: Stride of the network, one for all axes or one an axis; windows are cut at multiples of it.
         cuts: Whether the window of a pixel that is alone is cut to its receptive field, from :func:`cuts_are_safe`.
     """
@@ -182,13 +276,13 @@ def fast_fields(
     baseline: Tensor,
     pixels: Sequence[Shape],
     together: Sequence[Sequence[int]],
-    path: Path,
+    path: IntegrationPath,
     reach: Shape,
 ) -> list[Field]:
     """Compute fields of pixels far apart that share passes, cut off at the distance ``reach``.
 
     Values between two pixels of a pass go to the nearer one, see :func:`nearest`. The error of that is measured with
-    :func:`~lightning_emseg.attribution.accuracy.compare`. A field depends on its own group only.
+    :func:`~lightning_emseg.attribution.areas.compare_fields`. A field depends on its own group only.
 
     Args:
         answers: Outputs of a copy of the network whose weights need no gradient.
@@ -196,7 +290,7 @@ def fast_fields(
         baseline: Baseline of the same shape.
         pixels: Positions in the window, in px.
         together: Positions in ``pixels`` of those that share a pass, each of them once; from
-            :func:`~lightning_emseg.attribution.points.groups`.
+            :func:`~lightning_emseg.attribution.points.group_pixels`.
         path: Path of integration.
         reach: Largest distance from the pixel that is kept, along each axis, in px.
     """
@@ -209,7 +303,7 @@ def _shared(
     baseline: Tensor,
     pixels: Sequence[Shape],
     together: Sequence[Sequence[int]],
-    path: Path,
+    path: IntegrationPath,
     reach: Shape,
 ) -> list[Field]:
     shape = tuple(image.shape[1:])
@@ -278,7 +372,7 @@ def _cut_field(
     baseline: Tensor,
     pixel: Shape,
     cut: tuple[slice, ...],
-    path: Path,
+    path: IntegrationPath,
     reach: Shape,
 ) -> Field:
     index = (slice(None), *cut)

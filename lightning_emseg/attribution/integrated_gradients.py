@@ -8,16 +8,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from data_modules.grid import Shape
-from lightning_emseg.attribution.accuracy import effective_reach
-from lightning_emseg.attribution.baselines import Baseline
-from lightning_emseg.attribution.fields import Field, cuts_are_safe, exact_fields, exact_groups, fast_fields, noise_for
+from data_modules.geometry import Shape
+from lightning_emseg.attribution.areas import effective_reach
+from lightning_emseg.attribution.fields import (
+    Field,
+    IntegrationPath,
+    PathRule,
+    Precision,
+    cuts_are_safe,
+    exact_fields,
+    exact_groups,
+    fast_fields,
+    noise_for,
+)
 from lightning_emseg.attribution.method import AttributionMethod, BoundMethod
-from lightning_emseg.attribution.network_copy import folded
-from lightning_emseg.attribution.outputs import Output, PixelOutput
-from lightning_emseg.attribution.path import Path, Precision, Rule
-from lightning_emseg.attribution.points import groups
-from lightning_emseg.attribution.receptive import receptive_radius
+from lightning_emseg.attribution.network import Output, PixelOutput, folded, receptive_radius
+from lightning_emseg.attribution.points import group_pixels
+from lightning_emseg.attribution.windows import Baseline
 
 # Pixels of a pass this many times further apart than fields reach share it at 3 % error of S_k (docs/attribution.md).
 _APART = 1.25
@@ -45,7 +52,7 @@ class IntegratedGradients(AttributionMethod):
     def __init__(
         self,
         steps: int = 100,
-        rule: Rule = "riemann_middle",
+        rule: PathRule = "riemann_middle",
         output: Output = "logit",
         baseline: Baseline = "noise",
         exact: bool = False,
@@ -93,7 +100,7 @@ class BoundIntegratedGradients(BoundMethod):
             # Noise, as a process must not decide by the window that it happens to see first.
             example = noise_for(self._network, image.shape)[None]
             self._fast = PixelOutput(folded(self._network, example), self.method.output)
-        path = Path(self.method.steps, self.method.rule, self.method.precision)
+        path = IntegrationPath(self.method.steps, self.method.rule, self.method.precision)
         return fast_fields(self._fast, image, baseline, pixels, together, path, reach)
 
     def groups(self, pixels: Sequence[Shape], shape: Sequence[int]) -> list[list[int]]:
@@ -101,7 +108,7 @@ class BoundIntegratedGradients(BoundMethod):
         reach = self._reach(len(shape) - 1)
         if reach is None or self._is_exact(reach, shape):
             return exact_groups(pixels, shape[1:], self._radius(shape), self._stride, self._cuts(shape))
-        return groups(pixels, tuple(math.ceil(_APART * each) for each in reach))
+        return group_pixels(pixels, tuple(math.ceil(_APART * each) for each in reach))
 
     def exact_fields(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field] | None:
         """Exact fields in single precision; ``None`` where :meth:`fields` gives no others."""
@@ -112,7 +119,7 @@ class BoundIntegratedGradients(BoundMethod):
         self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape], together: Sequence[Sequence[int]]
     ) -> list[Field]:
         answers = PixelOutput(self._network, self.method.output)
-        path = Path(self.method.steps, self.method.rule)
+        path = IntegrationPath(self.method.steps, self.method.rule)
         radius, cuts = self._radius(image.shape), self._cuts(image.shape)
         return exact_fields(answers, image, baseline, pixels, together, path, radius, self._stride, cuts)
 

@@ -9,22 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from data_modules.grid import Shape
+from data_modules.geometry import Shape
 from data_modules.store import MosaicView
-from lightning_emseg.attribution.accuracy import Accuracy, compare
-from lightning_emseg.attribution.accuracy import summarise as summarise_accuracy
-from lightning_emseg.attribution.arithmetic import single_precision
-from lightning_emseg.attribution.baselines import Baseline
-from lightning_emseg.attribution.chosen import Chosen
-from lightning_emseg.attribution.extent import sizes_of
+from lightning_emseg.attribution.areas import Accuracy, compare_fields, sizes_of, summarise_accuracy
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.table import Row, field_inside
-from lightning_emseg.attribution.windows import Place, Window, baseline_of, read_window
+from lightning_emseg.attribution.network import single_precision
+from lightning_emseg.attribution.points import ChosenPixels
+from lightning_emseg.attribution.table import FieldRow, field_inside
+from lightning_emseg.attribution.windows import Baseline, Place, Window, baseline_of, read_window
 
 
 @dataclass(frozen=True)
-class Setting:
+class StudySetting:
     """What all windows of a study have in common.
 
     Attributes:
@@ -47,7 +44,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkUnit:
     """The smallest piece of work: pixels of one window that share a pass.
 
     Attributes:
@@ -66,7 +63,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Found:
+class MeasuredPixel:
     """What was measured of one pixel.
 
     Attributes:
@@ -79,22 +76,24 @@ class Found:
 
     place: Place
     shape: Shape
-    row: Row
+    row: FieldRow
     exact: bool
     field: Field | None
 
 
-def exact_units(chosen: Chosen, checked: Sequence[int]) -> list[Unit]:
+def exact_units(chosen: ChosenPixels, checked: Sequence[int]) -> list[WorkUnit]:
     """One unit for each pixel whose exact field is wanted.
 
     Args:
         chosen: Pixels of a window.
         checked: Positions in its ``pixels``.
     """
-    return [Unit(chosen.place, (chosen.pixels[at],), (chosen.outcomes[at],), True, (True,)) for at in checked]
+    return [WorkUnit(chosen.place, (chosen.pixels[at],), (chosen.outcomes[at],), True, (True,)) for at in checked]
 
 
-def shared_units(method: BoundMethod, chosen: Chosen, kept: Collection[int], resize: Shape | None = None) -> list[Unit]:
+def shared_units(
+    method: BoundMethod, chosen: ChosenPixels, kept: Collection[int], resize: Shape | None = None
+) -> list[WorkUnit]:
     """Make one unit of each group of pixels that share a pass.
 
     Units are made before they are shared out, so that they do not depend on the number of processes.
@@ -107,7 +106,7 @@ def shared_units(method: BoundMethod, chosen: Chosen, kept: Collection[int], res
     """
     shape = (1, *(resize or chosen.place.size))
     return [
-        Unit(
+        WorkUnit(
             chosen.place,
             tuple(chosen.pixels[at] for at in group),
             tuple(chosen.outcomes[at] for at in group),
@@ -118,17 +117,17 @@ def shared_units(method: BoundMethod, chosen: Chosen, kept: Collection[int], res
     ]
 
 
-def share_of(units: Sequence[Unit], rank: int, world: int) -> list[Unit]:
+def share_of(units: Sequence[WorkUnit], rank: int, world: int) -> list[WorkUnit]:
     """The units of one of several processes: neighbours, as they share windows, and as many for each."""
     return list(units[len(units) * rank // world : len(units) * (rank + 1) // world])
 
 
-def measure(
+def measure_units(
     method: BoundMethod,
-    setting: Setting,
-    units: Sequence[Unit],
+    setting: StudySetting,
+    units: Sequence[WorkUnit],
     device: torch.device,
-) -> Iterator[Found]:
+) -> Iterator[MeasuredPixel]:
     """Compute the fields of some units, window by window.
 
     Args:
@@ -161,16 +160,16 @@ def measure(
             )
             for field, outcome, kept in named:
                 row = row_of(setting, place, window, field, outcome)
-                yield Found(place, window.truth.shape, row, exact, field if kept else None)
+                yield MeasuredPixel(place, window.truth.shape, row, exact, field if kept else None)
 
 
-def row_of(setting: Setting, place: Place, window: Window, field: Field, outcome: str) -> Row:
+def row_of(setting: StudySetting, place: Place, window: Window, field: Field, outcome: str) -> FieldRow:
     """What is measured of a field."""
     position = tuple(
         int(start + (at + 0.5) * scale)
         for start, at, scale in zip(place.origin, field.pixel, window.scale, strict=True)
     )
-    return Row(
+    return FieldRow(
         setting.views[place.mosaic].key,
         position,
         place.origin,
@@ -182,7 +181,7 @@ def row_of(setting: Setting, place: Place, window: Window, field: Field, outcome
     )
 
 
-def accuracy_of(found: Sequence[Found], thresholds: Sequence[float]) -> Accuracy | None:
+def accuracy_of(found: Sequence[MeasuredPixel], thresholds: Sequence[float]) -> Accuracy | None:
     """Errors of fast fields on the pixels whose exact fields were computed too; ``None`` where there are none.
 
     Args:
@@ -191,7 +190,7 @@ def accuracy_of(found: Sequence[Found], thresholds: Sequence[float]) -> Accuracy
     """
     fast = {(each.place, each.field.pixel): each.field for each in found if each.field is not None and not each.exact}
     differences = [
-        compare(fast[each.place, each.field.pixel].whole(each.shape), each.field.whole(each.shape), thresholds)
+        compare_fields(fast[each.place, each.field.pixel].whole(each.shape), each.field.whole(each.shape), thresholds)
         for each in found
         if each.exact and each.field is not None
     ]

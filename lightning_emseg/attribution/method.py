@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from data_modules.grid import Shape
-from lightning_emseg.attribution.baselines import Baseline
+from data_modules.geometry import Shape
 from lightning_emseg.attribution.fields import Field
-from lightning_emseg.attribution.outputs import Output
+from lightning_emseg.attribution.network import Output
+from lightning_emseg.attribution.windows import Baseline
 
 
 class BoundMethod(ABC):
@@ -86,6 +86,6 @@ class AttributionMethod(ABC):
 
         Args:
             network: From grey windows ``float (B, C, *S)``, levels 0–255, to logits ``(B, 1, *S)``; in evaluation mode,
-                its weights need no gradient, see :func:`~lightning_emseg.attribution.network_copy.detached_copy`.
+                its weights need no gradient, see :func:`~lightning_emseg.attribution.network.detached_copy`.
             stride: Multiple that the sides of its windows must have, one for all axes or one an axis.
         """

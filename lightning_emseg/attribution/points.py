@@ -1,13 +1,15 @@
-"""Which pixels to attribute, and which of them can share a backward pass; windows ``(Y, X)`` or ``(Z, Y, X)``."""
+"""Pixels to attribute: outcomes, random choice, groups that share a pass; windows ``(Y, X)`` or ``(Z, Y, X)``."""
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE
-from lightning_emseg.attribution.location_hash import Hashes, Purpose, location_hash
+from data_modules.geometry import Shape
+from lightning_emseg.attribution.windows import Hashes, HashPurpose, Place, location_hash
 
 Pixel = tuple[int, ...]
 """Position in a window, in px."""
@@ -54,7 +56,7 @@ def priorities(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) 
     Returns:
         ``uint64`` of ``shape``, for :func:`stratified`.
     """
-    return location_hash((Purpose.PRIORITY, *key), origin, shape)
+    return location_hash((HashPurpose.PRIORITY, *key), origin, shape)
 
 
 def stratified(
@@ -119,7 +121,7 @@ def lattice(shape: Sequence[int], step: Sequence[int], offset: Sequence[int]) ->
     return list(itertools.product(*(range(a, side, b) for a, side, b in zip(offset, shape, step, strict=True))))
 
 
-def groups(pixels: Sequence[Pixel], apart: Sequence[int]) -> list[list[int]]:
+def group_pixels(pixels: Sequence[Pixel], apart: Sequence[int]) -> list[list[int]]:
     """Partition pixels into few groups in which any two are at least ``apart`` along at least one axis.
 
     The gradients at the pixels of a group then share a backward pass, if nothing beyond ``apart / 2`` around a pixel
@@ -186,3 +188,62 @@ def _candidates(order: NDArray[np.int64], blocked: NDArray[np.bool_], count: int
             offered.add(int(block[free.argmax()]))
             yield int(block[free.argmax()])
     yield from (index for index in order[:count].tolist() if index not in offered)
+
+
+@dataclass(frozen=True)
+class ChosenPixels:
+    """Pixels of one window.
+
+    Attributes:
+        place: The window.
+        pixels: In px of the window, after any resize.
+        outcomes: One a pixel; empty where there is no truth.
+    """
+
+    place: Place
+    pixels: tuple[Shape, ...]
+    outcomes: tuple[str, ...]
+
+    def first_of_each(self) -> list[int]:
+        """Positions in ``pixels`` of the first of every outcome that occurs."""
+        return [self.outcomes.index(outcome) for outcome in OUTCOMES if outcome in self.outcomes]
+
+
+def richest_window(chosen: Sequence[ChosenPixels]) -> int:
+    """Position of the window with the most outcomes, among these of the one with the most pixels."""
+    return max(range(len(chosen)), key=lambda at: (len(set(chosen[at].outcomes)), len(chosen[at].pixels), -at))
+
+
+def checked_pixels(chosen: Sequence[ChosenPixels], count: int) -> list[tuple[int, ...]]:
+    """Pixels whose exact fields are computed too: half of them in the richest window, the others in all others.
+
+    Those in the richest window show how far fields reach before anything else is computed.
+
+    Args:
+        chosen: Windows with pixels.
+        count: Number of pixels over all windows; fewer where there are fewer.
+
+    Returns:
+        For each window, rising positions in its ``pixels``.
+    """
+    first = richest_window(chosen)
+    inside = _in_turn([chosen[first]])
+    outside = _in_turn([each for at, each in enumerate(chosen) if at != first])
+    half = max((count + 1) // 2, count - len(outside))
+    others = [at for at in range(len(chosen)) if at != first]
+    wanted = [(first, place) for _, place in inside[:half]]
+    wanted += [(others[at], place) for at, place in outside[: count - len(wanted)]]
+    return [tuple(sorted(place for at, place in wanted if at == number)) for number in range(len(chosen))]
+
+
+def _in_turn(chosen: Sequence[ChosenPixels]) -> list[tuple[int, int]]:
+    """All pixels as (window, position), so that the first of them are of every outcome and of many windows."""
+    names = sorted({outcome for each in chosen for outcome in each.outcomes}, key=(*OUTCOMES, "").index)
+    queues = []
+    for turn, name in enumerate(names):
+        ranks = [[at for at, outcome in enumerate(each.outcomes) if outcome == name] for each in chosen]
+        queue = sorted((rank, number, at) for number, places in enumerate(ranks) for rank, at in enumerate(places))
+        # Shifted, so that few pixels of several outcomes are of several windows.
+        shift = turn * len(queue) // len(names)
+        queues.append([(number, at) for _, number, at in queue[shift:] + queue[:shift]])
+    return [each for turn in itertools.zip_longest(*queues) for each in turn if each is not None]

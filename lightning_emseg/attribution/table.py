@@ -1,14 +1,15 @@
-"""The table of a study: one row a pixel, then mean ± SE by outcome."""
+"""Tables of a study: one row a pixel, mean ± SE by outcome, CSV files, text for a terminal."""
 
+import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from data_modules.grid import Shape
-from lightning_emseg.attribution.area import Values, normalised
-from lightning_emseg.attribution.extent import Extent, Size
+from data_modules.geometry import Shape
+from lightning_emseg.attribution.areas import Accuracy, Extent, FieldSize, Values, normalised
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.points import OUTCOMES
 
@@ -17,7 +18,7 @@ EVERY = "all"
 
 
 @dataclass(frozen=True)
-class Row:
+class FieldRow:
     """What was measured of one pixel's field.
 
     Attributes:
@@ -38,7 +39,7 @@ class Row:
     output: float
     baseline_output: float
     completeness_error: float
-    sizes: tuple[Size, ...]
+    sizes: tuple[FieldSize, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class MeanSize:
 
 
 @dataclass(frozen=True)
-class Summary:
+class FieldSummary:
     """Mean ± SE over the pixels of one outcome, at one threshold.
 
     Attributes:
@@ -85,7 +86,7 @@ def field_inside(field: Field, inside: Sequence[slice]) -> Values:
     return normalised(field.values[cut])
 
 
-def relative_error(row: Row, floor: float = 1.0) -> float:
+def relative_error(row: FieldRow, floor: float = 1.0) -> float:
     """Completeness error over ``max(|F(x) − F(x')|, floor)``."""
     return row.completeness_error / max(abs(row.output - row.baseline_output), floor)
 
@@ -95,7 +96,7 @@ def mean_completeness(errors: Sequence[float]) -> float | None:
     return float(np.mean(errors)) if errors else None
 
 
-def summarise(rows: Sequence[Row], thresholds: Sequence[float], wanted: Sequence[float]) -> list[Summary]:
+def summarise(rows: Sequence[FieldRow], thresholds: Sequence[float], wanted: Sequence[float]) -> list[FieldSummary]:
     """Mean ± SE of S_k by outcome, and over all of them.
 
     Args:
@@ -108,7 +109,7 @@ def summarise(rows: Sequence[Row], thresholds: Sequence[float], wanted: Sequence
     ]
 
 
-def _by_outcome(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+def _by_outcome(rows: Sequence[FieldRow]) -> Iterator[tuple[str, list[FieldRow]]]:
     for outcome in OUTCOMES:
         if chosen := [row for row in rows if row.outcome == outcome]:
             yield outcome, chosen
@@ -116,7 +117,7 @@ def _by_outcome(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
         yield EVERY, list(rows)
 
 
-def _summary(outcome: str, threshold: float, place: int, rows: Sequence[Row]) -> Summary:
+def _summary(outcome: str, threshold: float, place: int, rows: Sequence[FieldRow]) -> FieldSummary:
     sizes = tuple(
         MeanSize(
             some[0].extent,
@@ -126,9 +127,137 @@ def _summary(outcome: str, threshold: float, place: int, rows: Sequence[Row]) ->
         for some in zip(*(row.sizes for row in rows), strict=True)
     )
     error = float(np.mean([relative_error(row) for row in rows]))
-    return Summary(outcome, threshold, len(rows), sizes, error)
+    return FieldSummary(outcome, threshold, len(rows), sizes, error)
 
 
 def _mean_se(values: Sequence[float]) -> tuple[float, float | None]:
     mean = float(np.mean(values))
     return mean, float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+Record = Mapping[str, str | int | float | None]
+
+
+def point_records(rows: Sequence[FieldRow], thresholds: Sequence[float], wanted: Sequence[float]) -> list[Record]:
+    """One record a pixel.
+
+    Args:
+        rows: Of a study.
+        thresholds: That the sizes of the rows are of.
+        wanted: Thresholds among them that are given.
+    """
+    places = {k: list(thresholds).index(k) for k in wanted}
+    return [
+        {
+            "mosaic": row.mosaic,
+            **{f"{axis}_px": at for axis, at in zip("zyx"[-len(row.position) :], row.position, strict=True)},
+            "outcome": row.outcome,
+            "output": row.output,
+            "baseline_output": row.baseline_output,
+            "completeness_error": row.completeness_error,
+            "relative_completeness_error": relative_error(row),
+            **{key: value for size in row.sizes for key, value in _of_point(size, places).items()},
+        }
+        for row in rows
+    ]
+
+
+def _of_point(size: FieldSize, places: Mapping[float, int]) -> Record:
+    extent = size.extent
+    return {
+        **{extent.column_at(k): size.nm(place) for k, place in places.items()},
+        **{f"share{extent.suffix}_{k:g}": size.share(place) for k, place in places.items()},
+        extent.place_column: size.place_nm,
+        f"window{extent.suffix}_px": size.window,
+    }
+
+
+def summary_records(summaries: Sequence[FieldSummary]) -> list[Record]:
+    """One record an outcome and threshold."""
+    return [
+        {
+            "outcome": each.outcome,
+            "k": each.threshold,
+            "pixels": each.pixels,
+            **{key: value for size in each.sizes for key, value in _of_mean(size).items()},
+            "relative_completeness_error": each.completeness,
+        }
+        for each in summaries
+    ]
+
+
+def _of_mean(size: MeanSize) -> Record:
+    extent = size.extent
+    share = f"share{extent.suffix}"
+    return {extent.column: size.nm, f"{extent.column}_se": size.nm_se, share: size.share, f"{share}_se": size.share_se}
+
+
+def json_records(summaries: Sequence[FieldSummary]) -> list[Record]:
+    """One record an outcome and threshold, under the names of ``summary.json``."""
+    return [
+        {
+            "outcome": each.outcome,
+            "threshold": each.threshold,
+            "pixels": each.pixels,
+            **{key: value for size in each.sizes for key, value in _in_json(size).items()},
+            "completeness": each.completeness,
+        }
+        for each in summaries
+    ]
+
+
+def _in_json(size: MeanSize) -> Record:
+    extent = size.extent
+    name, share = f"{extent.quantity}{extent.suffix}", f"share{extent.suffix}"
+    return {f"{name}_{extent.unit}": size.nm, f"{name}_se": size.nm_se, share: size.share, f"{share}_se": size.share_se}
+
+
+def write_records(path: Path, records: Sequence[Record], append: bool = False) -> None:
+    """Write records of one kind as CSV, floats in full precision; nothing where there are none."""
+    if not records:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = append and path.is_file()
+    with path.open("a" if append else "w", newline="") as file:
+        writer = csv.DictWriter(file, list(records[0]))
+        if not begun:
+            writer.writeheader()
+        writer.writerows(records)
+
+
+def summary_text(summaries: Sequence[FieldSummary], accuracy: Accuracy | None, exact_completeness: float | None) -> str:
+    """S_k by outcome and threshold, in nm² or nm³ and as share of the window, with the errors that were measured.
+
+    Args:
+        summaries: At least one.
+        accuracy: Of fast fields; of volumes these are errors of the volume.
+        exact_completeness: Mean relative completeness error of exact fields.
+    """
+    titles = "".join(
+        f"{f'{size.extent.title} in {size.extent.sign}':>22}{size.extent.share:>20}" for size in summaries[0].sizes
+    )
+    lines = [f"{'outcome':<8}{'k':>6}{'pixels':>8}{titles}{'completeness':>14}"]
+    for each in summaries:
+        first = f"{each.outcome:<8}{each.threshold:>6g}{each.pixels:>8}"
+        lines.append(f"{first}{''.join(map(_cells, each.sizes))}{each.completeness:>14.1%}")
+    if accuracy is not None:
+        errors = ", ".join(
+            f"{error:.1%} (k = {k:g}, bias {bias:+.1%})"
+            for k, error, bias in zip(accuracy.thresholds, accuracy.mean_error, accuracy.bias, strict=True)
+        )
+        lines.append(
+            f"error of the fast path on {accuracy.pixels} pixels: S_k {errors}; "
+            f"correlation {accuracy.correlation:.4f}, at least {accuracy.smallest_correlation:.4f}"
+        )
+    if exact_completeness is not None:
+        lines.append(f"completeness error of their exact fields {exact_completeness:.1%}; fast ones are cut off")
+    return "\n".join(lines)
+
+
+def _cells(size: MeanSize) -> str:
+    share = _with_se(100 * size.share, size.share_se and 100 * size.share_se, "{:.2f}")
+    return f"{_with_se(size.nm, size.nm_se, '{:,.0f}'):>22}{share + ' %':>20}"
+
+
+def _with_se(mean: float, se: float | None, form: str) -> str:
+    return form.format(mean) + ("" if se is None else f" ± {form.format(se)}")

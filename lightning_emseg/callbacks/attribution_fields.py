@@ -1,47 +1,148 @@
 """Attribution fields and their areas at validation time."""
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from data_modules.batch import Batch
 from data_modules.errors import UserError
-from data_modules.grid import Shape
+from data_modules.geometry import Shape
 from data_modules.store import MosaicView
-from lightning_emseg.attribution.area import NORMALISATION, THRESHOLDS
-from lightning_emseg.attribution.chosen import checked_pixels
+from lightning_emseg.attribution.areas import NORMALISATION, THRESHOLDS, Accuracy
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.measurement import (
-    Found,
-    Setting,
-    Unit,
+    MeasuredPixel,
+    StudySetting,
+    WorkUnit,
     accuracy_of,
     exact_units,
-    measure,
+    measure_units,
     share_of,
     shared_units,
 )
 from lightning_emseg.attribution.method import AttributionMethod
-from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.outputs import GreyNetwork
-from lightning_emseg.attribution.picks import Picks, choose_windows, pick, spread
-from lightning_emseg.attribution.points import OUTCOMES
-from lightning_emseg.attribution.sides import refuse_planes, strides_of, window_sides
-from lightning_emseg.attribution.table import mean_completeness, relative_error
-from lightning_emseg.attribution.windows import window_shape
-from lightning_emseg.callbacks.attribution_report import AttributionReport, publish
-from lightning_emseg.distributed import from_all_ranks, from_first_rank
-from lightning_emseg.metrics.pixel import level_of
-from lightning_emseg.modules.evaluation import datasets_of
+from lightning_emseg.attribution.network import GreyNetwork, detached_copy
+from lightning_emseg.attribution.pictures import window_panel
+from lightning_emseg.attribution.points import OUTCOMES, checked_pixels
+from lightning_emseg.attribution.sampling import Picks, choose_windows, pick_pixels, spread_evenly
+from lightning_emseg.attribution.table import (
+    FieldSummary,
+    Record,
+    mean_completeness,
+    point_records,
+    relative_error,
+    summarise,
+    summary_records,
+    summary_text,
+    write_records,
+)
+from lightning_emseg.attribution.windows import refuse_planes, strides_of, window_shape, window_sides
+from lightning_emseg.callbacks.overlays import log_picture
+from lightning_emseg.core.distributed import from_all_ranks, from_first_rank
+from lightning_emseg.core.pictures import save
+from lightning_emseg.evaluation.mosaics import datasets_of
+from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
+
+
+@dataclass(frozen=True)
+class AttributionReport:
+    """One run of the callback.
+
+    Attributes:
+        picks: Windows with their chosen pixels.
+        found: What was measured of each pixel.
+        accuracy: Of fast fields, where they were compared with exact ones.
+        record: Settings, JSON-ready.
+    """
+
+    picks: Sequence[Picks]
+    found: Sequence[MeasuredPixel]
+    accuracy: Accuracy | None
+    record: Mapping[str, Any]
+
+
+def publish(trainer: pl.Trainer, report: AttributionReport) -> None:
+    """Write and log a report; called on rank 0."""
+    assert trainer.state.fn is not None
+    verb, fitting = trainer.state.fn.value, trainer.state.fn.value == "fit"
+    folder = Path(trainer.default_root_dir) / "attribution"
+    rows = [each.row for each in report.found]
+    summaries = summarise(rows, THRESHOLDS, THRESHOLDS)
+    when: Record = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+    points = [{**when, **record} for record in point_records(rows, THRESHOLDS, THRESHOLDS)]
+    write_records(folder / f"points-{verb}.csv", points, append=fitting)
+    means = [{**when, **record} for record in summary_records(summaries)]
+    write_records(folder / f"summary-{verb}.csv", means, append=fitting)
+    accuracy = report.accuracy and asdict(report.accuracy)
+    windows = [
+        {
+            "mosaic": each.window.mosaic,
+            "origin_px": each.chosen.place.origin,
+            "size_px": each.window.truth.shape,
+            "pixel_size_nm": each.window.pixel_size_nm,
+        }
+        for each in report.picks
+    ]
+    record = {**when, **report.record, "fast_against_exact": accuracy, "windows": windows}
+    (folder / f"{verb}.json").write_text(json.dumps(record, indent=2) + "\n")
+    text = summary_text(summaries, report.accuracy, report.record["exact_completeness_error"])
+    rank_zero_info(f"\n{text}\n{folder / f'summary-{verb}.csv'}")
+    for logger in trainer.loggers:
+        logger.log_metrics(scalars(summaries, report), trainer.global_step)
+        if isinstance(logger, WandbLogger):
+            logger.log_table("attribution/points", list(points[0]), [list(point.values()) for point in points])
+    _draw(trainer, report, f"epoch-{trainer.current_epoch:04d}" if fitting else verb)
+
+
+def scalars(summaries: Sequence[FieldSummary], report: AttributionReport) -> dict[str, float]:
+    """Means, errors and numbers of pixels under names in ``attribution/``."""
+    values: dict[str, float] = {}
+    for each in summaries:
+        place = f"{each.threshold:g}/{each.outcome}"
+        for size in each.sizes:
+            values[f"attribution/{size.extent.column}_{place}"] = size.nm
+            values[f"attribution/share{size.extent.suffix}_{place}"] = size.share
+            if size.nm_se is not None:
+                values[f"attribution/{size.extent.column}_se_{place}"] = size.nm_se
+        values[f"attribution/pixels/{each.outcome}"] = float(each.pixels)
+        values[f"attribution/completeness_error/{each.outcome}"] = each.completeness
+    if report.accuracy is not None:
+        for k, error in zip(report.accuracy.thresholds, report.accuracy.mean_error, strict=True):
+            values[f"attribution/fast_error_{k:g}"] = error
+    values["attribution/validation_share"] = float(report.record["validation_share"])
+    return values
+
+
+def _draw(trainer: pl.Trainer, report: AttributionReport, name: str) -> None:
+    for number, picks in enumerate(report.picks):
+        if not picks.chosen.pixels:
+            continue
+        suffix = f"-{number}" if len(report.picks) > 1 else ""
+        chosen = picks.chosen
+        kept = {
+            each.field.pixel: (each.row, each.field)
+            for each in report.found
+            if each.field is not None and each.place == chosen.place
+        }
+        fields = [kept[chosen.pixels[at]] for at in chosen.first_of_each()]
+        reach = report.record.get("reach_px")
+        picture = window_panel(picks.window, picks.probability, fields, THRESHOLDS, reach)
+        save(picture, Path(trainer.default_root_dir) / "figures" / f"attribution-{name}{suffix}.png")
+        for logger in trainer.loggers:
+            log_picture(logger, f"attribution{suffix}", picture, trainer.global_step)
+
 
 _SHARED = 3
 """Pixels that share a pass, at least, when the cost is estimated beforehand."""
@@ -191,12 +292,14 @@ class AttributionFields(pl.Callback):
             return None
         bound = self.method.bind(network, _strides(module, views))
         bound.reach = self._reach
-        setting = Setting(views, self.method.baseline, THRESHOLDS, self.seed)
+        setting = StudySetting(views, self.method.baseline, THRESHOLDS, self.seed)
         checked = checked_pixels([each.chosen for each in picks], self.check)
 
-        def compute(units: Sequence[Unit]) -> list[Found]:
+        def compute(units: Sequence[WorkUnit]) -> list[MeasuredPixel]:
             mine = share_of(units, trainer.global_rank, trainer.world_size)
-            return list(chain.from_iterable(from_all_ranks(lambda: list(measure(bound, setting, mine, module.device)))))
+            return list(
+                chain.from_iterable(from_all_ranks(lambda: list(measure_units(bound, setting, mine, module.device))))
+            )
 
         exact = compute(
             [unit for each, check in zip(picks, checked, strict=True) for unit in exact_units(each.chosen, check)]
@@ -224,9 +327,9 @@ class AttributionFields(pl.Callback):
     def _pick(self, network: GreyNetwork, module: SegmentationMixin, views: Sequence[MosaicView]) -> list[Picks]:
         size, strides = self._size(module, views), _strides(module, views)
         places = choose_windows(views, size, strides, self.windows, self.seed)
-        level, numbers = level_of(float(module.threshold)), spread(self.per_outcome, max(1, len(places)))
+        level, numbers = level_of(float(module.threshold)), spread_evenly(self.per_outcome, max(1, len(places)))
         return [
-            pick(network, views[place.mosaic], place, level, number, self.seed, module.device)
+            pick_pixels(network, views[place.mosaic], place, level, number, self.seed, module.device)
             for place, number in zip(places, numbers, strict=False)
         ]
 

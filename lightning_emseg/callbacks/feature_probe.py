@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.errors import UserError
-from lightning_emseg.distributed import from_all_ranks, from_first_rank
+from lightning_emseg.core.distributed import from_all_ranks, from_first_rank
 
 ProbeBatch = Mapping[str, Tensor]
 """``image`` ``uint8 (B, 1, Y, X)``, ``label`` and ``index``, both ``int64 (B,)``."""

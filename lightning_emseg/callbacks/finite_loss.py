@@ -17,8 +17,8 @@ from torch.nn.utils import get_total_norm
 
 from data_modules.batch import Batch
 from data_modules.errors import UserError
-from lightning_emseg.distributed import from_all_ranks, from_first_rank
-from lightning_emseg.modules.evaluation import datasets_of
+from lightning_emseg.core.distributed import from_all_ranks, from_first_rank
+from lightning_emseg.evaluation.mosaics import datasets_of
 
 _NAMED = 4
 """Patches that the message names; the file names all."""

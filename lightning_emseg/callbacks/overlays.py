@@ -11,14 +11,13 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from data_modules.batch import Batch
-from data_modules.grid import Shape
-from lightning_emseg.distributed import from_all_ranks, from_first_rank
+from data_modules.geometry import Shape
+from lightning_emseg.core.distributed import from_all_ranks, from_first_rank
+from lightning_emseg.core.pictures import Picture, class_comparison, comparison, save, stack
+from lightning_emseg.evaluation.mosaics import datasets_of
 from lightning_emseg.inference.stitching import StitchedRows
-from lightning_emseg.metrics.pixel import level_of
-from lightning_emseg.modules.evaluation import datasets_of
+from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
-from lightning_emseg.report.class_overlay import class_comparison
-from lightning_emseg.report.overlay import Picture, comparison, save, stack
 
 _Tile = tuple[Picture, Picture, Picture]
 """Image, truth and prediction (a probability or classes), each ``uint8 (Y, X)``."""

@@ -11,15 +11,15 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from data_modules.errors import UserError
-from data_modules.grid import rows_left
+from data_modules.geometry import rows_left
 from data_modules.store import Rows
-from lightning_emseg import __version__, checkpoints
-from lightning_emseg.distributed import from_first_rank
-from lightning_emseg.inference.export import Format, Polarity, export_masks
-from lightning_emseg.inference.prediction_store import PredictionStore
+from lightning_emseg import __version__
+from lightning_emseg.core import checkpoints
+from lightning_emseg.core.distributed import from_first_rank
+from lightning_emseg.evaluation.mosaics import EvaluationData
+from lightning_emseg.inference.prediction_store import Format, Polarity, PredictionStore, export_masks
 from lightning_emseg.inference.stitching import StitchedRows
-from lightning_emseg.metrics.pixel import level_of
-from lightning_emseg.modules.evaluation import EvaluationData
+from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 
 

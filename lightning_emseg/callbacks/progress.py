@@ -8,8 +8,8 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from tqdm import tqdm
 
 from data_modules.batch import Batch
-from data_modules.grid import RowSpan, Sweep
-from lightning_emseg.modules.evaluation import datasets_of
+from data_modules.geometry import RowSpan, Sweep
+from lightning_emseg.evaluation.mosaics import datasets_of
 
 
 class MegapixelProgressBar(TQDMProgressBar):

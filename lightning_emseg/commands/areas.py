@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import UserError
-from lightning_emseg.attribution.area import THRESHOLDS
-from lightning_emseg.attribution.extent import Extent
-from lightning_emseg.attribution.offline.study import Study, read_study
-from lightning_emseg.attribution.table import MeanSize, summarise
+from lightning_emseg.attribution.areas import THRESHOLDS, Extent
+from lightning_emseg.attribution.study import Study, nm_text, pixel_sizes, read_study, write_figures
+from lightning_emseg.attribution.table import MeanSize, Record, summarise, summary_records, write_records
 from lightning_emseg.commands.attribute import REPORT
-from lightning_emseg.report.area_table import Record, summary_records, write_records
-from lightning_emseg.report.study_files import nm_text, pixel_sizes, write_figures
 
 _COMPARABLE = ("label", "sampling", "step", "overlap", "resize", "seed")
 

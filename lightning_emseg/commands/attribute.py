@@ -12,35 +12,43 @@ from torch import nn
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
-from lightning_emseg import __version__, checkpoints
-from lightning_emseg.attribution.captum_methods.captum_method import Captum
+from lightning_emseg import __version__
+from lightning_emseg.attribution.captum import Captum
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
-from lightning_emseg.attribution.measurement import Setting, foreground_probability
+from lightning_emseg.attribution.measurement import StudySetting, foreground_probability
 from lightning_emseg.attribution.method import AttributionMethod
-from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.offline.plan import FIELDS, FILE, Plan, earlier_plan, plan_of, write_plan, write_whole
-from lightning_emseg.attribution.offline.sampling import (
-    Strata,
-    anywhere,
-    by_outcome,
-    choose_pixels,
-    on_grid,
-    some_of,
-    tiles_of,
+from lightning_emseg.attribution.network import detached_copy
+from lightning_emseg.attribution.sampling import Strata, anywhere, by_outcome, choose_pixels, on_grid, some_of, tiles_of
+from lightning_emseg.attribution.study import (
+    CURVE,
+    CURVE_FILES,
+    read_study,
+    run_study,
+    write_curves,
+    write_panel,
+    write_tables,
 )
-from lightning_emseg.attribution.offline.study import CURVE, read_study, run
-from lightning_emseg.attribution.sides import (
-    checked,
+from lightning_emseg.attribution.study_store import (
+    FIELDS_STORE,
+    PLAN_FILE,
+    StudyPlan,
+    earlier_plan,
+    plan_of,
+    write_plan,
+    write_whole,
+)
+from lightning_emseg.attribution.windows import (
+    check_sides,
     grid_steps,
     refuse_planes,
     resized_sides,
     strides_of,
     window_sides,
 )
-from lightning_emseg.metrics.pixel import level_of
+from lightning_emseg.core import checkpoints
+from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
-from lightning_emseg.report.study_files import CURVES, write_curves, write_panel, write_tables
 
 Sampling = Literal["stratified", "grid"]
 METHODS = (Captum, IntegratedGradients)
@@ -116,13 +124,13 @@ def attribute(
     axes = len(views[0].shape)
     refuse_planes(module.network_axes, axes)
     strides = strides_of(module.network, module.stride, axes)
-    size = checked("window", window, window_sides(window, module.hparams, axes), axes)
-    resized = None if resize is None else checked("resize", resize, resized_sides(resize, size), axes, strides)
+    size = check_sides("window", window, window_sides(window, module.hparams, axes), axes)
+    resized = None if resize is None else check_sides("resize", resize, resized_sides(resize, size), axes, strides)
     _check(module, overlap, points, step, windows)
     where = _device(device)
     network = detached_copy(module.network, float(module.grey_mean), float(module.grey_std)).to(where)
     bound, level = method.bind(network, strides), level_of(float(module.threshold))
-    setting = Setting(views, method.baseline, CURVE, seed, resized)
+    setting = StudySetting(views, method.baseline, CURVE, seed, resized)
     settings = {
         **_provenance(checkpoint, module, views, where),
         "threshold": level / 255,
@@ -144,17 +152,17 @@ def attribute(
         plan = plan_of(settings, chosen, check)
         _clear(out)
         write_plan(out, plan, views)
-    run(plan, bound, setting, out, where)
+    run_study(plan, bound, setting, out, where)
     text = _publish(out, plan, setting, network if label is not None else None, where)
     write_whole(out / REPORT, text)
     return text
 
 
-def _publish(out: Path, plan: Plan, setting: Setting, network: nn.Module | None, device: torch.device) -> str:
+def _publish(out: Path, plan: StudyPlan, setting: StudySetting, network: nn.Module | None, device: torch.device) -> str:
     """Write tables and pictures; a panel needs a network and a label."""
     study = read_study(out)
     text = write_tables(out, study)
-    files = [out / name for name in ("summary.csv", "points.csv", "summary.json", FIELDS)]
+    files = [out / name for name in ("summary.csv", "points.csv", "summary.json", FIELDS_STORE)]
     first = plan.parts[0].chosen.place
     files += write_curves(out, study)
     if network is not None:
@@ -240,12 +248,14 @@ def _provenance(
 
 def _clear(out: Path) -> None:
     """Remove what an earlier study has left, and nothing else."""
-    if (out / FIELDS).exists() and not (out / FILE).exists():
-        raise UserError(f"{out} holds a {FIELDS} without a {FILE}, which is of no study: choose another --out")
+    if (out / FIELDS_STORE).exists() and not (out / PLAN_FILE).exists():
+        raise UserError(
+            f"{out} holds a {FIELDS_STORE} without a {PLAN_FILE}, which is of no study: choose another --out"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in (REPORT, FILE, "summary.json", "summary.csv", "points.csv", *CURVES, "panels.png"):
+        for name in (REPORT, PLAN_FILE, "summary.json", "summary.csv", "points.csv", *CURVE_FILES, "panels.png"):
             (out / name).unlink(missing_ok=True)
-        shutil.rmtree(out / FIELDS, ignore_errors=True)
+        shutil.rmtree(out / FIELDS_STORE, ignore_errors=True)
     except OSError as error:
         raise UserError(f"--out {out} cannot be made ({error.strerror}): choose another folder") from error

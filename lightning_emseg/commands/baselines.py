@@ -6,10 +6,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data_modules.store import MosaicStore, MosaicView, shard_rows
-from lightning_emseg.metrics.histogram import Counts, truth_histogram
-from lightning_emseg.metrics.table import ScoreTable, mean_curves, score_rows
-from lightning_emseg.metrics.threshold import choose_level
-from lightning_emseg.report.text import score_text
+from lightning_emseg.core.tables import ScoreTable, mean_curves, score_rows
+from lightning_emseg.evaluation.text import score_text
+from lightning_emseg.metrics.pixels import Counts, choose_level, truth_histogram
 
 
 def baselines(store: str, split: str = "test", fit: str = "train", label: str = "membrane") -> str:

@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 from data_modules.store import ArrayRef, MosaicStore, Sample, layout
 from data_modules.store import verify as find_damage
-from data_modules.store.consolidation import consolidate as write_list
-from data_modules.store.stamps import is_url
+from data_modules.store.layout import is_url
 from data_modules.store.verify import pixels_to_verify
+from data_modules.store.writer import consolidate as write_list
 
 
 def inspect(store: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from data_modules.errors import UserError
 from lightning_emseg import cli
 from lightning_emseg.commands.baselines import baseline_tables
-from lightning_emseg.report.text import score_text
+from lightning_emseg.evaluation.text import score_text
 
 
 def demo(config: Path = Path("experiments/demo.yaml"), out: Path = Path("runs/demo")) -> str:

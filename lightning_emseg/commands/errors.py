@@ -9,15 +9,14 @@ from tqdm import tqdm
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
-from lightning_emseg.error_analysis.analysis import analyse
-from lightning_emseg.error_analysis.label_layers import error_layers, write_label_layers
-from lightning_emseg.error_analysis.report_files import write_analysis_files
-from lightning_emseg.metrics.comparison import Comparison
-from lightning_emseg.scoring.loading import PairReader
-from lightning_emseg.scoring.pairs import pair_up
-from lightning_emseg.scoring.polarity import SidePolarity
-from lightning_emseg.scoring.sources import prediction_store, truth_store
-from lightning_emseg.scoring.thresholds import SWEEP, default_threshold, given_threshold
+from lightning_emseg.evaluation.error_layers import error_layers, write_label_layers
+from lightning_emseg.evaluation.error_pictures import write_analysis_files
+from lightning_emseg.evaluation.errors import analyse
+from lightning_emseg.evaluation.pairs import pair_up
+from lightning_emseg.evaluation.reading import PairReader, SidePolarity
+from lightning_emseg.evaluation.sources import prediction_store, truth_store
+from lightning_emseg.evaluation.thresholds import SWEEP, default_threshold, given_threshold
+from lightning_emseg.metrics.mosaic_pair import MosaicPair
 
 
 def errors(
@@ -61,7 +60,7 @@ def errors(
     for pair in tqdm(pairing.pairs, desc="errors", unit="mosaic", disable=None):
         loaded = reader.read(pair)
         view = MosaicView.of(MosaicStore(truth).sample(pair.truth.key), None)
-        comparison = Comparison(loaded.truth, loaded.probability, choice.level, view.pixel_size_nm)
+        comparison = MosaicPair(loaded.truth, loaded.probability, choice.level, view.pixel_size_nm)
         analysis = analyse(comparison, tolerance_nm)
         image = view.read_image((0,) * len(view.shape), view.shape)
         entries.append(write_analysis_files(out, pair.key, image, comparison, analysis))

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_modules.errors import UserError
-from lightning_emseg.leaderboard.collect import collect as collect_run
-from lightning_emseg.leaderboard.rows import read_definition, read_results, write_results
-from lightning_emseg.leaderboard.table import markdown, replaced
+from lightning_emseg.results.leaderboard import collect as collect_run
+from lightning_emseg.results.leaderboard import markdown, read_leaderboard, read_results, replaced, write_results
 
 
 def leaderboard(
@@ -37,7 +36,7 @@ def leaderboard(
     Raises:
         UserError: if a run has no scores, an experiment has no row, or a rerun fails.
     """
-    definition = read_definition(rows)
+    definition = read_leaderboard(rows)
     known = [row.experiment for row in definition.rows]
     wanted = [*(collect or {}), *(rerun or [])]
     if unknown := sorted(set(wanted) - set(known)):

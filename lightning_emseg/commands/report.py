@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from data_modules.errors import UserError
-from lightning_emseg.report.page.attribution_files import SUMMARY, AreaStudy, read_study
-from lightning_emseg.report.page.definition_file import FILE, DefinitionTable, read_definition
-from lightning_emseg.report.page.document import album_text, make_page
-from lightning_emseg.report.page.run_files import read_runs
+from lightning_emseg.results.files import QUALITY_FILE, QualityTable, read_quality
+from lightning_emseg.results.page.document import album_text, make_page
+from lightning_emseg.results.runs import STUDY_FILE, AreaStudy, read_runs, read_study
 
 
 def report(
@@ -49,14 +48,15 @@ def _study(folder: Path) -> AreaStudy:
         return read_study(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"--studies {folder} holds no finished study ({SUMMARY}): give a folder of `emseg attribute` ({error})"
+            f"--studies {folder} holds no finished study ({STUDY_FILE}): give a folder of `emseg attribute` ({error})"
         ) from error
 
 
-def _quality(folder: Path) -> DefinitionTable:
+def _quality(folder: Path) -> QualityTable:
     try:
-        return read_definition(folder / FILE)
+        return read_quality(folder / QUALITY_FILE)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"--quality {folder} holds no readable {FILE}: give a folder of `emseg data quality --out` ({error})"
+            f"--quality {folder} holds no readable {QUALITY_FILE}: give a folder of `emseg data quality --out` "
+            f"({error})"
         ) from error

@@ -8,17 +8,24 @@ from typing import Literal
 
 from data_modules.convert.sources import Page, find_images
 from data_modules.errors import UserError
-from data_modules.store.stamps import is_url
-from lightning_emseg.metrics.table import write_csv
-from lightning_emseg.scoring.class_sources import checked_names, class_predictions, class_truths, names_of_truth
-from lightning_emseg.scoring.classes import compare_classes
-from lightning_emseg.scoring.compare import Options, Scores, compare
-from lightning_emseg.scoring.official import OfficialName
-from lightning_emseg.scoring.pairs import pair_up
-from lightning_emseg.scoring.panel import PanelName
-from lightning_emseg.scoring.polarity import GivenPolarity
-from lightning_emseg.scoring.sources import Side, Source, prediction_store, truth_store
-from lightning_emseg.scoring.text import scores_text
+from data_modules.store.layout import is_url
+from lightning_emseg.core.tables import write_csv
+from lightning_emseg.evaluation.compare import Options, PairScores, PanelName, compare
+from lightning_emseg.evaluation.compare_classes import compare_classes
+from lightning_emseg.evaluation.competitions import OfficialName
+from lightning_emseg.evaluation.pairs import pair_up
+from lightning_emseg.evaluation.reading import GivenPolarity
+from lightning_emseg.evaluation.sources import (
+    ScoredImage,
+    Side,
+    checked_names,
+    class_predictions,
+    class_truths,
+    names_of_truth,
+    prediction_store,
+    truth_store,
+)
+from lightning_emseg.evaluation.text import scores_text
 
 
 def score(
@@ -152,8 +159,8 @@ def _files(spec: str, as_values: bool = False) -> Side:
     return Side(spec, sources, single_file=not Path(spec).is_dir())
 
 
-def _source(page: Page, as_values: bool) -> Source:
-    return Source(page.name, page.name, page.what, page.shape(), "file", lambda: page.read(as_values).pixels)
+def _source(page: Page, as_values: bool) -> ScoredImage:
+    return ScoredImage(page.name, page.name, page.what, page.shape(), "file", lambda: page.read(as_values).pixels)
 
 
 def _make_folder(out: Path) -> None:
@@ -163,6 +170,6 @@ def _make_folder(out: Path) -> None:
         raise UserError(f"--out {out} cannot be made ({error.strerror}): choose another folder") from error
 
 
-def _write(out: Path, content: dict[str, object], scores: Scores) -> None:
+def _write(out: Path, content: dict[str, object], scores: PairScores) -> None:
     (out / "scores.json").write_text(json_format.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     write_csv(out / "scores.csv", scores.table)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_modules.errors import UserError
-from data_modules.synthesize import synthesize
+from data_modules.synthetic.mosaic import synthesize
 from lightning_emseg.sweeps.definition import read
 from lightning_emseg.sweeps.table import table_text, write_table
 from lightning_emseg.sweeps.trials import run_trials

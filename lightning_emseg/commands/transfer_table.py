@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
-from lightning_emseg.metrics.table import Summary
-from lightning_emseg.report.transfer_plot import iterations_figure
-from lightning_emseg.transfer.collect import collect
-from lightning_emseg.transfer.definition import read_table
-from lightning_emseg.transfer.table import FilledTable, markdown, write_csv, write_json
+from lightning_emseg.core.tables import MeanSE
+from lightning_emseg.results.transfer_runs import read_table
+from lightning_emseg.results.transfer_table import (
+    FilledTable,
+    collect,
+    iterations_figure,
+    markdown,
+    write_csv,
+    write_json,
+)
 
 
 def transfer_table(
@@ -50,9 +55,9 @@ def transfer_table(
     return "\n".join([*notes, *missing, "", text, "", ", ".join(map(str, written))])
 
 
-def _panels(table: FilledTable) -> dict[str, dict[str, dict[int, Summary]]]:
+def _panels(table: FilledTable) -> dict[str, dict[str, dict[int, MeanSE]]]:
     """IoU by iterations where a benchmark and encoder have several of them."""
-    panels: dict[str, dict[str, dict[int, Summary]]] = {}
+    panels: dict[str, dict[str, dict[int, MeanSE]]] = {}
     for name, _, measured in table.rows():
         for encoder in sorted({row.encoder for row in measured}):
             curves = {

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
+from lightning_emseg.core.weights import MocoWeights, first_convolution, initialise_encoder, load_moco_weights
 from lightning_emseg.features.downsampling import without_downsamplings
 from lightning_emseg.features.feature_maps import Size, build_network
-from lightning_emseg.weights import MocoWeights, first_convolution, initialise_encoder, load_moco_weights
 
 Norms = tuple[float, float]
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -100,7 +100,7 @@ def open_encoder(name: str, spec: str, image_norms: Norms, size: Size | None = N
 
     Args:
         name: For tables and legends.
-        spec: A file in CEM500K's format (see :func:`~lightning_emseg.weights.load_moco_weights`);
+        spec: A file in CEM500K's format (see :func:`~lightning_emseg.core.weights.load_moco_weights`);
             ``ARCHITECTURE:FILE`` where a file does not say which one it is of, as only ResNet-18, 34, 50, 101 and 152
             are recognised without; ``random:ARCHITECTURE:SEED`` (one channel, timm's initial weights); or
             ``imagenet:ARCHITECTURE``, which timm downloads.

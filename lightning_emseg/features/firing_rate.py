@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_emseg.core.tables import MeanSE, mean_se
 from lightning_emseg.features.distortions import DISTORTIONS, Distortion
 from lightning_emseg.features.encoder import Encoder
-from lightning_emseg.metrics.table import Summary, summarise
 
 Responses = NDArray[np.float32]
 THRESHOLD, NEAR_MAXIMUM = 0.99, 0.9
@@ -45,7 +45,7 @@ class FiringRates:
 
     neurons: int
     selective: int
-    curves: Mapping[str, Sequence[Summary]]
+    curves: Mapping[str, Sequence[MeanSE]]
 
 
 def find_firing(noise: Responses, undistorted: Responses) -> Firing:
@@ -125,7 +125,7 @@ def measure_firing(
             same = strength == distortion.identity
             changed = torch.split(distortion(grey, strength), batch_size)
             distorted = undistorted if same else responses(map(encoder.normalised, changed))
-            curve.append(summarise(firing_rates(firing, distorted).tolist()))
+            curve.append(mean_se(firing_rates(firing, distorted).tolist()))
         curves[distortion.name] = curve
     return FiringRates(len(firing.selective), int(firing.selective.sum()), curves)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
 from data_modules.store import ArrayRef, Sample, read
-from lightning_emseg.metrics.pixel import level_of
+from lightning_emseg.metrics.pixels import level_of
 
 DATASET = "volumes/labels/clefts"
 BACKGROUND = 2**64 - 1

@@ -1,14 +1,154 @@
-"""Blending a stream of tiles into rows of whole mosaics; memory is one row of tiles, whatever the height."""
+"""Stitching of a stream of tiles into rows of whole mosaics; memory is one row of tiles, whatever the height."""
 
+import functools
+import shutil
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 from torch import Tensor
 
-from data_modules.grid import Grid, RowSpan, Shape, Sweep
-from lightning_emseg.inference.band import TileBand
-from lightning_emseg.inference.blending import Blend
+from data_modules.geometry import Grid, RowSpan, Shape, Sweep
+
+_KEPT_WINDOWS = 8
+"""Windows in memory; a row of 2D tiles needs 4 at 50 % overlap, and 8 at 75 %."""
+
+Blend = Literal["constant", "cosine", "gaussian"]
+Window = NDArray[np.float64]
+
+
+def window(length: int, blend: Blend) -> Window:
+    """Weights along one axis of a tile, all positive.
+
+    Args:
+        length: Of the tile in px.
+        blend: ``constant`` is the plain mean of U-RISC's published code; ``cosine`` is a Hann window;
+            ``gaussian`` has σ = length / 8, as nnU-Net and MONAI use.
+
+    >>> window(4, "constant")
+    array([1., 1., 1., 1.])
+    """
+    offset = (np.arange(length) + 0.5) / length - 0.5
+    if blend == "constant":
+        return np.ones(length)
+    if blend == "cosine":
+        return np.cos(np.pi * offset) ** 2
+    return np.exp(-0.5 * (offset * 8) ** 2)
+
+
+def normalised_windows(grid: Grid, blend: Blend) -> list[dict[int, Window]]:
+    """For each axis the weights of the tile at each origin, such that all tiles' weights add up to 1 at every pixel.
+
+    Weights are products over the axes, and so are their sums, because the tiles form a grid. Normalising here
+    leaves nothing to divide by when tiles are blended.
+    """
+    axes = []
+    for starts, length, tile in zip(grid.starts, grid.shape, grid.tile, strict=True):
+        weights = window(tile, blend)
+        total = np.zeros(max(length, tile))
+        for start in starts:
+            total[start : start + tile] += weights
+        axes.append({start: weights / total[start : start + tile] for start in starts})
+    return axes
+
+
+class Windows:
+    """Weights of whole tiles, made when first needed: tiles at the same distance from the borders share theirs.
+
+    Args:
+        grid: Tiles.
+        blend: Weights.
+        device: Of the tensors.
+        scale: Multiplies all weights.
+    """
+
+    def __init__(self, grid: Grid, blend: Blend, device: torch.device, scale: float = 1.0) -> None:
+        self._axes = [
+            {start: weights[:length] for start, weights in axis.items()}
+            for axis, length in zip(normalised_windows(grid, blend), grid.shape, strict=True)
+        ]
+        self._kinds: list[dict[int, int]] = []
+        for axis in self._axes:
+            numbers: dict[bytes, int] = {}
+            self._kinds.append({at: numbers.setdefault(weights.tobytes(), at) for at, weights in axis.items()})
+        self._device, self._scale = device, scale
+        self._made: OrderedDict[Shape, Tensor] = OrderedDict()
+
+    def __getitem__(self, origin: Shape) -> Tensor:
+        """``float32``, of the tile at ``origin`` without what lies outside a mosaic that is smaller than a tile."""
+        kind = tuple(axis[start] for axis, start in zip(self._kinds, origin, strict=True))
+        if kind not in self._made:
+            if len(self._made) == _KEPT_WINDOWS:
+                self._made.popitem(last=False)
+            along = [axis[start] for axis, start in zip(self._axes, kind, strict=True)]
+            product = functools.reduce(np.multiply.outer, along) * self._scale
+            self._made[kind] = torch.from_numpy(product.astype(np.float32)).to(self._device)
+        self._made.move_to_end(kind)
+        return self._made[kind]
+
+
+class TileBand:
+    """Weighted mean of overlapping tiles over one row of tiles, whatever the height of the mosaic.
+
+    Row ``r`` of the mosaic lies at ``r`` modulo the height of a tile: nothing moves when rows are finished, and
+    what is computed does not depend on where a band begins. Single precision: where ``k`` tiles overlap, a
+    probability is off by at most ``(k + 2) · 2⁻²⁴`` (the rounding of a weight, of a product and of ``k`` sums).
+
+    Args:
+        grid: Tiles of the mosaic.
+        blend: Weights.
+        device: Where tiles are blended.
+        scale: Multiplies the mean; 255 gives levels of 8 bit for nothing.
+        offset: Added to the mean; 0.5 makes rounding of truncation, for nothing too.
+    """
+
+    def __init__(self, grid: Grid, blend: Blend, device: torch.device, scale: float = 1.0, offset: float = 0.0) -> None:
+        self._windows = Windows(grid, blend, device, scale)
+        self._height = grid.tile[0]
+        self._offset = offset
+        self._rows = torch.full((grid.tile[0], *grid.shape[1:]), offset, device=device)
+
+    def add(self, origin: Shape, tile: Tensor) -> None:
+        """Blend a tile in, without waiting for the device.
+
+        Args:
+            origin: First pixel. Tiles come in the grid's order, which fixes the order of additions.
+            tile: ``float32``, without what reaches past the mosaic where that is smaller than a tile.
+        """
+        window = self._windows[origin]
+        across = tuple(slice(at, at + side) for at, side in zip(origin[1:], tile.shape[1:], strict=True))
+        for in_tile, in_band in self._stretches(origin[0], origin[0] + len(tile)):
+            self._rows[(in_band, *across)].addcmul_(tile[in_tile], window[in_tile])
+
+    def take(self, start: int, stop: int) -> Iterator[Tensor]:
+        """Consecutive rows ``[start, stop)`` of the mosaic over its full width, in one piece or two.
+
+        They are views, which may be written to; when the next are asked for they are cleared, to make room for the
+        rows one tile below. Rows that nobody wants have to be taken too.
+
+        Args:
+            start: Not above the origin of the tiles that were added last.
+            stop: At most the height of a tile below that.
+        """
+        for _, in_band in self._stretches(start, stop):
+            rows = self._rows[in_band]
+            yield rows
+            rows.fill_(self._offset)
+
+    def _stretches(self, start: int, stop: int) -> Iterator[tuple[slice, slice]]:
+        """Where rows lie, counted from ``start`` and in the ring, cut where that ends."""
+        at = start
+        while at < stop:
+            place = at % self._height
+            count = min(stop - at, self._height - place)
+            yield slice(at - start, at - start + count), slice(place, place + count)
+            at += count
 
 
 @dataclass
@@ -172,3 +312,57 @@ class SweepStitcher:
         if not self._missing:
             yield from self._stitcher.finish()
             self._stitcher = None
+
+
+class MosaicMaps:
+    """Maps in files that all ranks see, so that none of them holds a mosaic in memory.
+
+    A map holds one number a pixel: the quantised probability of a foreground, or the position of a class.
+
+    Args:
+        folder: For the files; removed and made anew by :meth:`create`.
+        shapes: Of the mosaics, in px.
+    """
+
+    def __init__(self, folder: Path, shapes: Sequence[Shape]) -> None:
+        self._folder, self._shapes = folder, shapes
+        self._open: dict[int, NDArray[np.uint8]] = {}
+
+    def create(self) -> None:
+        """Make empty files; one process does, before any other writes."""
+        self.remove()
+        self._folder.mkdir(parents=True)
+        for mosaic, shape in enumerate(self._shapes):
+            open_memmap(self._path(mosaic), mode="w+", dtype=np.uint8, shape=tuple(shape))
+
+    def write(self, mosaic: int, start: int, rows: Tensor) -> None:
+        """Write finished rows, each of which is written by one process.
+
+        Args:
+            mosaic: Position of the mosaic.
+            start: First row.
+            rows: ``uint8 (rows, …)`` over the mosaic's full width.
+        """
+        if mosaic not in self._open:
+            self._open[mosaic] = open_memmap(self._path(mosaic), mode="r+")
+        self._open[mosaic][start : start + len(rows)] = rows.cpu().numpy()
+
+    def flush(self) -> None:
+        """Hand what was written to the file system; for all processes, before any of them reads."""
+        # Closed, as network file systems show other machines what was closed.
+        for values in self._open.values():
+            assert isinstance(values, np.memmap)
+            values.flush()
+        self._open.clear()
+
+    def read(self, mosaic: int) -> NDArray[np.uint8]:
+        """The map of one mosaic, ``uint8`` as it was written; read from disk where it is looked at."""
+        return open_memmap(self._path(mosaic), mode="r")
+
+    def remove(self) -> None:
+        """Delete the files."""
+        self._open.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, mosaic: int) -> Path:
+        return self._folder / f"{mosaic}.npy"

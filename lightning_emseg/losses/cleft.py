@@ -1,14 +1,280 @@
-"""The loss of CleftNet: segmentation, boundary and coherence together."""
+"""CleftNet's loss and its label augmentor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
+import edt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from data_modules.batch import IGNORE
 from data_modules.errors import UserError
-from lightning_emseg.losses.coherence import coherence_loss, two_channels
-from lightning_emseg.losses.weighted_bce import weighted_bce_loss
-from lightning_emseg.losses.weighted_l2 import Reading, check_reading, weighted_l2_loss
-from lightning_emseg.targets import CREMI_VOXEL, boundary_labels
+from lightning_emseg.losses.reduction import mean_over_valid, valid_pixels
+from lightning_emseg.losses.weighted_bce import share_of_valid, weighted_bce_loss, weighted_mean
+
+__all__ = ["CREMI_VOXEL", "boundary_labels", "tanh_distance_map"]
+
+
+CREMI_VOXEL = (10.0, 1.0, 1.0)
+"""A voxel of 40 × 4 × 4 nm in pixels of its plane."""
+
+Volume = NDArray[np.float32]
+
+
+def tanh_distance_map(
+    clefts: NDArray[np.integer], ignored: NDArray[np.bool_], voxel: Sequence[float] = CREMI_VOXEL
+) -> Volume:
+    """Tanh of every cleft voxel's distance to the nearest voxel outside of its cleft (Liu and Ji 2021, eq. 6).
+
+    The paper measures to the "boundary voxels of this cleft". Were these voxels of the cleft, all of a thin cleft would
+    be 0, as its outside is, so the distance here is that between the centres of a voxel and of the nearest one that is
+    known not to belong to the same cleft. An ignored voxel is neither cleft nor outside: distances reach across it to
+    what is known. Nor is the border of the array an outside, as patches cut through clefts.
+
+    Source: eq. 6 of the paper; the unit, which decides where tanh saturates, is left open by it. In nanometers all
+    values would be 1.
+
+    Args:
+        clefts: ``(*S)``, 2D or 3D; 0 outside, any other value the id of a cleft. Touching clefts of different ids have
+            a boundary between them. Where clefts are told apart as connected components (of any connectivity), 1 for
+            all of them gives the same distances: the voxel nearest to a component and outside of it is background,
+            since the next one on the way to it would otherwise be nearer.
+        ignored: ``bool (*S)``; such voxels get 0, whatever their id.
+        voxel: Size of a voxel along each axis in the unit of the distance, by default in pixels of CREMI's planes.
+            Ones count voxels.
+
+    Returns:
+        ``float32 (*S)`` in (0, 1] inside clefts, 0 elsewhere; 1 in single precision from a distance of about 9 on, and
+        where nothing known is outside.
+
+    >>> tanh_distance_map(np.array([[0, 1, 1, 0, 0]]), np.zeros((1, 5), bool), (1, 1)).round(3)
+    array([[0.   , 0.762, 0.762, 0.   , 0.   ]], dtype=float32)
+    """
+    inside = (clefts != 0) & ~ignored
+    if not inside.any():
+        return np.zeros(clefts.shape, np.float32)
+    if not ignored.any():
+        return np.tanh(_depth(clefts, voxel))
+    found = np.zeros(clefts.shape, np.float32)
+    for cleft in np.unique(clefts[inside]):
+        own = inside & (clefts == cleft)
+        # What is ignored counts as the same cleft here, so that no distance ends in it.
+        found[own] = np.tanh(_depth((own | ignored).view(np.uint8), voxel)[own])
+    return found
+
+
+def _depth(labels: NDArray[np.integer], voxel: Sequence[float]) -> Volume:
+    """Distance of labelled voxels to the nearest one with another label; infinite if there is none."""
+    # Not of booleans, which the package takes up to ten times as long for.
+    distances: Volume = edt.edt(np.ascontiguousarray(labels), anisotropy=tuple(voxel), black_border=False)
+    return distances
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def boundary_labels(mask: Tensor, voxel: Sequence[float] = CREMI_VOXEL) -> Tensor:
+    """Boundary labels y_b of a batch of masks; see :func:`tanh_distance_map`.
+
+    The transform runs on the CPU, one sample after the other.
+
+    Args:
+        mask: ``uint8 (B, *S)`` on any device, 1 cleft, 0 outside, 255 ignore; every other value counts as outside.
+        voxel: Size of a voxel along each axis in pixels of its plane.
+
+    Returns:
+        ``float32 (B, *S)`` on the device of the mask, in (0, 1] where the mask is 1 and 0 elsewhere, also where it is
+        ignored.
+
+    Raises:
+        ValueError: There is not one size of a voxel an axis.
+    """
+    if mask.ndim - 1 != len(voxel):
+        raise ValueError(f"boundary_labels: a mask (B, *S) of {tuple(mask.shape)} has no voxel of {tuple(voxel)}")
+    masks = mask.cpu().numpy()
+    maps = [tanh_distance_map((each == 1).view(np.uint8), each == IGNORE, voxel) for each in masks]
+    return torch.from_numpy(np.stack(maps)).to(mask.device)
+
+
+Reading = Literal["intended", "as_printed"]
+"""Of an equation that contradicts the text around it."""
+
+
+def _by_rarity(inside: Tensor, outside: Tensor, valid: Tensor) -> Tensor:
+    # Both shares are counted, as in `weighted_bce_loss`, for the sake of very small ones.
+    return share_of_valid(outside, valid) * inside + share_of_valid(inside, valid) * outside
+
+
+def _by_frequency(inside: Tensor, outside: Tensor, valid: Tensor) -> Tensor:
+    return share_of_valid(inside, valid) * inside + share_of_valid(outside, valid) * outside
+
+
+_WEIGHT: Mapping[Reading, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "intended": _by_rarity,
+    "as_printed": _by_frequency,
+}
+
+
+def weighted_l2_loss(
+    logits: Tensor, boundary: Tensor, target: Tensor, reading: Reading = "intended", balanced: bool = False
+) -> Tensor:
+    """``L_b = β Σ_{y_b>0} (y_b − ŷ_b)² + (1 − β) Σ_{y_b=0} (y_b − ŷ_b)²`` (Liu and Ji 2021, eq. 8), ŷ_b = tanh(logit).
+
+    The paper defines β as the share of voxels with y_b > 0, which takes weight from the rare class where its L_s gives
+    it weight. ``intended`` takes the share with y_b = 0, ``as_printed`` that with y_b > 0; of a sample's valid voxels.
+    Each sample's sum is divided by the number of its valid voxels or, if ``balanced``, by the sum of its weights.
+
+    The activation, which the paper leaves open, is tanh: y_b is the tanh of a distance, the background's 0 lies inside
+    its range, and so does the "non-positive" ŷ_b of the coherence loss.
+
+    Args:
+        logits: ``(B, 1, *S)`` of any floating dtype.
+        boundary: y_b, floating ``(B, *S)``, 0–1, of :func:`~lightning_emseg.losses.cleft.boundary_labels`.
+        target: ``uint8 (B, *S)``, 255 ignore; its other values do not matter.
+        reading: Of β.
+        balanced: Whether to divide by the weights.
+
+    Returns:
+        Scalar ≥ 0: per sample over its valid voxels, then over samples; float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: The shapes do not belong together.
+
+    >>> boundary, mask = torch.tensor([[0.5, 0, 0, 0]]), torch.zeros(1, 4)
+    >>> weighted_l2_loss(torch.zeros(1, 1, 4), boundary, mask).item()  # ¾ · 0.5² / 4
+    0.046875
+    """
+    if boundary.shape != target.shape:
+        raise ValueError(
+            f"a boundary label {tuple(boundary.shape)} does not belong to a target {tuple(target.shape)}: "
+            "both must be (B, *S)"
+        )
+    pixels = valid_pixels(logits, target)
+    label = torch.where(pixels.valid > 0, boundary.flatten(1).to(pixels.logits.dtype), 0.0)
+    inside = (label > 0).to(label.dtype)
+    weight = _WEIGHT[reading](inside, 1 - inside, pixels.valid)
+    return weighted_mean((label - torch.tanh(pixels.logits)) ** 2, weight, pixels.valid, balanced)
+
+
+class WeightedL2Loss(nn.Module):
+    """CleftNet's boundary loss as a module (Liu and Ji 2021, eq. 8); see `weighted_l2_loss`."""
+
+    def __init__(self, reading: Reading = "intended", balanced: bool = False) -> None:
+        """Set the loss up.
+
+        Args:
+            reading: Whether β is the share of voxels outside of clefts (``intended``) or inside (``as_printed``).
+            balanced: Whether a patch counts the same however small its clefts are.
+
+        Raises:
+            UserError: There is no such reading.
+        """
+        super().__init__()
+        check_reading("WeightedL2Loss: reading", reading)
+        self.reading, self.balanced = reading, balanced
+
+    def forward(self, logits: Tensor, boundary: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar loss; shapes as in `weighted_l2_loss`."""
+        return weighted_l2_loss(logits, boundary, target, self.reading, self.balanced)
+
+
+def check_reading(setting: str, reading: str) -> None:
+    """Refuse a name that is no reading.
+
+    Args:
+        setting: Of a class, as a configuration has it.
+        reading: What it was set to.
+
+    Raises:
+        UserError: There is no such reading.
+    """
+    if reading not in _WEIGHT:
+        raise UserError(f"{setting} must be one of {', '.join(_WEIGHT)}, but is {reading!r}")
+
+
+FLOOR = 1e-3
+"""Least ŷ_b under the logarithm: far below any true y_b inside a cleft; it bounds the gradient of a voxel by 1,000."""
+
+_OFF_BOUNDARY: Mapping[Reading, Callable[[Tensor], Tensor]] = {
+    "intended": lambda logits: -F.logsigmoid(-logits),
+    "as_printed": lambda logits: -F.logsigmoid(logits),
+}
+
+
+def coherence_loss(logits: Tensor, target: Tensor, reading: Reading = "intended") -> Tensor:
+    """``L_c = −Σ_{ŷ_b>0} (1 − ŷ_s) log ŷ_b − Σ_{ŷ_b≤0} (1 − ŷ_b) log P`` (Liu and Ji 2021, eq. 9).
+
+    P is P(y_s = 1) ``as_printed``. That punishes correct background, while the text wants to punish a voxel whose
+    "predicted boundary value is zero but the predicted segmentation value is one": ``intended`` takes P(y_s = 0).
+
+    ŷ_b = tanh(second logit): a sigmoid would leave the second sum empty, and a linear output would make the logarithm
+    positive. ŷ_s is soft, P(y_s = 1) = sigmoid(first logit), so that the first sum teaches both channels; a rounded ŷ_s
+    would move ŷ_b alone. The logarithm of ŷ_b is that of at least `FLOOR`; below it the first sum has no gradient in
+    ŷ_b. That of P comes from the logits and needs no clamp. Each sample's sum is divided by the number of its valid
+    voxels.
+
+    By itself the first sum pulls every positive ŷ_b up to 1, on the background too, where it outweighs L_b unless that
+    is ``balanced``: see :func:`~lightning_emseg.losses.cleft.cleft_loss`.
+
+    Args:
+        logits: ``(B, 2, *S)`` of any floating dtype: segmentation, then distance.
+        target: ``uint8 (B, *S)``, 255 ignore; its other values do not matter.
+        reading: Of the second sum.
+
+    Returns:
+        Scalar ≥ 0: per sample over its valid voxels, then over samples; float32 (float64 for float64 logits).
+
+    Raises:
+        UserError: There are not two channels.
+        ValueError: The shapes do not belong together.
+
+    >>> logits = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])  # half sure of both, one of them inside
+    >>> round(coherence_loss(logits, torch.zeros(1, 2)).item(), 4)  # (−½ log tanh 1 + log 2) / 2
+    0.4147
+    """
+    segmentation, distance = two_channels(logits)
+    pixels, depth = valid_pixels(segmentation, target), valid_pixels(distance, target).logits
+    boundary = torch.tanh(depth)
+    inside = -torch.sigmoid(-pixels.logits) * boundary.clamp(min=FLOOR).log()
+    outside = (1 - boundary) * _OFF_BOUNDARY[reading](pixels.logits)
+    return mean_over_valid(torch.where(depth > 0, inside, outside), pixels.valid)
+
+
+class CoherenceLoss(nn.Module):
+    """CleftNet's coherence loss as a module (Liu and Ji 2021, eq. 9); see `coherence_loss`."""
+
+    def __init__(self, reading: Reading = "intended") -> None:
+        """Set the loss up.
+
+        Args:
+            reading: Whether the second sum punishes foreground where ŷ_b ≤ 0 (``intended``) or background
+                (``as_printed``).
+
+        Raises:
+            UserError: There is no such reading.
+        """
+        super().__init__()
+        check_reading("CoherenceLoss: reading", reading)
+        self.reading = reading
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar loss; shapes as in `coherence_loss`."""
+        return coherence_loss(logits, target, self.reading)
+
+
+def two_channels(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Segmentation and distance, each ``(B, 1, *S)``, of logits ``(B, 2, *S)``.
+
+    Raises:
+        UserError: There are not two channels.
+    """
+    if logits.ndim < 2 or logits.shape[1] != 2:
+        raise UserError(
+            "CleftNet's losses take logits (B, 2, *S), segmentation and distance, but the network gives "
+            f"{tuple(logits.shape)}: use a network with two output channels, or WeightedBCELoss for one"
+        )
+    return logits[:, :1], logits[:, 1:]
 
 
 def cleft_loss(
@@ -32,7 +298,7 @@ def cleft_loss(
     Args:
         logits: ``(B, 2, *S)`` of any floating dtype: channel 0 the logit of the segmentation (sigmoid), channel 1 that
             of the distance (tanh).
-        boundary: y_b, floating ``(B, *S)``, 0–1, of :func:`~lightning_emseg.targets.boundary_labels`.
+        boundary: y_b, floating ``(B, *S)``, 0–1, of :func:`~lightning_emseg.losses.cleft.boundary_labels`.
         target: ``uint8 (B, *S)`` with 0 background, 1 cleft, 255 ignore.
         boundary_weight: α₁ ≥ 0.
         coherence_weight: α₂ ≥ 0.
@@ -58,7 +324,7 @@ def cleft_loss(
 class CleftLoss(nn.Module):
     """CleftNet's loss as a module, on masks alone (Liu and Ji 2021, eq. 10); see `cleft_loss`.
 
-    y_b is made from the mask by :func:`~lightning_emseg.targets.boundary_labels`, on the CPU.
+    y_b is made from the mask by :func:`~lightning_emseg.losses.cleft.boundary_labels`, on the CPU.
     """
 
     def __init__(

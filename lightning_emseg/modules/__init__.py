@@ -1,6 +1,6 @@
 """LightningModules: the shared training, evaluation and checkpoint logic, then one short file per architecture."""
 
 from data_modules.lazy_exports import lazy_exports
-from lightning_emseg.short_names import SHORT_NAMES
+from lightning_emseg.core.short_names import SHORT_NAMES
 
 __getattr__, __dir__ = lazy_exports(__name__, SHORT_NAMES["modules"])

@@ -6,9 +6,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from data_modules.errors import UserError
+from lightning_emseg.evaluation.mosaics import datasets_of
 from lightning_emseg.losses.cleft import CleftLoss
 from lightning_emseg.losses.weighted_bce import WeightedBCELoss
-from lightning_emseg.modules.evaluation import datasets_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.networks import volumes
 

@@ -14,12 +14,11 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from data_modules.errors import UserError
-from lightning_emseg import checkpoints
-from lightning_emseg.distributed import copy_from_first_rank, dealt_out, dealt_together, shared_permutation
+from lightning_emseg.core import checkpoints
+from lightning_emseg.core.distributed import copy_from_first_rank, dealt_out, dealt_together, shared_permutation
 from lightning_emseg.losses.info_nce import contrast_logits, info_nce_loss, share_told_apart
-from lightning_emseg.modules.monitors import refuse_tile_monitors
-from lightning_emseg.networks.embedding import Embedding
-from lightning_emseg.networks.key_queue import KeyQueue, check_divides
+from lightning_emseg.modules.mixin import refuse_tile_monitors
+from lightning_emseg.networks.moco import Embedding, KeyQueue, check_divides
 
 _PAPERS_SGD = partial(torch.optim.SGD, lr=0.015, momentum=0.9, weight_decay=1e-4)
 _PAPERS_STEPS = partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[120, 160])

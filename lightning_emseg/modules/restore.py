@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import UserError
-from lightning_emseg import checkpoints
+from lightning_emseg.core import checkpoints
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.cleftnet import CleftNet
-from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
-from lightning_emseg.modules.smp_model import SmpModel
+from lightning_emseg.modules.smp_model import LinkNet, SmpModel
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet

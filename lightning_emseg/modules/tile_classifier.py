@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
 from data_modules.errors import UserError
-from lightning_emseg import checkpoints
-from lightning_emseg.distributed import from_all_ranks
-from lightning_emseg.modules.monitors import refuse_tile_monitors
+from lightning_emseg.core import checkpoints
+from lightning_emseg.core.distributed import from_all_ranks
+from lightning_emseg.modules.mixin import refuse_tile_monitors
 
 _GREY_MEAN, _GREY_STD = 0.449 * 255, 0.226 * 255
 """ImageNet's, the means of its three channels."""

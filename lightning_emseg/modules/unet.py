@@ -4,11 +4,34 @@ from pathlib import Path
 from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
+from pytorch_lightning.utilities import rank_zero_info
+from torch import nn
 
-from lightning_emseg.modules.extras import build, with_extras
+from lightning_emseg.core.weights import initialise_encoder, load_moco_weights
+from lightning_emseg.evaluation.outputs import maps_of
 from lightning_emseg.modules.mixin import SegmentationMixin
-from lightning_emseg.modules.moco_start import start_from_moco
-from lightning_emseg.modules.outputs import maps_of
+from lightning_emseg.modules.smp_model import build, with_extras
+
+
+def start_from_moco(module: SegmentationMixin, encoder: nn.Module, path: Path, use_norms: bool = True) -> None:
+    """Take over an encoder in CEM500K's released format (Conrad and Narayan 2021), and say what was loaded.
+
+    Args:
+        module: Whose normalisation may change.
+        encoder: Of its network.
+        path: Of the file.
+        use_norms: Whether the file's mean and standard deviation of grey values replace those of the module.
+
+    Raises:
+        UserError: if the file is missing, of another format, or does not fit the encoder.
+    """
+    weights = load_moco_weights(path)
+    report = initialise_encoder(encoder, weights)
+    rank_zero_info(f"encoder weights from {path}: {report}; the decoder starts random")
+    if use_norms and weights.norms is not None:
+        module.grey_mean.fill_(weights.norms[0])
+        module.grey_std.fill_(weights.norms[1])
+
 
 _FILES = (".pth", ".pt", ".tar")
 

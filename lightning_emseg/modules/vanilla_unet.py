@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from lightning_emseg.evaluation.outputs import maps_of
 from lightning_emseg.modules.mixin import SegmentationMixin
-from lightning_emseg.modules.outputs import maps_of
 from lightning_emseg.networks import vanilla_unet
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lightning_emseg.core.figures import PictureGrid, show_grey, show_heat
 from lightning_emseg.features.occlusion import Occlusion
-from lightning_emseg.report.picture_grid import PictureGrid, show_grey, show_heat
 
 _OPACITY = 0.45
 

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lightning_emseg.core.figures import PictureGrid, show_grey, show_heat, show_mask
 from lightning_emseg.features.selectivity import THRESHOLD, Selectivity
-from lightning_emseg.report.picture_grid import PictureGrid, show_grey, show_heat, show_mask
 
 _OPACITY = 0.6
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_modules.errors import UserError
-from lightning_emseg.scoring.sources import Pixels
+from lightning_emseg.evaluation.sources import Pixels
 
 _FEW = 16
 """Values that classes may have; a probability whose maximum is 15 of 255 finds nothing."""

@@ -11,15 +11,12 @@ from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from torch import Tensor
 
 from data_modules.store import MosaicStore, MosaicView
-from lightning_emseg.attribution.accuracy import compare, summarise
-from lightning_emseg.attribution.area import THRESHOLDS
-from lightning_emseg.attribution.baselines import baseline_window
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.areas import THRESHOLDS, compare_fields, summarise_accuracy
+from lightning_emseg.attribution.fields import Field, Precision
 from lightning_emseg.attribution.integrated_gradients import BoundIntegratedGradients, IntegratedGradients
-from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.outputs import GreyNetwork, PixelOutput, flat_index
-from lightning_emseg.attribution.path import Precision
+from lightning_emseg.attribution.network import GreyNetwork, PixelOutput, detached_copy, flat_index
 from lightning_emseg.attribution.points import Pixel, priorities, stratified
+from lightning_emseg.attribution.windows import baseline_window
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
 from lightning_emseg.modules.unet import UNet
@@ -73,8 +70,10 @@ def rows(scratch: Path) -> Iterator[Row]:
     for key in ("fast", "fast bf16"):
         by_pixel = {field.pixel: field for field in found[key]}
         shape = (SIDE, SIDE)
-        differences = [compare(by_pixel[each.pixel].whole(shape), each.whole(shape), THRESHOLDS) for each in exact]
-        error = summarise(differences, THRESHOLDS)
+        differences = [
+            compare_fields(by_pixel[each.pixel].whole(shape), each.whole(shape), THRESHOLDS) for each in exact
+        ]
+        error = summarise_accuracy(differences, THRESHOLDS)
         assert error is not None
         errors = " / ".join(f"{value:.1%}" for value in error.mean_error)
         note = (

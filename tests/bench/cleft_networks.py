@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.commands.leaderboard import leaderboard
-from lightning_emseg.report.picture_grid import PictureGrid, show_grey, show_heat
+from lightning_emseg.core.figures import PictureGrid, show_grey, show_heat
 from tests.bench.steps import Steps
 from tests.support import EXPERIMENTS
 

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from lightning_emseg.metrics.auc import roc_auc
-from lightning_emseg.metrics.boundary import cleft_distances
-from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
-from lightning_emseg.metrics.comparison import Comparison
-from lightning_emseg.metrics.histogram import LEVELS, truth_histogram
-from lightning_emseg.metrics.pixel import confusion_at
+from lightning_emseg.metrics import classes
+from lightning_emseg.metrics.classes import CleftDistances
+from lightning_emseg.metrics.mosaic_pair import MosaicPair
+from lightning_emseg.metrics.pixels import LEVELS, confusion_at, roc_auc, truth_histogram
 from tests.bench.harness import Row, peak_of
 
 SHAPE = (125, 1250, 1250)
@@ -81,7 +79,7 @@ def scores(truth: Pixels, probability: Pixels) -> dict[str, float]:
     counts = np.zeros((2, LEVELS), np.int64)
     for section, labels in zip(probability, truth, strict=True):
         counts += truth_histogram(section, labels)
-    distances = CleftDistances().named(Comparison(truth, probability, LEVEL, SIZE_NM))
+    distances = CleftDistances().named(MosaicPair(truth, probability, LEVEL, SIZE_NM))
     return {**distances, "f1": float(confusion_at(counts, LEVEL).f1), "auc": float(roc_auc(counts))}
 
 
@@ -122,7 +120,7 @@ def rows(scratch: Path) -> Iterator[Row]:
     note = ", ".join(f"{name} {value:.3f}" for name, value in found.items()) + f"; {share:.2%} clefts; {busy}"
     what = "125 × 1,250 × 1,250 voxels: CREMI score, F1, AUC"
     yield Row("cremi_score", what, seconds, "s", target="≤ 30 s", met=seconds <= 30, note=note)
-    with mock.patch.object(cleft_distances, "_MANY", -1.0):
+    with mock.patch.object(classes, "_MANY", -1.0):
         slow, busy, same = timed(truth, probability)
     agree = all(abs(found[name] - same[name]) <= 1e-5 * found[name] for name in found)
     what = "with distance transforms instead"
@@ -141,7 +139,7 @@ def rows(scratch: Path) -> Iterator[Row]:
 
 def agreement(truth: Pixels, probability: Pixels) -> Row:
     """Of the CREMI score with means over scipy's transforms, as the challenge's own code has them."""
-    mine = CleftDistances().named(Comparison(truth, probability, LEVEL, SIZE_NM))["cremi_score_nm"]
+    mine = CleftDistances().named(MosaicPair(truth, probability, LEVEL, SIZE_NM))["cremi_score_nm"]
     start = time.perf_counter()
     masks = truth == 1, probability >= LEVEL
     means = [distance_transform_edt(~other, sampling=SIZE_NM)[mask].mean() for mask, other in (masks, masks[::-1])]

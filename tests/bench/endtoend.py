@@ -13,12 +13,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from data_modules.base import Mosaic
 from data_modules.batch import Batch
-from data_modules.grid import Grid, Shape
+from data_modules.geometry import Grid, Shape
+from data_modules.mosaic import Mosaic
 from lightning_emseg.callbacks import PredictionWriter
-from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.smp_model import LinkNet
 from lightning_emseg.modules.unet import UNet
 from tests.bench.harness import Row, store_of
 

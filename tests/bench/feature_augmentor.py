@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from lightning_emseg.networks.volumes.feature_augmentor import augment_down
+from lightning_emseg.networks.volumes.cleftnet import augment_down
 from tests.bench.harness import Row, peak_of
 
 CHANNELS = 32

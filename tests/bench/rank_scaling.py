@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from lightning_emseg.modules.linknet import LinkNet
+from lightning_emseg.modules.smp_model import LinkNet
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.bench.harness import Row, median
 from tests.bench.rank_blocks import APART, DDP, MODES, ONE, ONE_WHOLE, SILENT, WATCHED, Measured, Setting, measure

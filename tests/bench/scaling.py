@@ -14,11 +14,11 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from data_modules.base import Mosaic
-from data_modules.grid import Grid, RowSpan, Sweep
+from data_modules.geometry import Grid, RowSpan, Sweep
+from data_modules.mosaic import Mosaic
 from lightning_emseg.callbacks import PredictionWriter
-from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.smp_model import LinkNet
 from tests.bench.harness import Row, interleave, median, store_of
 
 SIDE = 1536

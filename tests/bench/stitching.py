@@ -14,10 +14,8 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 
-from data_modules.grid import Grid, RowSpan, Shape, Sweep
-from lightning_emseg.inference.band import TileBand
-from lightning_emseg.inference.blending import window
-from lightning_emseg.inference.stitching import SweepStitcher
+from data_modules.geometry import Grid, RowSpan, Shape, Sweep
+from lightning_emseg.inference.stitching import SweepStitcher, TileBand, window
 from tests.bench.harness import Row, interleave, median, peak_of
 
 SHAPE: Shape = (9958, 9959)

@@ -16,11 +16,11 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from data_modules.base import Mosaic
 from data_modules.batch import Batch
+from data_modules.mosaic import Mosaic
 from lightning_emseg.callbacks import Throughput
-from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.smp_model import LinkNet
 from lightning_emseg.modules.unet import UNet
 from tests.bench.harness import Row, cores, interleave, median, store_of
 

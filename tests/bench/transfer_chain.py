@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from lightning_emseg.metrics.table import Summary, summarise
+from lightning_emseg.core.tables import MeanSE, mean_se
 from tests.bench.run import describe, machine
 from tests.bench.steps import Steps
 from tests.bench.transfer_chain_data import (
@@ -173,7 +173,7 @@ def table(scores: Scores) -> list[str]:
     lines = ["| IoU at 0.5 on the test sections | start | mean ± SE | seeds |", "|---|---|---|---|"]
     for name, starts in scores.items():
         for start, runs in starts.items():
-            lines.append(f"| {name} | {start} | {summarise(list(runs.values()))} | {len(runs)} |")
+            lines.append(f"| {name} | {start} | {mean_se(list(runs.values()))} | {len(runs)} |")
         for other in (FROZEN, TRAINED):
             if MOCO in starts and other in starts:
                 found, number = difference(starts[MOCO], starts[other])
@@ -181,14 +181,14 @@ def table(scores: Scores) -> list[str]:
     return lines
 
 
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[Summary, int]:
+def difference(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[MeanSE, int]:
     """Mean ± SE of the differences over the seeds that both have, and the number of these.
 
     >>> str(difference({1: 0.5, 2: 0.75}, {1: 0.25, 2: 0.25, 3: 0.0})[0])
     '0.3750 ± 0.1250'
     """
     both = sorted(set(first) & set(second))
-    return summarise([first[seed] - second[seed] for seed in both]), len(both)
+    return mean_se([first[seed] - second[seed] for seed in both]), len(both)
 
 
 def main() -> None:

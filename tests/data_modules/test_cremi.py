@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_modules.augment.images import Augment
+from data_modules.augment.volumes import VolumeAugment
 from data_modules.cremi import CREMI
 from data_modules.errors import UserError
-from data_modules.sampling import ForegroundPatches, RandomPatches
-from data_modules.splits import MosaicSplit, SectionSplit
-from data_modules.transforms import Augment
-from data_modules.volume_augment import VolumeAugment
+from data_modules.patches.sampling import ForegroundPatches, RandomPatches
+from data_modules.patches.splits import MosaicSplit, SectionSplit
 from tests.support import tiny
 from tests.support.cleft_store import SHAPE, SPLIT, make_store
 

@@ -151,7 +151,7 @@ def test_wrong_channels(tiny_store: Path, tmp_path: Path, capsys: pytest.Capture
         (["--data.patch_size", "0"], "error: data.patch_size must be at least 1, got 0"),
         (["--data.overlap", "1.5"], "error: data.overlap must be at least 0 and below 1, got 1.5"),
         (
-            ["--data.split", "data_modules.splits.RegionSplit", "--data.split.val_fraction", "2"],
+            ["--data.split", "data_modules.patches.splits.RegionSplit", "--data.split.val_fraction", "2"],
             "error: RegionSplit: val_fraction must lie between 0 and 1, got 2.0",
         ),
         (["--model", "SmpModel", "--model.architecture", "Nonsense"], "error: model.architecture Nonsense"),

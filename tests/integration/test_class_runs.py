@@ -40,7 +40,7 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder, self.run, self.out = folder, folder / "run", folder / "p.zarr"
         self.truth = class_runs.make_store(folder / "s.zarr", SIZES)
-        augment = {"class_path": "data_modules.transforms.Augment"}
+        augment = {"class_path": "data_modules.augment.images.Augment"}
         self.config = class_runs.experiment(folder / "s.zarr", {"augment": augment, "full_validation_every": 1})
         # Weights as of Conrad and Narayan (2021), where rare classes would not be found within two epochs.
         loss = {"class_path": "lightning_emseg.losses.CrossEntropyLoss", "init_args": {"weights": [0.3, 1.0, 1.0]}}

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from scipy import ndimage
 
+from data_modules.augment.volumes import VolumeAugment
 from data_modules.cremi import CREMI
-from data_modules.splits import SectionSplit
-from data_modules.volume_augment import VolumeAugment
+from data_modules.patches.splits import SectionSplit
 from lightning_emseg import cli
 from lightning_emseg.callbacks import ErrorMaps, ScoreFiles
-from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
+from lightning_emseg.metrics.classes import CleftDistances
 from tests.support import tiny
 from tests.support.cleft_store import SHAPE, SPLIT, make_store
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from lightning_emseg import cli
-from lightning_emseg.checkpoints.atomic import AtomicCheckpoints
+from lightning_emseg.trainer_cli import AtomicCheckpoints
 from tests.support import tiny
 from tests.support.failing_parts import KeepTrainer
 from tests.support.processes import run_lightning_of_user, run_nodes

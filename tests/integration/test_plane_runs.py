@@ -50,7 +50,7 @@ class Runs:
             lightning("predict", folder / planes, config, "--writer.out", str(folder / f"{name}.zarr"))
 
     def config(self, planes: str, **model: Any) -> dict[str, Any]:
-        augment = {"class_path": "data_modules.transforms.Augment"}
+        augment = {"class_path": "data_modules.augment.images.Augment"}
         data = {"planes": planes, "augment": augment, "val_tiles": 8, "eval_batch_size": 2, "overlap": 0.0}
         return class_runs.experiment(self.folder / "s.zarr", {**data, "full_validation_every": 2}, model)
 
@@ -176,7 +176,7 @@ def test_prediction_with_other_orthoplane_is_refused(runs: Runs, tmp_path: Path)
         ({"planes": "xy", "tile_size": 30}, r"VanillaUNet takes sides that are multiples of 4 px, not 30"),
         ({"planes": "orthogonal", "tile_size": [32, 16]}, "planes in three directions need one side for all"),
         (
-            {"planes": "xy", "split": {"class_path": "data_modules.splits.PatchSplit"}},
+            {"planes": "xy", "split": {"class_path": "data_modules.patches.splits.PatchSplit"}},
             r"data\.planes: choose another data\.split",
         ),
     ],

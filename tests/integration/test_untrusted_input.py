@@ -16,9 +16,9 @@ import yaml
 
 from data_modules.errors import UserError
 from lightning_emseg import cli, commands
-from lightning_emseg.leaderboard.rows import read_definition
 from lightning_emseg.modules.restore import restore
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
+from lightning_emseg.results.leaderboard import read_leaderboard
 from tests.support import ROOT, tiny
 
 
@@ -192,7 +192,7 @@ def test_tags_in_other_files_are_not_run(tmp_path: Path, payload: Path) -> None:
         commands.main(["report", str(tmp_path / "run")])
     (tmp_path / "rows.yaml").write_text("- experiment: !!python/object/apply:payload.run [1]\n  data: x\n")
     with pytest.raises(UserError, match=r"rows\.yaml cannot be read"):
-        read_definition(tmp_path / "rows.yaml")
+        read_leaderboard(tmp_path / "rows.yaml")
     assert not payload.exists()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_modules.synthesize import synthesize
+from data_modules.synthetic.mosaic import synthesize
 from lightning_emseg.sweeps.definition import read
 from tests.support import ROOT
 from tests.support.wandb_server import Server, serving

@@ -14,7 +14,7 @@ import yaml
 from pytorch_lightning.loggers import WandbLogger
 
 from data_modules.errors import UserError
-from lightning_emseg.callbacks.wandb_run import keep_wandb_run
+from lightning_emseg.callbacks.run_folder import keep_wandb_run
 from tests.support import ROOT
 from tests.support.interrupted import STOP
 from tests.support.processes import run_lightning_of_user, run_nodes

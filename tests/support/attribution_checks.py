@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from data_modules.grid import Shape
-from lightning_emseg.attribution.fields import Field, cuts_are_safe, exact_fields, exact_groups
-from lightning_emseg.attribution.outputs import PixelOutput
-from lightning_emseg.attribution.path import Path
+from data_modules.geometry import Shape
+from lightning_emseg.attribution.fields import Field, IntegrationPath, cuts_are_safe, exact_fields, exact_groups
+from lightning_emseg.attribution.network import PixelOutput
 
 
 def windows(*shape: int) -> tuple[Tensor, Tensor]:
@@ -45,7 +44,7 @@ def fields_of(
     image: Tensor,
     baseline: Tensor,
     pixels: Sequence[Shape],
-    path: Path,
+    path: IntegrationPath,
     radius: Shape | None = None,
     stride: int | Sequence[int] = 1,
 ) -> list[Field]:

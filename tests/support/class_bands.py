@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data_modules.base import Mosaic
+from data_modules.mosaic import Mosaic
 from data_modules.store import LabelInfo, SampleWriter
 from lightning_emseg.modules.mixin import SegmentationMixin
 from tests.support import tiny

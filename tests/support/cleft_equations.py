@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from lightning_emseg.losses.coherence import FLOOR
+from lightning_emseg.losses.cleft import FLOOR
 
 
 @dataclass(frozen=True)

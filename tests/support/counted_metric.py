@@ -1,7 +1,7 @@
 """A metric of whole mosaics whose values can be counted by hand, and a module with it."""
 
-from lightning_emseg.metrics.comparison import Comparison
-from lightning_emseg.metrics.mosaic_metric import MosaicMetric
+from lightning_emseg.metrics.classes import MosaicMetric
+from lightning_emseg.metrics.mosaic_pair import MosaicPair
 from tests.support import tiny
 
 LEVEL = 100
@@ -11,7 +11,7 @@ LEVEL = 100
 class Counted(MosaicMetric):
     columns = ("cells", "ignored", "side_nm")
 
-    def row(self, comparison: Comparison) -> tuple[float, ...]:
+    def row(self, comparison: MosaicPair) -> tuple[float, ...]:
         cells = float(comparison.predicted_cells.max())
         return cells, float((~comparison.known).sum()), comparison.pixel_size_nm[0] * comparison.labels.shape[0]
 

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_modules.grid import Grid, Shape, Sweep
-from lightning_emseg.inference.blending import Blend
-from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
+from data_modules.geometry import Grid, Shape, Sweep
+from lightning_emseg.inference.stitching import Blend, StitchedRows, SweepStitcher
 
 BLENDS: tuple[Blend, ...] = ("constant", "cosine", "gaussian")
 CPU = torch.device("cpu")

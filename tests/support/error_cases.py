@@ -7,25 +7,25 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from lightning_emseg.metrics.comparison import Comparison
+from lightning_emseg.metrics.mosaic_pair import MosaicPair
 
 Pixels = NDArray[np.uint8]
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9)) | st.tuples(*[st.integers(1, 5)] * 3)
 
 
 @st.composite
-def comparisons(draw: st.DrawFn) -> Comparison:
+def comparisons(draw: st.DrawFn) -> MosaicPair:
     """Truth with unknown pixels, prediction, anisotropic pixels, 2D or 3D."""
     shape = draw(SHAPES)
     truth = draw(arrays.arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 0, 1, 255])))
     probability = draw(arrays.arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 99, 100, 255])))
     sizes = draw(st.tuples(*[st.sampled_from([1.0, 2.5, 4.0, 30.0])] * len(shape)))
-    return Comparison(truth, probability, 100, sizes)
+    return MosaicPair(truth, probability, 100, sizes)
 
 
-def compare(truth: Pixels, predicted: Pixels, pixel_size_nm: Sequence[float] = (4.0, 4.0)) -> Comparison:
+def compare(truth: Pixels, predicted: Pixels, pixel_size_nm: Sequence[float] = (4.0, 4.0)) -> MosaicPair:
     """A certain prediction, given as 0 and 1."""
-    return Comparison(truth, 255 * predicted, 128, pixel_size_nm)
+    return MosaicPair(truth, 255 * predicted, 128, pixel_size_nm)
 
 
 def broken_membrane() -> tuple[Pixels, Pixels]:

@@ -76,7 +76,7 @@ class Struck(pl.Callback):
 def write_experiment(folder: Path, store: Path, **changes: Any) -> None:
     """``folder/e.yaml``: 4 epochs of 5 batches of 2 patches; ``changes`` by dotted key, dots as double underscores."""
     data = {"store": str(store), "patch_size": 32, "batch_size": 2, "patches_per_epoch": 10, "val_tiles": 4}
-    augment = {"class_path": "data_modules.transforms.Augment", "init_args": {"noise": 0.02}}
+    augment = {"class_path": "data_modules.augment.images.Augment", "init_args": {"noise": 0.02}}
     content: dict[str, Any] = {
         "model": {"class_path": "tests.support.interrupted.DropoutNet", "init_args": {}},
         "data": {"class_path": "Mosaic", "init_args": {**data, "augment": augment, "full_validation_every": 3}},

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_emseg.metrics.histogram import truth_histogram
+from lightning_emseg.metrics.pixels import truth_histogram
 
 Pixels = NDArray[np.uint8]
 

@@ -9,12 +9,12 @@ import zarr
 
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
-from lightning_emseg.attribution.measurement import Setting
+from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.offline.plan import plan_of, write_plan
-from lightning_emseg.attribution.offline.sampling import by_outcome, choose_pixels, tiles_of
-from lightning_emseg.attribution.offline.study import CURVE, run
+from lightning_emseg.attribution.network import detached_copy
+from lightning_emseg.attribution.sampling import by_outcome, choose_pixels, tiles_of
+from lightning_emseg.attribution.study import CURVE, run_study
+from lightning_emseg.attribution.study_store import plan_of, write_plan
 from tests.support import linear_network
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ class Study:
     def __init__(self, views: list[MosaicView], folder: Path, check: int = 6, **options: Any) -> None:
         module = linear_network.LinearModule()
         self.network = detached_copy(module.network, 127.5, 127.5)
-        self.setting, self.folder = Setting(views, "zero", CURVE, SEED), folder
+        self.setting, self.folder = StudySetting(views, "zero", CURVE, SEED), folder
         tiles = tiles_of(views, (48, 48), 0, 1, False)
         chosen = choose_pixels(self.network, self.setting, tiles, 128, by_outcome(60), CPU)
         self.method = IntegratedGradients(steps=4, baseline="zero", **options)
@@ -45,7 +45,7 @@ class Study:
         return self.method.bind(self.network, 1)
 
     def run(self) -> None:
-        run(self.plan, self.bound(), self.setting, self.folder, CPU)
+        run_study(self.plan, self.bound(), self.setting, self.folder, CPU)
 
     def arrays(self) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
         root = zarr.open_group(self.folder / "fields.zarr", mode="r")

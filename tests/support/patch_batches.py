@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_modules.augment.volumes import VolumeAugment, VolumeDraw
 from data_modules.batch import Batch
-from data_modules.volume_augment import VolumeAugment, VolumeDraw
 
 DEPTH = 6
 EVERYTHING: dict[str, Any] = {

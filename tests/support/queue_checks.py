@@ -6,8 +6,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from lightning_emseg.checkpoints import weights_hash
-from lightning_emseg.distributed import from_all_ranks
+from lightning_emseg.core.checkpoints import weights_hash
+from lightning_emseg.core.distributed import from_all_ranks
 from lightning_emseg.modules.moco import MoCo
 
 

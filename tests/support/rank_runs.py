@@ -50,7 +50,7 @@ def write_experiments(path: Path) -> None:
     many = fields(per_outcome=5, windows=2, check=7)
     write(path / "e.yaml", path / "s.zarr", "VanillaUNet", unet, {"patch_size": 64, "patches_per_epoch": 8}, [many], 1)
     sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}}
-    augment = {"class_path": "data_modules.transforms.Augment"}
+    augment = {"class_path": "data_modules.augment.images.Augment"}
     data = {"patch_size": 48, "patches_per_epoch": 18, "augment": augment, "seed": 3, "full_validation_every": 1}
     convolution = {"optimizer": sgd, "metrics": METRICS}
     # Fewer fields than ranks.

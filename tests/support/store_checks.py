@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from data_modules.store import ArrayRef, LabelInfo, SampleWriter, read
 
@@ -79,3 +80,29 @@ def foreign_sample(store: Path, image: Pixels, path: str = "0", unit: str | None
     array = zarr.create_array(store / "train" / "f" / path, shape=image.shape, dtype=image.dtype, chunks=chunks)
     array[...] = image
     return store / "train" / "f"
+
+
+Shape = tuple[int, ...]
+CODECS: dict[str | None, list[Any]] = {
+    None: [],
+    "zstd": [ZstdCodec(level=3)],
+    "blosc": [BloscCodec(cname="lz4hc", clevel=5, shuffle="noshuffle")],
+}
+
+
+def write_array(
+    folder: Path, pixels: Pixels, chunk: Shape, shard: Shape, codec: str | None, write_empty: bool = True, fill: int = 0
+) -> ArrayRef:
+    """An array as the writer makes it, with chunks and shards of any size."""
+    array = zarr.create_array(
+        folder,
+        shape=pixels.shape,
+        dtype=pixels.dtype,
+        chunks=chunk,
+        shards=shard,
+        compressors=[*CODECS[codec], Crc32cCodec()],
+        fill_value=fill,
+        config={"write_empty_chunks": write_empty},
+    )
+    array[...] = pixels
+    return ArrayRef(str(folder), "image of train/a", pixels.shape, str(pixels.dtype), complete=write_empty)

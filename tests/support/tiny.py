@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from data_modules.base import Mosaic
+from data_modules.mosaic import Mosaic
 from data_modules.store import LabelInfo, SampleWriter
 from lightning_emseg.modules.mixin import SegmentationMixin
 

@@ -36,7 +36,7 @@ def write_run(
         "seed_everything": seed,
         "trainer": {"max_steps": steps, "default_root_dir": str(folder), "max_epochs": -1},
         "model": {"class_path": f"lightning_emseg.modules.{name}", "init_args": network},
-        "data": {"class_path": "data_modules.base.Mosaic", "init_args": {"store": store, "label": label}},
+        "data": {"class_path": "data_modules.mosaic.Mosaic", "init_args": {"store": store, "label": label}},
     }
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("# pytorch_lightning==2.6.6\n" + yaml.safe_dump(config))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from data_modules.base import Mosaic
+from data_modules.mosaic import Mosaic
 from tests.support import tiny
 
 PATCH = (8, 32, 32)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from data_modules.store.stamps import is_url
+from data_modules.store.layout import is_url
 from data_modules.tiling.formats.hdf5 import open_hdf5
 from data_modules.tiling.formats.image import open_image
 from data_modules.tiling.formats.mrc import open_mrc

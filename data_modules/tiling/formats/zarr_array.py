@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from data_modules.store import tensors
-from data_modules.store.errors import ReadError
+from data_modules.store.layout import ReadError, is_url
 from data_modules.store.reader import ArrayRef, read
-from data_modules.store.stamps import is_url
 from data_modules.tiling.formats.zarr_v2 import open_v2
 from data_modules.tiling.units import in_nm
 from data_modules.tiling.volumes import Header, Pixels, RefusedError, Region, Volume, last_axes_are_colours

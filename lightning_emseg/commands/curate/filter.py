@@ -19,7 +19,7 @@ from data_modules.errors import UserError
 from data_modules.labelled_tiles import HELD_OUT, LabelSplit, split_labels
 from data_modules.tile_images import mirrored
 from data_modules.tile_set import SourceTiles, TileSet, read_kept
-from lightning_emseg.checkpoints import file_hash
+from lightning_emseg.core.checkpoints import file_hash
 from lightning_emseg.curation import uniform
 from lightning_emseg.curation.filtering import LITTLE, Filtered, Rule, filter_tiles
 from lightning_emseg.curation.forest import Forest, fit_forest

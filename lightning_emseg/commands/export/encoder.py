@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data_modules.errors import UserError
-from lightning_emseg import checkpoints
+from lightning_emseg.core import checkpoints
 
 _BACKBONE, _HEAD = "encoder_q.backbone.", "encoder_q.fc."
 _RELEASED = "module.encoder_q."

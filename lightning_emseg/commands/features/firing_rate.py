@@ -9,6 +9,7 @@ from data_modules.errors import UserError
 from data_modules.tile_set import SIDE
 from lightning_emseg.commands.features.inputs import choose_tiles, open_encoders
 from lightning_emseg.commands.features.output import make_folder, text_table, write_numbers
+from lightning_emseg.core.tables import mean_se
 from lightning_emseg.features.distortions import DISTORTIONS, Distortion
 from lightning_emseg.features.firing_rate import (
     FEWEST_IMAGES,
@@ -18,7 +19,6 @@ from lightning_emseg.features.firing_rate import (
     images_needed,
     measure_firing,
 )
-from lightning_emseg.metrics.table import summarise
 from lightning_emseg.report.firing_rate_plot import firing_rate_figure
 
 
@@ -96,7 +96,7 @@ def _means(rates: FiringRates) -> dict[str, float]:
 
 def _mean(rates: FiringRates, distortion: Distortion) -> float:
     curve = zip(distortion.strengths, rates.curves[distortion.name], strict=True)
-    return summarise([point.mean for strength, point in curve if strength != distortion.identity]).mean
+    return mean_se([point.mean for strength, point in curve if strength != distortion.identity]).mean
 
 
 def _table(found: dict[str, FiringRates], tiles: int) -> str:

@@ -16,8 +16,8 @@ from data_modules.convert.pairs import pair
 from data_modules.convert.sources import Page, find_images
 from data_modules.errors import UserError
 from data_modules.tile_set import SourceTiles, TileSet
+from lightning_emseg.evaluation.reading import nearly_two_values
 from lightning_emseg.features.encoder import Encoder, open_encoder
-from lightning_emseg.scoring.two_values import nearly_two_values
 
 Pixels = NDArray[np.uint8]
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from data_modules.errors import UserError
 from lightning_emseg.commands.features.inputs import Pixels, open_encoders, read_images
 from lightning_emseg.commands.features.output import Record, make_folder, pages, text_table, write_numbers
+from lightning_emseg.core.tables import mean_se
 from lightning_emseg.features.occlusion import (
     SQUARE_PX,
     STEP_PX,
@@ -18,7 +19,6 @@ from lightning_emseg.features.occlusion import (
     second_view,
     square_corners,
 )
-from lightning_emseg.metrics.table import summarise
 from lightning_emseg.report.occlusion_plot import OcclusionRow, occlusion_figure
 
 Against = Literal["view", "copy"]
@@ -96,9 +96,9 @@ def _records(row: OcclusionRow, encoder: str) -> list[Record]:
 
 def _summary(found: list[Occlusion]) -> Record:
     return {
-        "similarity": summarise([each.similarity for each in found]).mean,
-        "mean_drop": summarise([float(each.drops.mean()) for each in found]).mean,
-        "largest_drop": summarise([float(each.drops.max()) for each in found]).mean,
+        "similarity": mean_se([each.similarity for each in found]).mean,
+        "mean_drop": mean_se([float(each.drops.mean()) for each in found]).mean,
+        "largest_drop": mean_se([float(each.drops.max()) for each in found]).mean,
     }
 
 

@@ -7,9 +7,9 @@ from tqdm import tqdm
 from data_modules.errors import UserError
 from lightning_emseg.commands.features.inputs import open_encoders, read_pairs
 from lightning_emseg.commands.features.output import Record, make_folder, pages, text_table, write_numbers
+from lightning_emseg.core.tables import mean_se
 from lightning_emseg.features.encoder import keep_resolution
 from lightning_emseg.features.selectivity import FILTERS, THRESHOLD, Selectivity, measure_selectivity
-from lightning_emseg.metrics.table import summarise
 from lightning_emseg.report.selectivity_plot import SelectivityRow, selectivity_figure
 
 _SMALLEST_PX = 32
@@ -87,7 +87,7 @@ def _record(row: SelectivityRow, encoder: str) -> Record:
 
 def _summary(records: list[Record], encoder: str) -> Record:
     mine = [record for record in records if record["encoder"] == encoder]
-    found = {score: summarise([record[score] for record in mine]) for score in _SCORES}
+    found = {score: mean_se([record[score] for record in mine]) for score in _SCORES}
     return {
         key: value for score, each in found.items() for key, value in ((score, each.mean), (f"{score}_se", each.se))
     }
@@ -97,6 +97,6 @@ def _table(name: str, images: int, records: list[Record], summary: Record) -> st
     rows = [["encoder", *_SCORES.values()]]
     for encoder in summary:
         values = [[record[score] for record in records if record["encoder"] == encoder] for score in _SCORES]
-        rows.append([encoder, *(str(summarise(each)) for each in values)])
+        rows.append([encoder, *(str(mean_se(each)) for each in values)])
     error = " ± SE" if images > 1 else ""
     return f"{name}: mean{error} over images ({images})\n{text_table(rows)}"

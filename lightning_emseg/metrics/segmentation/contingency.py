@@ -1,5 +1,6 @@
 """How many pixels each true segment shares with each predicted one, without a dense labels × labels array."""
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -152,3 +153,21 @@ def _sizes(ids: Labels, count: Counts) -> Counts:
     size = np.zeros(len(unique), np.int64)
     np.add.at(size, position, count)
     return size[position]
+
+
+@dataclass(frozen=True)
+class SplitMerge:
+    """Agreement of two segmentations, 1 at best, NaN where the truth has no segment.
+
+    Attributes:
+        f: Both kinds of error together: the harmonic mean of the other two.
+        split: Falls as the prediction splits true segments (a recall).
+        merge: Falls as the prediction merges true segments (a precision).
+    """
+
+    f: float
+    split: float
+    merge: float
+
+
+NO_SCORE = SplitMerge(math.nan, math.nan, math.nan)

@@ -1,21 +1,169 @@
-"""CleftNet, and what its ablations put in place of the feature augmentor."""
+"""CleftNet, its feature augmentor, and what its ablations put in place of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import sqrt
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
 from data_modules.errors import UserError
-from lightning_emseg.networks.volumes.blocks import residual_block
-from lightning_emseg.networks.volumes.feature_augmentor import (
-    augment,
-    augment_down,
-    augment_up,
-    self_attend,
-    self_attend_down,
-    self_attend_up,
+from lightning_emseg.networks.volumes.u_shape import (
+    PATCH,
+    WIDTHS,
+    Down,
+    Parts,
+    Triple,
+    Up,
+    UShape,
+    VoxelSize,
+    residual_block,
+    strided,
+    transposed,
 )
-from lightning_emseg.networks.volumes.levels import Triple, VoxelSize
-from lightning_emseg.networks.volumes.u_shape import PATCH, WIDTHS, Parts, UShape
+
+WIDTH_STEP = 8
+"""Widths of attention are multiples of it: the kernels for GPUs that do without the whole matrix want them so."""
+
+
+class FeatureAugmentor(nn.Module):
+    """Feature augmentor (Liu and Ji 2021, sec. III-A, eqs. 3–5), which can shrink, keep or grow a volume.
+
+    Keys ``K`` and values ``V`` are 1×1×1 convolutions of the input ``M``; ``Z = V · softmax(Kᵀ Q)``, the softmax over
+    the keys; the output is a 1×1×1 convolution of ``Z``, back to the channels of ``M``, plus ``Residual(M)``.
+
+    The matrix ``Kᵀ Q`` (at the paper's first level 524,288 keys × 65,536 queries, 128 GiB a sample) is never there as
+    a whole: `scaled_dot_product_attention` goes through it block by block, forwards and backwards, as long as keys,
+    values and queries are equally wide and their channels lie next to each other in memory; else it falls back to the
+    whole matrix without a word. So ``c_k = c_v``, and both are copied into that order here. Memory is then linear in
+    the number of voxels, time is still their product.
+
+    Keys and values have no bias: a bias of the keys adds the same to all logits of a query, which the softmax takes
+    away again, and that of the values is part of the last convolution's.
+
+    Args:
+        channels: Of the input and the output, ``c``.
+        queries: From the input ``(B, c, Z, Y, X)`` and the output's size to queries ``(1 or B, width, *size)``.
+        residual: From the input to the output's size, with the same channels: max pooling, trilinear interpolation or
+            the identity.
+        width: Channels of keys, values and queries; ``channels`` by default.
+        scaled: Whether logits are divided by the root of ``width``, as in other attention; the paper does not.
+
+    Raises:
+        UserError: ``width`` is no multiple of 8.
+    """
+
+    def __init__(
+        self, channels: int, queries: nn.Module, residual: nn.Module, width: int | None = None, scaled: bool = False
+    ) -> None:
+        super().__init__()
+        width = channels if width is None else width
+        if width < 1 or width % WIDTH_STEP:
+            raise UserError(f"attention over volumes takes channels in multiples of {WIDTH_STEP}, but got {width}")
+        self.queries, self.residual = queries, residual
+        self.keys = nn.Conv3d(channels, width, 1, bias=False)
+        self.values = nn.Conv3d(channels, width, 1, bias=False)
+        self.out = nn.Conv3d(width, channels, 1)
+        self.scale = 1 / sqrt(width) if scaled else 1.0
+
+    def attend(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """Return ``Z`` of eq. 4, ``(B, width, *size)``.
+
+        Args:
+            x: ``(B, channels, Z, Y, X)``.
+            size: ``(Z, Y, X)`` of the output.
+        """
+        queries = _rows(self.queries(x, size)).expand(len(x), -1, -1, -1)
+        found = F.scaled_dot_product_attention(queries, _rows(self.keys(x)), _rows(self.values(x)), scale=self.scale)
+        return found[:, 0].transpose(1, 2).reshape(len(x), -1, *size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, channels, Z, Y, X)`` to ``(B, channels, *output size)``."""
+        residual: Tensor = self.residual(x)
+        augmented: Tensor = self.out(self.attend(x, residual.shape[2:])) + residual
+        return augmented
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """``(B, C, Z, Y, X)`` as ``(B, 1, Z·Y·X, C)``, one head, the channels next to each other in memory."""
+    return maps.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)
+
+
+class TrainableQueries(nn.Module):
+    """Queries that are weights, shared by all inputs: what clefts have in common (Liu and Ji 2021, sec. III-A).
+
+    They begin as normal noise of variance 1 / ``width``, so that a query is about 1 long and the first logits are of
+    the size of the keys' channels (the paper: "randomly initialized").
+
+    They are tied to a size. For an output of another size they are interpolated (trilinear, half-pixel centres), so
+    that a query stays at its place relative to the borders of the volume.
+
+    Args:
+        width: Channels ``c_q``.
+        size: ``(Z, Y, X)`` of the output that the network is built for.
+    """
+
+    def __init__(self, width: int, size: Triple) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, width, *size) / sqrt(width))
+
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """Return ``(1, width, *size)``, whatever the input ``x``."""
+        if tuple(size) == tuple(self.weight.shape[2:]):
+            return self.weight
+        return F.interpolate(self.weight, tuple(size), mode="trilinear", align_corners=False)
+
+
+class InputQueries(nn.Module):
+    """Queries that are a linear map of the input, as in self-attention (Liu and Ji 2021, sec. IV-H).
+
+    Args:
+        convolution: From the input to queries of the output's size.
+    """
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """Return ``(B, width, *size)`` for an input ``x`` of ``(B, c, Z, Y, X)``."""
+        queries: Tensor = self.convolution(x)
+        return queries
+
+
+def augment_down(channels: int, factors: Triple, size: Triple, scaled: bool = False) -> FeatureAugmentor:
+    """In place of pooling: to ``size``, smaller by ``factors``."""
+    return FeatureAugmentor(channels, TrainableQueries(channels, size), Down(factors), scaled=scaled)
+
+
+def augment(channels: int, size: Triple, scaled: bool = False) -> FeatureAugmentor:
+    """At the bottom: the size stays."""
+    return FeatureAugmentor(channels, TrainableQueries(channels, size), nn.Identity(), scaled=scaled)
+
+
+def augment_up(channels: int, factors: Triple, size: Triple, scaled: bool = False) -> FeatureAugmentor:
+    """In place of a transposed convolution: to ``size``, larger by ``factors``."""
+    return FeatureAugmentor(channels, TrainableQueries(channels, size), Up(factors), scaled=scaled)
+
+
+def self_attend_down(channels: int, factors: Triple, size: Triple, scaled: bool = False) -> FeatureAugmentor:
+    """As `augment_down` with queries by a strided convolution of the input; any size goes."""
+    queries = InputQueries(strided(channels, channels, factors))
+    return FeatureAugmentor(channels, queries, Down(factors), scaled=scaled)
+
+
+def self_attend(channels: int, size: Triple, scaled: bool = False) -> FeatureAugmentor:
+    """As `augment` with queries by a 1×1×1 convolution of the input; any size goes."""
+    return FeatureAugmentor(channels, InputQueries(nn.Conv3d(channels, channels, 1)), nn.Identity(), scaled=scaled)
+
+
+def self_attend_up(channels: int, factors: Triple, size: Triple, scaled: bool = False) -> FeatureAugmentor:
+    """As `augment_up` with queries by a transposed convolution of the input; any size goes."""
+    queries = InputQueries(transposed(channels, channels, factors))
+    return FeatureAugmentor(channels, queries, Up(factors), scaled=scaled)
+
 
 Attention = Literal["augmentor", "self", "none"]
 

@@ -1,15 +1,171 @@
-"""The frame of the networks of volumes that have skips: encoder, bottom and decoder, whose parts are handed in."""
+"""U-shaped networks of volumes: halved axes, layers, and the frame of encoder, bottom and decoder.
+
+All have batch norm and ELU with α = 1 (Liu and Ji 2021, sec. IV-B), so that networks differ in their structure alone.
+Weights start as torch's layers make them.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from lightning_emseg.networks.sides import check_bottom, check_sides
-from lightning_emseg.networks.volumes.blocks import Down, transposed
-from lightning_emseg.networks.volumes.levels import Triple, VoxelSize, level_factors, level_sizes, stride_of
+
+Triple = tuple[int, int, int]
+"""Of Z, Y and X: sides in voxels, or factors between two levels."""
+VoxelSize = tuple[float, float, float]
+"""Of Z, Y and X, in nm."""
+
+AXES = ("depth", "height", "width")
+THIN = 2.0
+"""Voxels this many times as long as they are wide are not made longer still (as in nnU-Net, Isensee et al. 2021)."""
+
+
+def level_factors(patch: Triple, levels: int, voxel_nm: VoxelSize | None = None) -> tuple[Triple, ...]:
+    """Factors 1 or 2 by which each level of an encoder shrinks Z, Y and X.
+
+    The paper halves every side at every level, which a depth of 8 does not survive four times. The rule here: at each
+    level every axis is halved, but the depth stays as it is where it is odd (1 is), and, if ``voxel_nm`` is given, any
+    axis stays whose voxels have become at least twice as long as the shortest of the three; it is halved again once
+    the others have caught up. For 8 × 256 × 256 the depths are 8, 4, 2, 1, 1; with voxels of 40 × 4 × 4 nm they are
+    8, 8, 8, 8, 4.
+
+    Args:
+        patch: ``(Z, Y, X)`` of the input in voxels.
+        levels: Number of steps down.
+        voxel_nm: Size of its voxels; ``None`` takes them for cubes.
+
+    Returns:
+        One triple a level, finest first.
+
+    Raises:
+        UserError: A side or a voxel size is not positive, or height or width cannot be halved where the rule says so.
+    """
+    if min(patch) < 1 or min(voxel_nm or (1,)) <= 0:
+        raise UserError(f"model.patch {list(patch)} and model.voxel_nm {voxel_nm} must be positive")
+    size, voxel = list(patch), list(voxel_nm or (1.0, 1.0, 1.0))
+    factors = []
+    for _ in range(levels):
+        shortest = min(voxel)
+        wanted = [voxel_nm is None or length < THIN * shortest for length in voxel]
+        z, y, x = (_factor(axis, size[axis], patch, levels) if wanted[axis] else 1 for axis in range(3))
+        factors.append((z, y, x))
+        for axis, factor in enumerate((z, y, x)):
+            size[axis] //= factor
+            voxel[axis] *= factor
+    return tuple(factors)
+
+
+def _factor(axis: int, side: int, patch: Triple, levels: int) -> int:
+    if side % 2 == 0:
+        return 2
+    if axis == 0:
+        return 1
+    raise UserError(
+        f"model.patch {list(patch)}: a {AXES[axis]} of {patch[axis]} cannot be halved often enough for {levels} "
+        f"levels; choose multiples of {2**levels}"
+    )
+
+
+def level_sizes(patch: Triple, factors: Sequence[Triple]) -> tuple[Triple, ...]:
+    """``(Z, Y, X)`` at the input and after each step down, one more than there are factors."""
+    sizes = [patch]
+    for step in factors:
+        z, y, x = (side // factor for side, factor in zip(sizes[-1], step, strict=True))
+        sizes.append((z, y, x))
+    return tuple(sizes)
+
+
+def stride_of(factors: Sequence[Triple]) -> Triple:
+    """What Z, Y and X of any input must be multiples of: the products of the factors."""
+    z = y = x = 1
+    for step in factors:
+        z, y, x = z * step[0], y * step[1], x * step[2]
+    return z, y, x
+
+
+def convolution(before: int, after: int, kernel: int = 3) -> nn.Sequential:
+    """Convolution, batch norm, ELU: ``(B, before, Z, Y, X)`` to ``(B, after, Z, Y, X)``."""
+    return nn.Sequential(_plain(before, after, kernel), nn.BatchNorm3d(after), nn.ELU(inplace=True))
+
+
+def double_convolution(before: int, after: int) -> nn.Sequential:
+    """Two 3×3×3 convolutions, each with batch norm and ELU: a block of the 3D U-Net."""
+    return nn.Sequential(convolution(before, after), convolution(after, after))
+
+
+def residual_block(before: int, after: int) -> nn.Sequential:
+    """A convolution block and a residual one: a block of CleftNet (Liu and Ji 2021, sec. IV-B), three convolutions."""
+    return nn.Sequential(convolution(before, after), Residual(after))
+
+
+class Residual(nn.Module):
+    """Residual block whose addition stands after the second batch norm and before the second ELU (He et al. 2015).
+
+    Args:
+        channels: In and out.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = convolution(channels, channels)
+        self.second = nn.Sequential(_plain(channels, channels, 3), nn.BatchNorm3d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, channels, Z, Y, X)`` to the same shape."""
+        return F.elu(x + self.second(self.first(x)))
+
+
+class Down(nn.Module):
+    """Max pooling by the factors of a level.
+
+    Args:
+        factors: Of Z, Y and X, 1 or more.
+    """
+
+    def __init__(self, factors: Triple) -> None:
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, Z, Y, X)`` to ``(B, C, Z/f, Y/f, X/f)``."""
+        return F.max_pool3d(x, self.factors)
+
+
+class Up(nn.Module):
+    """Trilinear interpolation by the factors of a level, with half-pixel centres.
+
+    Args:
+        factors: Of Z, Y and X, 1 or more.
+    """
+
+    def __init__(self, factors: Triple) -> None:
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, Z, Y, X)`` to ``(B, C, f·Z, f·Y, f·X)``."""
+        size = [side * factor for side, factor in zip(x.shape[2:], self.factors, strict=True)]
+        return F.interpolate(x, size, mode="trilinear", align_corners=False)
+
+
+def strided(before: int, after: int, factors: Triple) -> nn.Conv3d:
+    """Convolution whose kernel and stride are the factors: every voxel out sees its own box of voxels in."""
+    return nn.Conv3d(before, after, factors, stride=factors)
+
+
+def transposed(before: int, after: int, factors: Triple) -> nn.ConvTranspose3d:
+    """Transposed convolution whose kernel and stride are the factors: every voxel in fills its own box."""
+    return nn.ConvTranspose3d(before, after, factors, stride=factors)
+
+
+def _plain(before: int, after: int, kernel: int) -> nn.Conv3d:
+    # Without a bias, which the batch norm behind it would take away again.
+    return nn.Conv3d(before, after, kernel, padding=kernel // 2, bias=False)
+
 
 PATCH: Triple = (8, 256, 256)
 """Patches of the paper, ``(Z, Y, X)`` in voxels."""
@@ -74,7 +230,7 @@ class UShape(nn.Module):
     A level of the encoder is a block, then a step down; the bottom is a block and what stands behind it; a level of the
     decoder is a step up that keeps the channels, the concatenation with the skip, and a block, as in the 3D U-Net
     (Çiçek et al. 2016). A 1×1×1 convolution makes the logits. Which axes a step halves is
-    :func:`~lightning_emseg.networks.volumes.levels.level_factors`'s to say.
+    :func:`~lightning_emseg.networks.volumes.u_shape.level_factors`'s to say.
 
     Attributes:
         stride: What Z, Y and X of an input must be multiples of.

@@ -12,8 +12,8 @@ import pytest
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, read, tensors, verify
-from data_modules.store.consolidation import consolidate, forget_consolidated
 from data_modules.store.location import local_folder, locate
+from data_modules.store.writer import consolidate, forget_consolidated
 from tests.support.servers import serving, serving_bucket
 from tests.support.store_checks import flip_byte, foreign_sample, noise, read_all, write_sample
 

@@ -1,8 +1,10 @@
-"""The direct reader gives the pixels of TensorStore and zarr-python, and calls damage what TensorStore calls it."""
+"""Shards stay open and their indexes remembered: within bounds, unmixed, and never against what is on disk."""
 
 import json
+import os
 import struct
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +19,97 @@ from hypothesis import strategies as st
 from zarr.codecs import Crc32cCodec, GzipCodec, ZstdCodec
 
 from data_modules.errors import UserError
-from data_modules.store import ArrayRef, read, tensors
-from data_modules.store.errors import ReadError
+from data_modules.store import ArrayRef, read, sharded, tensors
+from data_modules.store.layout import CACHE_VARIABLE, ReadError
 from data_modules.store.sharded import Sharded
-from tests.support.reader_checks import CODECS, Shape, write
-from tests.support.store_checks import Pixels, noise
+from tests.support.store_checks import CODECS, Pixels, Shape, flip_byte, noise, write_array
+
+
+def age(folder: Path) -> None:
+    """Make files look as if they had been written long ago, so that their indexes are remembered."""
+    for path in folder.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ArrayRef, Pixels, sharded.ShardFiles]:
+    """An array of 36 shards, and the files that were opened of it."""
+    pixels = noise((24, 24))
+    array = write_array(tmp_path / "a", pixels, (2, 2), (4, 4), codec=None)
+    age(tmp_path / "a")
+    files = sharded.ShardFiles()
+    monkeypatch.setattr(sharded, "files", files)
+    return array, pixels, files
+
+
+WHOLE = (slice(0, 24), slice(0, 24))
+
+
+def test_open_files_are_bounded(many: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    array, pixels, files = many
+    monkeypatch.setattr(sharded, "MOST_OPEN", 5)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    np.testing.assert_array_equal(read(array, WHOLE), pixels)
+    assert len(files) == 5
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 5
+
+
+@pytest.mark.parametrize(("megabytes", "kept"), [("0", 0), ("0.00065", 10), ("1", 36)])
+def test_memory_is_bounded_by_the_environment(
+    many: Any, monkeypatch: pytest.MonkeyPatch, megabytes: str, kept: int
+) -> None:
+    array, pixels, files = many
+    monkeypatch.setenv(CACHE_VARIABLE, megabytes)
+    for _ in range(2):
+        np.testing.assert_array_equal(read(array, WHOLE), pixels)
+    assert len(files) == kept, "an index of four chunks has 64 bytes"
+
+
+@pytest.mark.parametrize("text", ["-1", "much", "", "nan", "inf"])
+def test_a_setting_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch, many: Any, text: str) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, text)
+    with pytest.raises(UserError, match=CACHE_VARIABLE):
+        read(many[0], WHOLE)
+
+
+def test_changes_on_disk_outdate_remembered_indexes(many: Any) -> None:
+    array, pixels, files = many
+    read(array, WHOLE)
+    assert len(files) == 36
+    shards = sorted(path for path in (Path(array.path) / "c").rglob("*") if path.is_file())
+    flip_byte(shards[0], -1)
+    with pytest.raises(UserError, match="is damaged"):
+        read(array, WHOLE)
+    flip_byte(shards[0], -1)
+    np.testing.assert_array_equal(read(array, WHOLE), pixels)
+    shards[1].unlink()
+    with pytest.raises(UserError, match="is missing"):
+        read(array, WHOLE)
+
+
+def test_threads_share_few_files_without_mixing_them_up(many: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    array, pixels, _ = many
+    monkeypatch.setattr(sharded, "MOST_OPEN", 2)
+    wrong: list[str] = []
+
+    def work(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        try:
+            for _ in range(60):
+                y, x = (int(at) for at in random.integers(0, 17, 2))
+                region = (slice(y, y + 7), slice(x, x + 7))
+                if not np.array_equal(read(array, region), pixels[region]):
+                    wrong.append(str(region))
+        except Exception as error:
+            wrong.append(repr(error))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int16", "float32")
 
@@ -67,7 +155,7 @@ def regions(draw: st.DrawFn, shape: Shape) -> tuple[slice, ...]:
 def test_the_same_pixels_as_tensorstore_and_zarr(data: st.DataObject, case: Any, codec: str | None) -> None:
     pixels, chunk, shard = case
     with tempfile.TemporaryDirectory() as folder:
-        array = write(Path(folder) / "a", pixels, chunk, shard, codec)
+        array = write_array(Path(folder) / "a", pixels, chunk, shard, codec)
         plain = zarr.open_array(array.path, mode="r")
         for _ in range(3):
             region = data.draw(regions(pixels.shape))
@@ -90,7 +178,7 @@ def test_missing_foreign_chunks_are_the_fill_value(case: Any, seed: int) -> None
     for place in zip(*blank.nonzero(), strict=True):
         pixels[tuple(slice(p * c, (p + 1) * c) for p, c in zip(place, chunk, strict=True))] = fill
     with tempfile.TemporaryDirectory() as folder:
-        array = write(Path(folder) / "a", pixels, chunk, shard, codec="zstd", write_empty=False, fill=fill)
+        array = write_array(Path(folder) / "a", pixels, chunk, shard, codec="zstd", write_empty=False, fill=fill)
         whole = tuple(slice(0, side) for side in pixels.shape)
         np.testing.assert_array_equal(direct(array, whole), pixels)
         np.testing.assert_array_equal(tensorstore(array, whole), pixels)
@@ -135,7 +223,7 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_what_tensorstore_says_it_is(tmp_path: Path, damage: str, codec: str | None) -> None:
     kind, change = DAMAGES[damage]
-    array = write(tmp_path / "a", noise((16, 16), top=3), (8, 8), (16, 16), codec)
+    array = write_array(tmp_path / "a", noise((16, 16), top=3), (8, 8), (16, 16), codec)
     shard = tmp_path / "a" / "c" / "0" / "0"
     content = change(shard.read_bytes())
     shard.unlink()
@@ -153,7 +241,7 @@ def test_damage_is_what_tensorstore_says_it_is(tmp_path: Path, damage: str, code
 
 def test_a_missing_chunk_leaves_the_others_readable(tmp_path: Path) -> None:
     pixels = noise((16, 16))
-    array = write(tmp_path / "a", pixels, (8, 8), (16, 16), codec=None)
+    array = write_array(tmp_path / "a", pixels, (8, 8), (16, 16), codec=None)
     shard = tmp_path / "a" / "c" / "0" / "0"
     shard.write_bytes(reindexed(shard.read_bytes(), 0, 2**64 - 1, 2**64 - 1))
     region = (slice(8, 16), slice(0, 16))
@@ -161,7 +249,7 @@ def test_a_missing_chunk_leaves_the_others_readable(tmp_path: Path) -> None:
 
 
 def test_sound_zstd_of_another_length_is_damage(tmp_path: Path) -> None:
-    array = write(tmp_path / "a", noise((16, 16)), (8, 8), (16, 16), codec="zstd")
+    array = write_array(tmp_path / "a", noise((16, 16)), (8, 8), (16, 16), codec="zstd")
     layout = Sharded.parse(metadata(array), complete=True)
     assert layout is not None
     narrow = replace(layout, chunk=(8, 4))
@@ -174,7 +262,7 @@ def test_sound_zstd_of_another_length_is_damage(tmp_path: Path) -> None:
     "region", [(slice(-1, 4), slice(0, 4)), (slice(0, 17), slice(0, 4)), (slice(5, 4), slice(0, 4))]
 )
 def test_regions_outside_the_array_are_refused(tmp_path: Path, region: tuple[slice, ...]) -> None:
-    array = write(tmp_path / "a", noise((16, 16)), (8, 8), (16, 16), codec=None)
+    array = write_array(tmp_path / "a", noise((16, 16)), (8, 8), (16, 16), codec=None)
     with pytest.raises(UserError, match="does not lie inside"):
         read(array, region)
 
@@ -200,7 +288,7 @@ def test_other_layouts_are_read_too(tmp_path: Path, codecs: str) -> None:
 
 
 def test_every_byte_of_a_compressed_shard_counts(tmp_path: Path) -> None:
-    array = write(tmp_path / "a", noise((16, 16), top=2), (8, 8), (16, 16), codec="zstd")
+    array = write_array(tmp_path / "a", noise((16, 16), top=2), (8, 8), (16, 16), codec="zstd")
     shard = tmp_path / "a" / "c" / "0" / "0"
     sound = shard.read_bytes()
     for at in range(len(sound)):

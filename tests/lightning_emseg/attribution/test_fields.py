@@ -10,19 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from data_modules.grid import Shape
+from data_modules.geometry import Shape
 from lightning_emseg.attribution import fields as fields_module
-from lightning_emseg.attribution.fields import Field, cuts_are_safe, exact_fields, exact_groups, fast_fields, nearest
-from lightning_emseg.attribution.outputs import PixelOutput, flat_index
-from lightning_emseg.attribution.path import Path, path_attributions
-from lightning_emseg.attribution.points import groups, lattice
-from lightning_emseg.attribution.receptive import box_around, receptive_radius
-from lightning_emseg.networks.multiscale import MultiScaleInput
+from lightning_emseg.attribution.fields import (
+    Field,
+    IntegrationPath,
+    cuts_are_safe,
+    exact_fields,
+    exact_groups,
+    fast_fields,
+    nearest,
+    path_attributions,
+)
+from lightning_emseg.attribution.network import PixelOutput, box_around, detached_copy, flat_index, receptive_radius
+from lightning_emseg.attribution.points import group_pixels, lattice
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
+from lightning_emseg.networks.volumes import UNet3D
+from lightning_emseg.networks.wrappers import MultiScaleInput
 from tests.support.attribution_checks import fields_of, settled, windows
 from tests.support.global_networks import CornerAligned, Gated
 
-PATH = Path(3)
+PATH = IntegrationPath(3)
 FEW: Sequence[Shape] = [(0, 0), (63, 63), (5, 60), (31, 32), (62, 1)]
 MANY: Sequence[Shape] = [*FEW, *lattice((64, 64), (3, 3), (28, 28))[:16]]
 
@@ -81,7 +89,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Shape]:
     """The windows that gradients are computed of."""
     shapes: list[Shape] = []
 
-    def spy(answers: nn.Module, image: Tensor, baseline: Tensor, some: Sequence[Tensor], path: Path) -> Tensor:
+    def spy(
+        answers: nn.Module, image: Tensor, baseline: Tensor, some: Sequence[Tensor], path: IntegrationPath
+    ) -> Tensor:
         shapes.append(tuple(image.shape[1:]))
         return path_attributions(answers, image, baseline, some, path)
 
@@ -149,7 +159,7 @@ def test_fast_fields_depend_on_their_own_group_only(name: str) -> None:
     answers = made(NETWORKS[name][0])
     image, baseline = windows(1, 64, 64)
     reach = (6, 6)
-    together = groups(MANY, (8, 8))
+    together = group_pixels(MANY, (8, 8))
     assert 1 < len(together) < len(MANY)
     whole = fast_fields(answers, image, baseline, MANY, together, PATH, reach)
     for group in together:
@@ -192,7 +202,7 @@ def test_distant_fast_fields_are_exact(depth: int) -> None:
     radius = receptive_radius(answers.network, (96, 96), 1, 2**depth)
     assert radius is not None
     pixels: list[Shape] = [(0, 0), (95, 95), (48, 40), (3, 90), (50, 95), (47, 41)]
-    together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
+    together = group_pixels(pixels, tuple(2 * reach + 1 for reach in radius))
     assert len(together) < len(pixels)
     found = fast_fields(answers, image, baseline, pixels, together, PATH, radius)
     assert_same(found, fields_of(answers, image, baseline, pixels, PATH), (96, 96))
@@ -208,7 +218,7 @@ def test_axes_have_radii_of_their_own() -> None:
     pixels: list[Shape] = [(0, 0, 0), (7, 16, 18), (4, 8, 9), (4, 8, 10), (1, 15, 3)]
     expected = fields_of(answers, image, baseline, pixels, PATH)
     assert_same(fields_of(answers, image, baseline, pixels, PATH, radius), expected, (8, 17, 19))
-    together = groups(pixels, tuple(2 * reach + 1 for reach in radius))
+    together = group_pixels(pixels, tuple(2 * reach + 1 for reach in radius))
     assert_same(fast_fields(answers, image, baseline, pixels, together, PATH, radius), expected, (8, 17, 19))
 
 
@@ -280,3 +290,40 @@ def test_places_belong_to_their_nearest_pixel(data: st.DataObject, axes: int) ->
             inner = tuple(at - part.start for at, part in zip(place, box, strict=True))
             assert mine[inner] == (distances.argmin() == index)
     assert owned.max() <= 1
+
+
+VOLUME_PATH = IntegrationPath(3)
+
+
+def test_fields_of_thin_radii_share_passes_exactly() -> None:
+    torch.manual_seed(1)
+    answers = PixelOutput(nn.Conv3d(1, 1, (3, 9, 9), padding=(1, 4, 4))).requires_grad_(False)
+    image, baseline = windows(1, 12, 24, 24)
+    # Apart along Z alone, and so near that, in voxels, corners of a field are nearer to the other pixel.
+    pixels: list[Shape] = [(2, 12, 12), (7, 12, 12), (2, 6, 12), (11, 23, 23), (7, 0, 23)]
+    radius = receptive_radius(answers.network, (12, 24, 24), 1, 1)
+    assert radius == (2, 5, 5)
+    together = group_pixels(pixels, tuple(2 * reach + 1 for reach in radius))
+    assert len(together) < len(pixels)
+    expected = fields_of(answers, image, baseline, pixels, VOLUME_PATH)
+    shared = fast_fields(answers, image, baseline, pixels, together, VOLUME_PATH, radius)
+    for some in (shared, fields_of(answers, image, baseline, pixels, VOLUME_PATH, radius)):
+        for field, truth in zip(some, expected, strict=True):
+            np.testing.assert_allclose(field.whole((12, 24, 24)), truth.whole((12, 24, 24)), atol=1e-4)
+
+
+def test_unet_with_thick_voxels_cuts_to_same_fields() -> None:
+    torch.manual_seed(3)
+    network = UNet3D(patch=(8, 64, 64), widths=(4, 4), voxel_nm=(40.0, 4.0, 4.0))
+    copied = detached_copy(network, 127.5, 127.5)
+    radius = receptive_radius(copied, (8, 64, 64), 1, network.stride)
+    assert radius is not None
+    assert radius[1] == radius[2] < 32
+    image, baseline = windows(1, 8, 64, 64)
+    pixels: list[Shape] = [(0, 0, 0), (7, 60, 3), (4, 3, 60)]
+    answers = PixelOutput(copied)
+    expected = fields_of(answers, image, baseline, pixels, VOLUME_PATH)
+    for field, truth in zip(
+        fields_of(answers, image, baseline, pixels, VOLUME_PATH, radius, network.stride), expected, strict=True
+    ):
+        np.testing.assert_allclose(field.whole((8, 64, 64)), truth.whole((8, 64, 64)), atol=1e-4)

@@ -9,14 +9,12 @@ import torch
 from torch import nn
 
 from data_modules.errors import UserError
-from data_modules.grid import Shape
+from data_modules.geometry import Shape
 from lightning_emseg.attribution import integrated_gradients as module
-from lightning_emseg.attribution.fields import Field, fast_fields
+from lightning_emseg.attribution.fields import Field, IntegrationPath, fast_fields
 from lightning_emseg.attribution.integrated_gradients import BoundIntegratedGradients, IntegratedGradients
-from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.outputs import GreyNetwork, PixelOutput
-from lightning_emseg.attribution.path import Path
-from lightning_emseg.attribution.points import groups, lattice
+from lightning_emseg.attribution.network import GreyNetwork, PixelOutput, detached_copy
+from lightning_emseg.attribution.points import group_pixels, lattice
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
 from tests.support.attribution_checks import fields_of, settled, windows
 
@@ -41,9 +39,9 @@ def test_fast_fields_follow_the_settings() -> None:
     image, baseline = windows(1, 64, 64)
     together = bound.groups(PIXELS, (1, 64, 64))
     # A quarter further than the reach, rounded up.
-    assert together == groups(PIXELS, (9, 9))
+    assert together == group_pixels(PIXELS, (9, 9))
     found = bound.fields(image, baseline, PIXELS, together)
-    answers, path = PixelOutput(network, "probability"), Path(4, "gausslegendre")
+    answers, path = PixelOutput(network, "probability"), IntegrationPath(4, "gausslegendre")
     # The batch norms are folded, which rounds otherwise.
     assert_same(found, fast_fields(answers, image, baseline, PIXELS, together, path, (7, 7)), 1e-3)
     exact = bound.exact_fields(image, baseline, PIXELS[:2])
@@ -58,7 +56,7 @@ def test_fields_are_exact_on_request_or_without_reach(options: dict[str, bool]) 
     assert together == [[index] for index in range(len(PIXELS))]
     image, baseline = windows(1, 64, 64)
     found = bound.fields(image, baseline, PIXELS, together)
-    assert_same(found, fields_of(PixelOutput(network_of()), image, baseline, PIXELS, Path(3)), 1e-5)
+    assert_same(found, fields_of(PixelOutput(network_of()), image, baseline, PIXELS, IntegrationPath(3)), 1e-5)
 
 
 def test_reach_covering_the_receptive_field_is_exact() -> None:
@@ -66,7 +64,7 @@ def test_reach_covering_the_receptive_field_is_exact() -> None:
     image, baseline = windows(1, 128, 128)
     pixels: Sequence[Shape] = [(64, 64), (0, 127)]
     found = bound.fields(image, baseline, pixels, bound.groups(pixels, image.shape))
-    expected = fields_of(PixelOutput(network_of()), image, baseline, pixels, Path(3))
+    expected = fields_of(PixelOutput(network_of()), image, baseline, pixels, IntegrationPath(3))
     for mine, truth in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine.whole((128, 128)), truth.whole((128, 128)), rtol=0, atol=1e-5)
 

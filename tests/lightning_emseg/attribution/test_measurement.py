@@ -12,28 +12,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from data_modules.grid import Shape
+from data_modules.geometry import Shape
 from data_modules.store import MosaicStore, MosaicView
-from lightning_emseg.attribution.accuracy import compare, summarise
-from lightning_emseg.attribution.chosen import Chosen
+from lightning_emseg.attribution.areas import compare_fields, summarise_accuracy
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
-from lightning_emseg.attribution.location_hash import location_noise, number_of
 from lightning_emseg.attribution.measurement import (
-    Found,
-    Setting,
-    Unit,
+    MeasuredPixel,
+    StudySetting,
+    WorkUnit,
     accuracy_of,
     exact_units,
     foreground_probability,
-    measure,
+    measure_units,
     share_of,
     shared_units,
 )
 from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.network_copy import detached_copy
-from lightning_emseg.attribution.outputs import Output
-from lightning_emseg.attribution.windows import Place
+from lightning_emseg.attribution.network import Output, detached_copy
+from lightning_emseg.attribution.points import ChosenPixels
+from lightning_emseg.attribution.windows import Place, location_noise, number_of
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
 from tests.support import tiny
 from tests.support.attribution_checks import settled
@@ -57,8 +55,8 @@ def places() -> list[Place]:
     return [Place(0, (10, 20), (SIDE, SIDE)), Place(0, (22, 32), (SIDE, SIDE)), Place(1, (0, 0), (SIDE, SIDE))]
 
 
-def setting_of(views: Sequence[MosaicView]) -> Setting:
-    return Setting(views, "noise", THRESHOLDS, seed=3)
+def setting_of(views: Sequence[MosaicView]) -> StudySetting:
+    return StudySetting(views, "noise", THRESHOLDS, seed=3)
 
 
 def bound_unet(exact: bool = False, depth: int = 2) -> BoundMethod:
@@ -67,20 +65,20 @@ def bound_unet(exact: bool = False, depth: int = 2) -> BoundMethod:
     return IntegratedGradients(steps=3, reach=6, exact=exact).bind(network, 2**depth)
 
 
-def all_units(method: BoundMethod) -> list[Unit]:
+def all_units(method: BoundMethod) -> list[WorkUnit]:
     return [
         unit
         for place in places()
         for unit in (
-            *exact_units(Chosen(place, PIXELS, OUTCOMES), [0, 4]),
-            *shared_units(method, Chosen(place, PIXELS, OUTCOMES), {0, 1, 4}),
+            *exact_units(ChosenPixels(place, PIXELS, OUTCOMES), [0, 4]),
+            *shared_units(method, ChosenPixels(place, PIXELS, OUTCOMES), {0, 1, 4}),
         )
     ]
 
 
 @given(count=st.integers(0, 40), world=st.integers(1, 12))
 def test_shares_are_equal_contiguous_parts(count: int, world: int) -> None:
-    units = [Unit(Place(0, (index, 0), (8, 8)), (), (), False, ()) for index in range(count)]
+    units = [WorkUnit(Place(0, (index, 0), (8, 8)), (), (), False, ()) for index in range(count)]
     shares = [share_of(units, rank, world) for rank in range(world)]
     assert [unit for share in shares for unit in share] == units
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -88,7 +86,7 @@ def test_shares_are_equal_contiguous_parts(count: int, world: int) -> None:
 
 def test_pixels_keep_their_outcome_in_one_unit() -> None:
     method = bound_unet()
-    chosen = Chosen(places()[0], PIXELS, OUTCOMES)
+    chosen = ChosenPixels(places()[0], PIXELS, OUTCOMES)
     units = shared_units(method, chosen, {1, 4})
     assert len(units) < len(PIXELS)
     named = [
@@ -101,10 +99,10 @@ def test_pixels_keep_their_outcome_in_one_unit() -> None:
     ]
     assert sorted(named) == sorted(expected)
     assert not any(unit.exact for unit in units)
-    assert exact_units(chosen, [4]) == [Unit(places()[0], ((24, 24),), ("TP",), True, (True,))]
+    assert exact_units(chosen, [4]) == [WorkUnit(places()[0], ((24, 24),), ("TP",), True, (True,))]
 
 
-def assert_identical(found: Sequence[Found], expected: Sequence[Found]) -> None:
+def assert_identical(found: Sequence[MeasuredPixel], expected: Sequence[MeasuredPixel]) -> None:
     assert [each.row for each in found] == [each.row for each in expected]
     for mine, truth in zip(found, expected, strict=True):
         assert (mine.place, mine.shape, mine.exact) == (truth.place, truth.shape, truth.exact)
@@ -117,21 +115,21 @@ def assert_identical(found: Sequence[Found], expected: Sequence[Found]) -> None:
 def test_any_number_of_ranks_gives_identical_rows(views: list[MosaicView], exact: bool, depth: int) -> None:
     setting = setting_of(views)
     units = all_units(bound_unet(exact, depth))
-    whole = list(measure(bound_unet(exact, depth), setting, units, CPU))
+    whole = list(measure_units(bound_unet(exact, depth), setting, units, CPU))
     # Exact fields are not computed a second time to be compared with themselves.
     assert len(whole) == 3 * (len(PIXELS) + (0 if exact else 2))
     for world in (2, 8):
         parts = [
             found
             for rank in range(world)
-            for found in measure(bound_unet(exact, depth), setting, share_of(units, rank, world), CPU)
+            for found in measure_units(bound_unet(exact, depth), setting, share_of(units, rank, world), CPU)
         ]
         assert_identical(parts, whole)
 
 
 def test_only_requested_fields_are_kept(views: list[MosaicView]) -> None:
     method = bound_unet()
-    found = list(measure(method, setting_of(views), all_units(method), CPU))
+    found = list(measure_units(method, setting_of(views), all_units(method), CPU))
     kept = [(each.exact, each.field.pixel) for each in found if each.field is not None and each.place == places()[0]]
     assert sorted(kept) == sorted([(True, PIXELS[0]), (True, PIXELS[4]), *((False, PIXELS[at]) for at in (0, 1, 4))])
 
@@ -143,8 +141,8 @@ def test_rows_match_a_hand_computed_linear_network(views: list[MosaicView], outp
     method = IntegratedGradients(steps=200, output=output).bind(detached_copy(convolution, 0.0, 1.0), 1)
     place = places()[2]
     pixels = ((10, 12), (39, 36), (0, 0))
-    units = shared_units(method, Chosen(place, pixels, ("TP", "", "TN")), {0, 1, 2})
-    for pixel, found in zip(pixels, measure(method, setting_of(views), units, CPU), strict=True):
+    units = shared_units(method, ChosenPixels(place, pixels, ("TP", "", "TN")), {0, 1, 2})
+    for pixel, found in zip(pixels, measure_units(method, setting_of(views), units, CPU), strict=True):
         row = found.row
         assert (row.mosaic, row.position, row.window) == ("val/m1", pixel, (0, 0))
         assert (row.sizes[0].place_nm, row.sizes[0].window) == (25.0, 40 * 37)
@@ -178,15 +176,15 @@ def test_positions_refer_to_the_unresized_mosaic(views: list[MosaicView]) -> Non
         ((24, 24), (0, 23), (11, 67), 100.0),
     ):
         setting = replace(setting_of(views), resize=resize)
-        units = shared_units(method, Chosen(place, (pixel,), ("TP",)), ())
-        (found,) = measure(method, setting, units, CPU)
+        units = shared_units(method, ChosenPixels(place, (pixel,), ("TP",)), ())
+        (found,) = measure_units(method, setting, units, CPU)
         assert (found.row.position, found.row.sizes[0].place_nm) == (position, pixel_nm2)
         assert found.shape == (resize or (SIDE, SIDE))
 
 
 def test_accuracy_compares_pixels_with_both_fields(views: list[MosaicView]) -> None:
     method = bound_unet()
-    found = list(measure(method, setting_of(views), all_units(method), CPU))
+    found = list(measure_units(method, setting_of(views), all_units(method), CPU))
     accuracy = accuracy_of(found, THRESHOLDS)
     assert accuracy is not None
     assert accuracy.pixels == 2 * len(places())
@@ -196,23 +194,23 @@ def test_accuracy_compares_pixels_with_both_fields(views: list[MosaicView]) -> N
         if each.field is not None
     }
     keys = [(place, PIXELS[at]) for place in places() for at in (0, 4)]
-    differences = [compare(fields[*key, False], fields[*key, True], THRESHOLDS) for key in keys]
-    assert accuracy == summarise(differences, THRESHOLDS)
+    differences = [compare_fields(fields[*key, False], fields[*key, True], THRESHOLDS) for key in keys]
+    assert accuracy == summarise_accuracy(differences, THRESHOLDS)
     assert 0 < accuracy.mean_error[0] < 1
     assert accuracy_of([each for each in found if not each.exact], THRESHOLDS) is None
 
 
 def test_exact_fields_are_not_computed_twice(views: list[MosaicView]) -> None:
     method = bound_unet(exact=True)
-    found = list(measure(method, setting_of(views), all_units(method), CPU))
+    found = list(measure_units(method, setting_of(views), all_units(method), CPU))
     assert accuracy_of(found, THRESHOLDS) is None
     assert len(found) == len(places()) * len(PIXELS)
     assert not any(each.exact for each in found)
 
 
 def test_no_units_give_no_rows(views: list[MosaicView]) -> None:
-    assert list(measure(bound_unet(), setting_of(views), [], CPU)) == []
-    assert shared_units(bound_unet(), Chosen(places()[0], (), ()), ()) == []
+    assert list(measure_units(bound_unet(), setting_of(views), [], CPU)) == []
+    assert shared_units(bound_unet(), ChosenPixels(places()[0], (), ()), ()) == []
 
 
 def test_method_without_exact_fields_yields_none(views: list[MosaicView]) -> None:
@@ -233,7 +231,7 @@ def test_method_without_exact_fields_yields_none(views: list[MosaicView]) -> Non
         def record(self) -> dict[str, object]:
             return {}
 
-    found = list(measure(Ones(), setting_of(views), all_units(Ones()), CPU))
+    found = list(measure_units(Ones(), setting_of(views), all_units(Ones()), CPU))
     assert len(found) == 3 * len(PIXELS)
     assert not any(each.exact for each in found)
     # The third window is larger than its mosaic.

@@ -6,12 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from lightning_emseg.attribution.points import OUTCOMES, Pixel, groups, lattice, outcomes, priorities, stratified
+from lightning_emseg.attribution.points import (
+    OUTCOMES,
+    ChosenPixels,
+    Pixel,
+    checked_pixels,
+    group_pixels,
+    lattice,
+    outcomes,
+    priorities,
+    richest_window,
+    stratified,
+)
+from lightning_emseg.attribution.windows import Place
 
 Mask = NDArray[np.uint8]
 Window = tuple[Mask, NDArray[np.bool_], NDArray[np.uint64]]
@@ -177,7 +189,7 @@ def densest_box(pixels: Sequence[Pixel], apart: Sequence[int]) -> int:
 def test_groups_partition_the_pixels_and_keep_them_apart(data: st.DataObject, axes: int) -> None:
     pixels = data.draw(st.lists(st.tuples(*[st.integers(0, 30)] * axes), max_size=40))
     apart = data.draw(st.tuples(*[st.integers(1, 12)] * axes))
-    found = groups(pixels, apart)
+    found = group_pixels(pixels, apart)
     assert_groups_are_right(pixels, apart, found)
     if pixels:
         assert len(found) >= densest_box(pixels, apart)
@@ -192,7 +204,7 @@ def test_shuffled_lattice_gets_the_fewest_groups(data: st.DataObject, axes: int)
     pixels = data.draw(st.permutations(lattice(shape, step, [0] * axes)))
     # A lattice narrower than ``apart`` needs no more than it has.
     fewest = math.prod(min(-(-d // by), n) for d, by, n in zip(apart, step, count, strict=True))
-    found = groups(pixels, apart)
+    found = group_pixels(pixels, apart)
     assert_groups_are_right(pixels, apart, found)
     assert len(found) == fewest
 
@@ -200,7 +212,7 @@ def test_shuffled_lattice_gets_the_fewest_groups(data: st.DataObject, axes: int)
 @pytest.mark.parametrize(("side", "step", "apart"), [(512, 10, 101), (256, 8, 64)])
 def test_published_grids_get_the_fewest_groups(side: int, step: int, apart: int) -> None:
     pixels = lattice((side, side), (step, step), (step // 2, step // 2))
-    assert len(groups(pixels, (apart, apart))) == (-(-apart // step)) ** 2
+    assert len(group_pixels(pixels, (apart, apart))) == (-(-apart // step)) ** 2
 
 
 @pytest.mark.parametrize(
@@ -217,13 +229,36 @@ def test_random_pixels_come_close_to_the_bound(count: int, shape: tuple[int, ...
     pixels = [
         tuple(int(at) for at in place) for place in zip(*(random.integers(0, s, count) for s in shape), strict=True)
     ]
-    found = groups(pixels, apart)
+    found = group_pixels(pixels, apart)
     assert_groups_are_right(pixels, apart, found)
     assert len(found) <= 1.3 * densest_box(pixels, apart)
 
 
 def test_coinciding_and_absent_pixels_are_grouped() -> None:
-    assert groups([(3, 3), (3, 3)], (1, 1)) == [[0], [1]]
-    assert groups([], (4, 4)) == []
+    assert group_pixels([(3, 3), (3, 3)], (1, 1)) == [[0], [1]]
+    assert group_pixels([], (4, 4)) == []
     with pytest.raises(ValueError, match="at least 1 px for each of 2 axes"):
-        groups([(1, 1)], (4, 4, 4))
+        group_pixels([(1, 1)], (4, 4, 4))
+
+
+@given(
+    windows=st.lists(st.lists(st.sampled_from([*OUTCOMES, ""]), min_size=1, max_size=6), min_size=1, max_size=5),
+    count=st.integers(0, 12),
+)
+@example(windows=[["TP"], ["TP", "TP", "FP", "FN", "TN", ""], ["FN", "FN"]], count=8)
+@example(windows=[["TN", "TN"], ["TP", "FP", "FN"]], count=12)
+def test_half_of_checked_pixels_share_one_window(windows: list[list[str]], count: int) -> None:
+    chosen = [
+        ChosenPixels(Place(0, (number, 0), (8, 8)), tuple((at, 0) for at in range(len(names))), tuple(names))
+        for number, names in enumerate(windows)
+    ]
+    checked = checked_pixels(chosen, count)
+    total = sum(map(len, windows))
+    assert sum(map(len, checked)) == min(count, total)
+    for places, each in zip(checked, chosen, strict=True):
+        assert list(places) == sorted(set(places))
+        assert all(0 <= at < len(each.pixels) for at in places)
+    first = richest_window(chosen)
+    assert len(checked[first]) >= min((count + 1) // 2, len(windows[first]))
+    if len(checked[first]) >= len(set(windows[first])):
+        assert {windows[first][at] for at in checked[first]} == set(windows[first])

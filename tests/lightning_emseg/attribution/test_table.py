@@ -8,20 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import sem
 
-from lightning_emseg.attribution.extent import AREA, Size
+from lightning_emseg.attribution.areas import AREA, FieldSize
 from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.points import OUTCOMES
-from lightning_emseg.attribution.table import EVERY, Row, field_inside, relative_error, summarise
+from lightning_emseg.attribution.table import EVERY, FieldRow, field_inside, relative_error, summarise
 
 THRESHOLDS = (0.01, 0.05, 0.1)
-ROW = Row("val/a", (3, 4), (0, 0), "TP", 2.0, -1.0, 0.3, (Size(AREA, (100, 40, 10), 16.0, 4096),))
+ROW = FieldRow("val/a", (3, 4), (0, 0), "TP", 2.0, -1.0, 0.3, (FieldSize(AREA, (100, 40, 10), 16.0, 4096),))
 
 
 @st.composite
-def rows(draw: st.DrawFn) -> Row:
+def rows(draw: st.DrawFn) -> FieldRow:
     areas = draw(st.tuples(*[st.integers(0, 5000)] * 3))
     real = st.floats(-5, 5)
-    return Row(
+    return FieldRow(
         "val/a",
         (0, 0),
         (0, 0),
@@ -30,12 +30,12 @@ def rows(draw: st.DrawFn) -> Row:
         draw(real),
         draw(st.floats(0, 2)),
         # Mosaics of one study may differ in pixel size and size.
-        (Size(AREA, areas, draw(st.sampled_from([16.0, 8.72, 4.0])), draw(st.sampled_from([4096, 5000]))),),
+        (FieldSize(AREA, areas, draw(st.sampled_from([16.0, 8.72, 4.0])), draw(st.sampled_from([4096, 5000]))),),
     )
 
 
 @given(made=st.lists(rows(), max_size=12))
-def test_means_and_standard_errors_match_scipy(made: list[Row]) -> None:
+def test_means_and_standard_errors_match_scipy(made: list[FieldRow]) -> None:
     wanted = (0.1, 0.01)
     found = {(each.outcome, each.threshold): each for each in summarise(made, THRESHOLDS, wanted)}
     names = [name for name in OUTCOMES if any(row.outcome == name for row in made)] + [EVERY] * bool(made)
@@ -59,7 +59,7 @@ def test_means_and_standard_errors_match_scipy(made: list[Row]) -> None:
 
 
 def test_summary_matches_two_hand_computed_pixels() -> None:
-    larger = (Size(AREA, (200, 0, 0), 16.0, 4096),)
+    larger = (FieldSize(AREA, (200, 0, 0), 16.0, 4096),)
     found = summarise([ROW, replace(ROW, sizes=larger, completeness_error=0.0)], THRESHOLDS, [0.01])
     assert [each.outcome for each in found] == ["TP", "all"]
     # Standard deviation of 1600 and 3200 over the root of 2.

@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger
 
-from lightning_emseg.attribution.captum_methods.captum_method import Captum
+from lightning_emseg.attribution.areas import Accuracy
+from lightning_emseg.attribution.captum import Captum
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
-from lightning_emseg.attribution.outputs import GreyNetwork
+from lightning_emseg.attribution.network import GreyNetwork
 from lightning_emseg.callbacks import AttributionFields
+from lightning_emseg.callbacks.attribution_fields import AttributionReport, scalars
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import tiny
 
@@ -226,3 +228,12 @@ def test_nothing_to_look_at_is_said(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="no window shows both foreground and background"):
         trainer.validate(tiny.GreyModule(), tiny.data_of(tmp_path / "s.zarr"), verbose=False)
     assert not (tmp_path / "attribution").exists()
+
+
+def test_errors_are_logged_under_their_thresholds() -> None:
+    accuracy = Accuracy((0.01, 0.1), 4, (0.25, 0.5), (0.75, 1.0), (0.0, 0.0), 0.9, 0.8)
+    assert scalars([], AttributionReport([], [], accuracy, {"validation_share": 0.125})) == {
+        "attribution/fast_error_0.01": 0.25,
+        "attribution/fast_error_0.1": 0.5,
+        "attribution/validation_share": 0.125,
+    }

@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
+from data_modules.augment.views import TwoViews
 from data_modules.errors import UserError
 from data_modules.tiles import Tiles
-from data_modules.views import TwoViews
 from lightning_emseg.callbacks.feature_probe import FeatureProbe, Features
 from lightning_emseg.callbacks.knn_probe import KNNProbe
 from lightning_emseg.callbacks.linear_probe import LinearProbe

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from data_modules.splits import PatchSplit
+from data_modules.patches.splits import PatchSplit
 from lightning_emseg.callbacks import Overlays, overlays
 from lightning_emseg.callbacks.overlays import log_picture
 from lightning_emseg.inference.stitching import StitchedRows
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """Stands in for :mod:`lightning_emseg.distributed`; the rank that comes last plays the first one."""
+    """Stands in for :mod:`lightning_emseg.core.distributed`; the rank that comes last plays the first one."""
 
     def __init__(self, world: int) -> None:
         self.world = world

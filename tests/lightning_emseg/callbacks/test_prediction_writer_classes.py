@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_modules.base import Mosaic
-from data_modules.grid import Grid
+from data_modules.geometry import Grid
+from data_modules.mosaic import Mosaic
 from data_modules.store import MosaicStore
 from lightning_emseg.callbacks import PredictionWriter
 from lightning_emseg.modules.mixin import SegmentationMixin

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from pytorch_lightning.callbacks.progress import tqdm_progress
 
-from data_modules.grid import Grid, RowSpan, Sweep
+from data_modules.geometry import Grid, RowSpan, Sweep
 from lightning_emseg.callbacks import MegapixelProgressBar
 from lightning_emseg.callbacks.progress import SweepProgress
 from tests.support import tiny

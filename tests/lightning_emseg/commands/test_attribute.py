@@ -11,8 +11,8 @@ from PIL import Image
 from scipy.stats import sem
 
 from data_modules.store import MosaicStore
-from lightning_emseg.attribution.offline.fields_store import FieldsStore
 from lightning_emseg.attribution.points import OUTCOMES
+from lightning_emseg.attribution.study_store import FieldsStore
 from tests.support import linear_network
 from tests.support.linear_network import Files, groups, table, values
 from tests.support.undrawn import undrawn

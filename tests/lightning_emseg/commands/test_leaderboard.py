@@ -10,8 +10,7 @@ import yaml
 from data_modules.errors import UserError
 from lightning_emseg.commands import main
 from lightning_emseg.commands.leaderboard import leaderboard
-from lightning_emseg.leaderboard.rows import read_results
-from lightning_emseg.leaderboard.table import BEGIN, END
+from lightning_emseg.results.leaderboard import BEGIN, END, read_results
 from tests.support import ROOT, tiny
 
 ROWS = """

@@ -11,7 +11,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from lightning_emseg.callbacks import PredictionWriter, ScoreFiles
 from lightning_emseg.commands import main
-from lightning_emseg.scoring.panel import full
+from lightning_emseg.evaluation.compare import full
 from tests.support import class_runs, tiny
 from tests.support.class_bands import BandModule, data_of, known_classes, write_classes
 from tests.support.class_runs import NAMES, VALUES

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from lightning_emseg.commands import main
-from lightning_emseg.metrics.comparison import Comparison
-from lightning_emseg.metrics.segmentation.over_thresholds import ISBI_LEVELS
-from lightning_emseg.metrics.segmentation.rand import VRand
+from lightning_emseg.metrics.classes import VRand
+from lightning_emseg.metrics.mosaic_pair import MosaicPair
+from lightning_emseg.metrics.segmentation.cells import ISBI_LEVELS
 from tests.support import DATA, tiny
 from tests.support.score_checks import error, folders, images, run, save
 
@@ -156,7 +156,7 @@ def test_official_isbi2012_is_the_best_mean_over_sections(tmp_path: Path, capsys
     scores = run(capsys, *words, "--official", "isbi2012")
     # V-Rand at one threshold, which has tests of its own, at each of the competition's.
     table = [
-        [VRand().named(Comparison(truth, found, level, (4.0, 4.0)))["v_rand"] for level in ISBI_LEVELS]
+        [VRand().named(MosaicPair(truth, found, level, (4.0, 4.0)))["v_rand"] for level in ISBI_LEVELS]
         for truth, found in zip(truths, maps, strict=True)
     ]
     means = np.mean(table, axis=0)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lightning_emseg.commands import main
 from lightning_emseg.commands.transfer_table import transfer_table
-from lightning_emseg.transfer.definition import read_table
+from lightning_emseg.results.transfer_runs import read_table
 from tests.support import ROOT
 from tests.support.transfer_runs import ROWS, write_run
 from tests.support.undrawn import undrawn

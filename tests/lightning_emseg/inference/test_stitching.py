@@ -7,9 +7,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data_modules.grid import Grid, RowSpan, Sweep
-from lightning_emseg.inference.blending import Blend
-from lightning_emseg.inference.stitching import SweepStitcher
+from data_modules.geometry import Grid, RowSpan, Sweep
+from lightning_emseg.inference.stitching import Blend, SweepStitcher
 from tests.support.dense_reference import BLENDS, CPU, SINGLE, dense, stream
 
 

@@ -11,9 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_modules.grid import Grid, RowSpan, Shape, Sweep
-from lightning_emseg.inference.blending import Blend
-from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
+from data_modules.geometry import Grid, RowSpan, Shape, Sweep
+from lightning_emseg.inference.stitching import Blend, StitchedRows, SweepStitcher
 from tests.support.dense_reference import BLENDS, CPU, weights_of
 
 GRID = Grid((61, 45), (16, 16), 0.5)

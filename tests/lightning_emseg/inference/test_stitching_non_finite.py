@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_modules.grid import Grid, RowSpan, Shape, Sweep
+from data_modules.geometry import Grid, RowSpan, Shape, Sweep
 from lightning_emseg.inference.stitching import StitchedRows, SweepStitcher
 from tests.support.dense_reference import CPU, stream
 

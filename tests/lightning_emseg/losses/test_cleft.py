@@ -11,11 +11,17 @@ from torch import Tensor, nn
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
-from lightning_emseg.losses.cleft import CleftLoss, cleft_loss
-from lightning_emseg.losses.coherence import FLOOR, CoherenceLoss, coherence_loss
+from lightning_emseg.losses.cleft import (
+    FLOOR,
+    CleftLoss,
+    CoherenceLoss,
+    WeightedL2Loss,
+    boundary_labels,
+    cleft_loss,
+    coherence_loss,
+    weighted_l2_loss,
+)
 from lightning_emseg.losses.weighted_bce import WeightedBCELoss, weighted_bce_loss
-from lightning_emseg.losses.weighted_l2 import WeightedL2Loss, weighted_l2_loss
-from lightning_emseg.targets import boundary_labels
 from tests.support.cleft_equations import (
     Voxel,
     slow_balanced,

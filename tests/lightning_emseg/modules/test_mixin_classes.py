@@ -8,12 +8,11 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
-from data_modules.base import Mosaic
 from data_modules.errors import UserError
-from lightning_emseg.modules.linknet import LinkNet
+from data_modules.mosaic import Mosaic
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
-from lightning_emseg.modules.smp_model import SmpModel
+from lightning_emseg.modules.smp_model import LinkNet, SmpModel
 from lightning_emseg.modules.unet import UNet
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet

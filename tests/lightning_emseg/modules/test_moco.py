@@ -14,11 +14,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from data_modules.augment.views import TwoViews
 from data_modules.errors import UserError
 from data_modules.tiles import Tiles
-from data_modules.views import TwoViews
 from lightning_emseg import cli
-from lightning_emseg.callbacks.keyed_randomness import KeyedRandomness
+from lightning_emseg.callbacks.resuming import KeyedRandomness
 from lightning_emseg.modules import moco
 from lightning_emseg.modules.moco import MoCo
 from tests.support import tiny

@@ -9,9 +9,9 @@ import torch
 
 from data_modules.errors import UserError
 from lightning_emseg import cli
-from lightning_emseg.modules.linknet import LinkNet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
+from lightning_emseg.modules.smp_model import LinkNet
 from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import linear_network, tiny

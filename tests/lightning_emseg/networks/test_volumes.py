@@ -10,7 +10,7 @@ from torch import nn
 
 from data_modules.errors import UserError
 from lightning_emseg.networks.volumes import AttnUNet3D, CleftNet, ResUNet3D, SegNet3D, UNet3D, VNet
-from lightning_emseg.networks.volumes.levels import Triple, VoxelSize
+from lightning_emseg.networks.volumes.u_shape import Triple, VoxelSize
 
 SMALL = (8, 8, 16, 24)
 NETWORKS: dict[str, Callable[..., Any]] = {

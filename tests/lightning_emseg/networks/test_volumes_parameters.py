@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_emseg.networks.volumes import AttnUNet3D, CleftNet, ResUNet3D, SegNet3D, UNet3D, VNet
-from lightning_emseg.networks.volumes.feature_augmentor import FeatureAugmentor
+from lightning_emseg.networks.volumes.cleftnet import FeatureAugmentor
 
 PAPER = (32, 64, 96, 128, 160)
 

@@ -5,15 +5,15 @@ import io
 import numpy as np
 import pytest
 
+from lightning_emseg.core.tables import MeanSE
 from lightning_emseg.features.distortions import DISTORTIONS
 from lightning_emseg.features.firing_rate import FiringRates
-from lightning_emseg.metrics.table import Summary
 from lightning_emseg.report.firing_rate_plot import firing_rate_figure
 
 
 def rates(height: float, selective: int = 10) -> FiringRates:
     curves = {
-        each.name: [Summary(height / (1 + index), 0.01, selective) for index in range(len(each.strengths))]
+        each.name: [MeanSE(height / (1 + index), 0.01, selective) for index in range(len(each.strengths))]
         for each in DISTORTIONS
     }
     return FiringRates(512, selective, curves)
@@ -48,7 +48,7 @@ def test_legend_counts_selective_neurons() -> None:
 
 def test_many_encoders_and_missing_rates_are_drawn() -> None:
     missing = FiringRates(
-        512, 0, {each.name: [Summary(float("nan"), None, 0)] * len(each.strengths) for each in DISTORTIONS}
+        512, 0, {each.name: [MeanSE(float("nan"), None, 0)] * len(each.strengths) for each in DISTORTIONS}
     )
     file = io.BytesIO()
     firing_rate_figure({**{str(number): rates(0.5) for number in range(20)}, "none": missing}).savefig(file, dpi=50)

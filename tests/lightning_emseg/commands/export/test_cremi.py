@@ -14,8 +14,8 @@ from data_modules.store import MosaicStore, read
 from lightning_emseg.callbacks import PredictionWriter
 from lightning_emseg.commands import main
 from lightning_emseg.commands.export.cremi import cremi
-from lightning_emseg.metrics.boundary.cleft_distances import CleftDistances
-from lightning_emseg.metrics.comparison import Comparison
+from lightning_emseg.metrics.classes import CleftDistances
+from lightning_emseg.metrics.mosaic_pair import MosaicPair
 from tests.support import tiny
 from tests.support.cremi_predictions import (
     NOTHING,
@@ -69,7 +69,7 @@ def test_exported_files_keep_foreground_and_score(tmp_path: Path) -> None:
         theirs = CleftsOfTheChallenge(ids, truth[letter])
         adgt, adf = theirs.false_positives().mean(), theirs.false_negatives().mean()
         labels = (truth[letter] != NOTHING).astype(np.uint8)
-        mine = CleftDistances().row(Comparison(labels, probabilities[key], 128, VOXEL_NM))
+        mine = CleftDistances().row(MosaicPair(labels, probabilities[key], 128, VOXEL_NM))
         assert adgt > 0
         assert adf > 0
         assert mine == pytest.approx((adgt, adf, (adgt + adf) / 2), rel=1e-6)

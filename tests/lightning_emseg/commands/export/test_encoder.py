@@ -7,9 +7,9 @@ import pytest
 import torch
 from torchvision.models import resnet18  # type: ignore[import-untyped]
 
+from data_modules.augment.views import TwoViews
 from data_modules.errors import UserError
 from data_modules.tiles import Tiles
-from data_modules.views import TwoViews
 from lightning_emseg.commands import main
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.moco import MoCo

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
-from lightning_emseg.metrics.boundary.distances import SurfaceDistances
-from lightning_emseg.metrics.comparison import Comparison
+from lightning_emseg.metrics.boundary.distances import surface
+from lightning_emseg.metrics.classes import SurfaceDistances
+from lightning_emseg.metrics.mosaic_pair import MosaicPair
 
 Mask = NDArray[np.bool_]
 Sizes = tuple[float, ...]
@@ -23,7 +25,7 @@ SIZES: dict[int, list[Sizes]] = {2: [(1.0, 1.0), (2.18, 2.18), (4.0, 6.5)], 3: [
 
 def row_of(truth: Mask, predicted: Mask, sizes: Sizes, known: Mask | None = None) -> tuple[float, ...]:
     labels = truth.astype(np.uint8) if known is None else np.where(known, truth, 255).astype(np.uint8)
-    return SurfaceDistances().row(Comparison(labels, 255 * predicted.astype(np.uint8), 128, sizes))
+    return SurfaceDistances().row(MosaicPair(labels, 255 * predicted.astype(np.uint8), 128, sizes))
 
 
 def surface_points(mask: Mask, background: Mask) -> list[tuple[int, ...]]:
@@ -145,5 +147,12 @@ def test_ignored_pixels_count_nowhere() -> None:
     rows = []
     for value in (0, 255):
         probability[truth == 255] = value
-        rows.append(SurfaceDistances().row(Comparison(truth, probability.copy(), 200, (4.0, 4.0))))
+        rows.append(SurfaceDistances().row(MosaicPair(truth, probability.copy(), 200, (4.0, 4.0))))
     assert rows[0] == rows[1]
+
+
+@example(np.random.default_rng(0).random((30, 40)) < 0.9)
+@example(np.random.default_rng(0).random((6, 7, 8)) < 0.95)
+@given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=3, max_side=9)))
+def test_surface_is_the_mask_without_its_erosion(mask: NDArray[np.bool_]) -> None:
+    np.testing.assert_array_equal(surface(mask), mask & ~binary_erosion(mask))

@@ -11,15 +11,15 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from skimage.morphology import disk, thin
 
 from data_modules.errors import UserError
-from lightning_emseg.metrics.boundary.skeleton_recall import SkeletonRecall
-from lightning_emseg.metrics.comparison import Comparison
+from lightning_emseg.metrics.classes import SkeletonRecall
+from lightning_emseg.metrics.mosaic_pair import MosaicPair
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
 def row_of(truth: Mask, predicted: Mask, tolerance_nm: float = 0.0, shortest_nm: float = 0.0) -> tuple[float, ...]:
-    comparison = Comparison(truth.astype(np.uint8), 255 * predicted.astype(np.uint8), 128, (2.0, 2.0))
+    comparison = MosaicPair(truth.astype(np.uint8), 255 * predicted.astype(np.uint8), 128, (2.0, 2.0))
     return SkeletonRecall(tolerance_nm, shortest_nm).row(comparison)
 
 
@@ -120,7 +120,7 @@ def test_prediction_over_ignored_pixels_counts_nowhere() -> None:
     for value in (0, 255):
         probability = 255 * cut(bar(), (100, 120)).astype(np.uint8)
         probability[:, 400:600] = value
-        rows.append(SkeletonRecall(0.0, 0.0).row(Comparison(truth, probability, 128, (2.0, 2.0))))
+        rows.append(SkeletonRecall(0.0, 0.0).row(MosaicPair(truth, probability, 128, (2.0, 2.0))))
     assert rows[0][:1] + rows[0][2:] == rows[1][:1] + rows[1][2:]
     assert rows[0][2] == 1
     # Spurious membrane there costs nothing.
@@ -130,7 +130,7 @@ def test_prediction_over_ignored_pixels_counts_nowhere() -> None:
 def test_volumes_are_refused_by_name() -> None:
     volume = np.zeros((3, 9, 9), np.uint8)
     with pytest.raises(UserError, match=r"SkeletonRecall thins planes, not a volume of \(3, 9, 9\) px"):
-        SkeletonRecall(8.0, 20.0).row(Comparison(volume, volume, 128, (40.0, 4.0, 4.0)))
+        SkeletonRecall(8.0, 20.0).row(MosaicPair(volume, volume, 128, (40.0, 4.0, 4.0)))
 
 
 @pytest.mark.parametrize(("tolerance", "shortest"), [(-1.0, 1.0), (1.0, -1.0), (math.nan, 1.0), (1.0, math.inf)])

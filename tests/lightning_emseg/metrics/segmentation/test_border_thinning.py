@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from lightning_emseg.metrics.comparison import Segments, components
+from lightning_emseg.metrics.mosaic_pair import Segments, components
 from lightning_emseg.metrics.segmentation.border_thinning import thin_borders
 from lightning_emseg.metrics.segmentation.contingency import contingency
-from lightning_emseg.metrics.segmentation.information_scores import v_info
-from lightning_emseg.metrics.segmentation.rand_scores import v_rand
+from lightning_emseg.metrics.segmentation.scores import v_info, v_rand
 
 Mask = NDArray[np.bool_]
 Pixel = tuple[int, ...]

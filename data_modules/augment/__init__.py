@@ -1,0 +1,1 @@
+"""Keyed augmentation on the device: images, planes, volumes and pairs of views."""

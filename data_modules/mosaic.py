@@ -1,0 +1,416 @@
+"""Generic data module of mosaic stores: patches for training, tiles and sweeps for evaluation."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+
+from data_modules.augment.images import Augment
+from data_modules.augment.volumes import VolumeAugment
+from data_modules.batch import IGNORE, Batch
+from data_modules.errors import UserError
+from data_modules.geometry import Grid, Shape, Sweep, rows_left, share_rows
+from data_modules.patches.dataset import PatchDataset, SkippingPatches, SweepDataset, Tile, TileDataset, spread_tiles
+from data_modules.patches.loaders import EpochSampler, ResumableLoader, SomeEpochs, make_loader
+from data_modules.patches.sampling import FixedPatches, PatchSampling, RandomPatches, masks_of
+from data_modules.patches.splits import Division, MosaicSplit, Split
+from data_modules.store import MosaicStore, MosaicView, Rows, shard_rows
+
+Planes = Literal["xy", "orthogonal"]
+"""Planes of volumes: xy alone, or xy, xz and yz of volumes with isotropic voxels, and xy of others."""
+
+_UNEVEN = 0.2
+"""Largest difference of Z and XY, as a share of XY, at which voxels count as isotropic (Conrad and Narayan 2021)."""
+_ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+"""Axes of a volume, that across the planes first: xy, xz, yz."""
+
+
+def is_isotropic(pixel_size_nm: Sequence[float]) -> bool:
+    """Whether Z is within 20 % of X and Y.
+
+    Args:
+        pixel_size_nm: Of Z, Y and X.
+
+    >>> is_isotropic((5, 4.2, 4.2)), is_isotropic((40, 4, 4))
+    (True, False)
+    """
+    z, *xy = pixel_size_nm
+    return all(abs(z - side) <= _UNEVEN * side for side in xy)
+
+
+def plane_views(mosaics: Sequence[MosaicView], planes: Planes) -> list[MosaicView]:
+    """Mosaics whose first axis runs across the planes: a volume gives one or three, an image one of one plane.
+
+    Args:
+        mosaics: Of two or three axes.
+        planes: Of volumes.
+    """
+    views = []
+    for mosaic in mosaics:
+        if len(mosaic.shape) == 2:
+            views.append(mosaic.as_plane())
+        elif planes == "orthogonal" and is_isotropic(mosaic.pixel_size_nm):
+            views += [mosaic, *(mosaic.along(*order) for order in _ORDERS[1:])]
+        else:
+            views.append(mosaic)
+    return views
+
+
+def tile_of(mosaic: MosaicView, size: int | list[int], planes: Planes | None) -> Shape:
+    """Evaluation tile of a mosaic.
+
+    Args:
+        mosaic: Of two or three axes.
+        size: ``data.tile_size``.
+        planes: Of volumes. Isotropic ones are predicted in cubes where all planes are wanted, whose planes are then
+            as large in every direction, and in single planes else.
+
+    Raises:
+        UserError: if ``size`` does not suit the mosaic's axes.
+    """
+    ndim = len(mosaic.shape)
+    if planes is None or ndim == 2:
+        return sides(size, ndim, "tile_size")
+    plane = only_planes(size, "tile_size")
+    if planes == "xy" or not is_isotropic(mosaic.pixel_size_nm):
+        return plane
+    _, height, width = plane
+    if height != width:
+        raise UserError(f"data.tile_size {size}: planes in three directions need one side for all")
+    return (width, height, width)
+
+
+def sides(size: int | list[int], ndim: int, name: str) -> Shape:
+    """One value an axis.
+
+    Raises:
+        UserError: if there are more or fewer, or one for a volume.
+    """
+    if isinstance(size, int):
+        if ndim != 2:
+            raise UserError(
+                f"data.{name} {size}: mosaics of {ndim} axes need one value an axis, e.g. [8, 256, 256]; for a network "
+                "of images, pass --data.planes xy or orthogonal"
+            )
+        return (size,) * ndim
+    if len(size) != ndim:
+        raise UserError(f"data.{name} {size} has {len(size)} values, but the mosaics have {ndim} axes")
+    return tuple(size)
+
+
+def only_planes(size: int | list[int], name: str) -> Shape:
+    """Shape of a patch or tile that is one plane of a volume.
+
+    Raises:
+        UserError: if there are neither one nor two values.
+    """
+    if not isinstance(size, int) and len(size) != 2:
+        raise UserError(f"data.{name} {size}: planes have two sides, so give one value for both, or two")
+    return (1, *sides(size, 2, name))
+
+
+_LOOK_PX = 2**22
+"""Pixels that are read at once while foreground is looked for; few, as it mostly is in the first of them."""
+
+
+def check_positive(**values: int | Sequence[int] | None) -> None:
+    """Refuse counts and sizes below 1, by name; ``None`` stands for a default."""
+    for name, value in values.items():
+        if value is not None and min(np.atleast_1d(value), default=0) < 1:
+            raise UserError(f"data.{name} must be at least 1, got {value}")
+
+
+def check_fractions(**values: float) -> None:
+    """Refuse fractions outside ``[0, 1)``, by name."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise UserError(f"data.{name} must be at least 0 and below 1, got {value}")
+
+
+def check_classes(foreground: Sequence[str | int] | None, classes: Sequence[str] | None) -> None:
+    """Refuse both at once, and classes of which there is nothing to tell apart."""
+    if foreground and classes:
+        raise UserError(
+            "data.foreground makes one foreground of classes, data.classes tells them apart: pass one of them"
+        )
+    if classes is not None and not 2 <= len(classes) < 255:
+        raise UserError(f"data.classes must name the background and 1 to 253 more classes, got {list(classes)}")
+
+
+def check_augmentation(augment: Augment | VolumeAugment | None, axes: int) -> None:
+    """Refuse an augmentation of patches of another number of axes."""
+    if augment is None or augment.axes == axes:
+        return
+    kind = f"{type(augment).__module__}.{type(augment).__name__}"
+    if axes == 3:
+        raise UserError(
+            f"data.augment {kind} works on 2D patches, not on volumes: pass VolumeAugment, "
+            "leave it out, or pass --data.planes xy"
+        )
+    raise UserError(
+        f"data.augment {kind} works on volumes, not on 2D patches: pass Augment, leave it out, "
+        "or train on volumes, without data.planes"
+    )
+
+
+def check_sizes(mosaics: Sequence[MosaicView], size: Shape, allowed: bool) -> None:
+    """Refuse mosaics smaller than a training patch, unless ``allowed``."""
+    small = [m for m in mosaics if any(side < extent for side, extent in zip(m.shape, size, strict=True))]
+    if small and not allowed:
+        listed = ", ".join(f"{mosaic.key} {mosaic.shape}" for mosaic in small[:5])
+        thin = min((mosaic.shape[0] for mosaic in small if len(size) == 3), default=size[0])
+        depth = f" (of {size[0]} sections, but one of them has a depth of {thin})" if thin < size[0] else ""
+        raise UserError(
+            f"{len(small)} training mosaics are smaller than a patch of {size} px{depth}: {listed}. "
+            "Lower data.patch_size, or pass --data.allow_small true to train on mirrored padding"
+        )
+
+
+def check_foreground(mosaics: Sequence[MosaicView], allowed: bool) -> None:
+    """Refuse training masks without any foreground, unless ``allowed``.
+
+    The counts that conversion recorded are used; labels of foreign stores, which have none, are not read for this.
+    Windows, whose mosaics may have foreground elsewhere, are read from their beginning up to the first of it.
+    """
+    empty = [] if allowed else [mosaic.key for mosaic in mosaics if _is_empty(mosaic)]
+    if empty:
+        raise UserError(
+            f"no foreground at all in the masks of {', '.join(empty[:5])}: check --foreground dark|bright of the "
+            "conversion, or pass --data.allow_empty true if these mosaics are meant to have none"
+        )
+
+
+def _is_empty(mosaic: MosaicView) -> bool:
+    if mosaic.mask is None or mosaic.mask.info is None or not mosaic.mask.info.counts:
+        return False
+    counts = mosaic.mask.info.counts
+    if not sum(counts.get(value, 0) for value in mosaic.foreground):
+        return True
+    return math.prod(mosaic.shape) < math.prod(mosaic.mask.shape) and not any(
+        ((mask != 0) & (mask != IGNORE)).any() for _, mask in masks_of(mosaic, _LOOK_PX)
+    )
+
+
+class Mosaic(pl.LightningDataModule):
+    """Streams overlapping patches from a mosaic store.
+
+    Args:
+        store: Path of the store (`emseg data convert` makes one), or its URL (s3, gs, http or https).
+        label: Name of the label to learn and to score.
+        foreground: Classes that count as foreground, by name or value, for labels of kind ``classes``.
+        classes: All classes of such a label, the background first, to tell them apart instead; ``model.classes`` takes
+            the same list.
+        planes: How networks of images see volumes: ``xy`` planes, or ``orthogonal`` ones (xy, xz and yz) of volumes
+            whose Z is within 20 % of X and Y. Patches are then of two axes; stores may hold images and volumes.
+        patch_size: Side of a training patch in px, or one value an axis.
+        batch_size: Patches per step and process.
+        patches_per_epoch: Over all processes; a grid sampling and the patch split know their own number.
+        sampling: Where training patches lie.
+        split: How annotated mosaics are divided into training and validation.
+        augment: Augmentation on the device, of images or planes or of volumes, or none.
+        test_split: Split of the store for ``test``.
+        predict_split: Split for ``predict``; labels are not needed.
+        tile_size: Side of an evaluation tile; the patch size by default.
+        overlap: Fraction that neighbouring evaluation tiles share, below 1.
+        eval_batch_size: Tiles per forward pass; the batch size by default.
+        val_tiles: Non-overlapping tiles of the cheap validation after every epoch; ``null`` for all.
+        on_damage: Whether training stops at a damaged or missing chunk, or leaves out its patches with a warning;
+            scores always stop.
+        full_validation_every: Epochs between whole-mosaic validations within ``fit`` (and after the last one);
+            0 for never.
+        num_workers: Loader processes; they are started with ``forkserver``.
+        allow_small: Whether mosaics smaller than a patch are padded in training instead of refused.
+        allow_empty: Whether training masks without foreground are accepted.
+        seed: Of patch positions and augmentation; the run's ``seed_everything`` by default.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        label: str = "membrane",
+        foreground: list[str | int] | None = None,
+        classes: list[str] | None = None,
+        planes: Planes | None = None,
+        patch_size: int | list[int] = 1024,
+        batch_size: int = 4,
+        patches_per_epoch: int = 2000,
+        sampling: PatchSampling | None = None,
+        split: Split | None = None,
+        augment: Augment | VolumeAugment | None = None,
+        test_split: str = "test",
+        predict_split: str = "test",
+        tile_size: int | list[int] | None = None,
+        overlap: float = 0.5,
+        eval_batch_size: int | None = None,
+        val_tiles: int | None = 64,
+        full_validation_every: int = 10,
+        on_damage: Literal["stop", "skip"] = "stop",
+        num_workers: int = 0,
+        allow_small: bool = False,
+        allow_empty: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        # A rank may have no mosaic rows to sweep; Lightning then must not refuse its empty loader.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        check_fractions(overlap=overlap)
+        check_positive(batch_size=batch_size, patches_per_epoch=patches_per_epoch, patch_size=patch_size)
+        check_positive(tile_size=tile_size, eval_batch_size=eval_batch_size, val_tiles=val_tiles)
+        self.store_path = store
+        check_classes(foreground, classes)
+        self.label, self.foreground, self.classes = label, foreground or [], classes or []
+        self.planes = planes
+        self._patch_size, self._tile_size = patch_size, tile_size or patch_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.patches_per_epoch, self.sampling = patches_per_epoch, sampling or RandomPatches()
+        self.split, self.augment = split or MosaicSplit(), augment
+        self.test_split, self.predict_split = test_split, predict_split
+        self.overlap, self.val_tiles, self.full_validation_every = overlap, val_tiles, full_validation_every
+        self.on_damage = on_damage
+        self.num_workers, self.allow_small, self.allow_empty = num_workers, allow_small, allow_empty
+        self._seed = seed
+        self.finished: Callable[[SweepDataset], Sequence[Sequence[Rows]]] | None = None
+        """Asked before a prediction which rows of each mosaic are on disk already; the prediction writer answers."""
+        self._division: Division | None = None
+
+    @property
+    def seed(self) -> int:
+        """Of patch positions and augmentation."""
+        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
+
+    def setup(self, stage: str) -> None:
+        """Open the store and check everything that ``stage`` will need.
+
+        Raises:
+            UserError: for whatever would fail later: missing or empty splits, missing labels, mosaics smaller
+                than a patch, masks without foreground.
+        """
+        if stage in ("fit", "validate"):
+            size = self.patch_shape(self._views_ndim())
+            if self.planes is not None and self.split.chooses_patches:
+                raise UserError("data.planes: choose another data.split, as this one knows no planes of volumes")
+            division = self.split.divide(self._labelled, size, self.seed, training=stage == "fit")
+            if self.planes is not None:
+                division = replace(division, train=plane_views(division.train, self.planes))
+            if stage == "fit":
+                check_augmentation(self.augment, len(size) if self.planes is None else 2)
+                check_sizes(division.train, size, self.allow_small)
+                check_foreground(division.train, self.allow_empty)
+            self._division = division
+        elif stage == "test":
+            self._labelled(self.test_split)
+        else:
+            MosaicStore(self.store_path).samples(self.predict_split)
+
+    def patch_shape(self, ndim: int) -> Shape:
+        """Shape of a training patch for mosaics of ``ndim`` axes; one plane of a volume where planes are trained on."""
+        if self.planes is not None:
+            return only_planes(self._patch_size, "patch_size")
+        return sides(self._patch_size, ndim, "patch_size")
+
+    def tile_shape(self, mosaic: MosaicView) -> Shape:
+        """Shape of an evaluation tile of ``mosaic``."""
+        return tile_of(mosaic, self._tile_size, self.planes)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """This rank's share of the epoch's patches."""
+        division = self._divided()
+        size = self.patch_shape(len(division.train[0].shape))
+        sampling = self.sampling if division.train_patches is None else FixedPatches(division.train_patches)
+        rank, world = self._rank_and_world()
+        count, batch = self.patches_per_epoch, self.batch_size
+        sampler = EpochSampler(sampling, division.train, size, count, batch, self.seed, rank, world)
+        patches = SkippingPatches if self.on_damage == "skip" else PatchDataset
+        dataset = patches(division.train, size, flat=self.planes is not None)
+        return make_loader(dataset, self.num_workers, self.batch_size, sampler, ResumableLoader)
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """In ``fit`` the cheap tiles and, in chosen epochs, the sweep over whole mosaics; in ``validate`` the sweep."""
+        division = self._divided()
+        if division.val_patches is not None:
+            size = self.patch_shape(len(division.val[0].shape))
+            tiles = [
+                (mosaic, origin, tuple(slice(at, at + side) for at, side in zip(origin, size, strict=True)))
+                for mosaic, origin in division.val_patches
+            ]
+            return [self._tile_loader(division.val, size, tiles)]
+        if not self._fitting():
+            return [self._sweep_loader(division.val)]
+        mosaics = division.val if self.planes is None else plane_views(division.val, self.planes)
+        size = self.tile_shape(mosaics[0]) if self.planes is None else only_planes(self._tile_size, "tile_size")
+        tiles = spread_tiles(mosaics, size, self.val_tiles, self.seed)
+        loaders = [self._tile_loader(mosaics, size, tiles)]
+        if self.full_validation_every:
+            last = (self.trainer.max_epochs or 0) - 1 if self.trainer else -1
+            dataset = self._sweep_dataset(division.val)
+            sampler = SomeEpochs(len(dataset), self.full_validation_every, last)
+            loaders.append(make_loader(dataset, self.num_workers, sampler=sampler))
+        return loaders
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The sweep over the whole mosaics of the test split."""
+        return self._sweep_loader(self._labelled(self.test_split))
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The sweep over the whole mosaics of the split to be predicted."""
+        samples = MosaicStore(self.store_path).samples(self.predict_split)
+        mosaics = [MosaicView.of(sample, None) for sample in samples]
+        dataset = self._sweep_dataset(mosaics)
+        if self.finished is not None:
+            left = rows_left(dataset.sweep.spans, self.finished(dataset))
+            dataset = SweepDataset(mosaics, replace(dataset.sweep, spans=tuple(left)), self.label)
+        return make_loader(dataset, self.num_workers)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """As always, but where patches came from stays on the CPU: to read it back would wait for the device."""
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return {**moved, "origin": batch["origin"], "mosaic": batch["mosaic"]}
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment training batches, on the device."""
+        if self.augment is None or self.trainer is None or not self.trainer.training:
+            return batch
+        return self.augment(batch, self.seed, self.trainer.current_epoch)
+
+    def _divided(self) -> Division:
+        if self._division is None:
+            raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
+        return self._division
+
+    def _views_ndim(self) -> int:
+        samples = MosaicStore(self.store_path).samples()
+        if not samples:
+            raise UserError(f"store {self.store_path} holds no samples: convert images into it")
+        return len(samples[0].image.shape)
+
+    def _labelled(self, split: str) -> list[MosaicView]:
+        samples = MosaicStore(self.store_path).samples(split)
+        return [MosaicView.of(sample, self.label, self.foreground, self.classes) for sample in samples]
+
+    def _fitting(self) -> bool:
+        return self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _tile_loader(self, mosaics: Sequence[MosaicView], size: Shape, tiles: Sequence[Tile]) -> DataLoader[Batch]:
+        flat, rank_and_world = self.planes is not None, self._rank_and_world()
+        dataset = TileDataset(mosaics, size, tiles, self.eval_batch_size, self.label, *rank_and_world, flat=flat)
+        return make_loader(dataset, self.num_workers)
+
+    def _sweep_dataset(self, mosaics: Sequence[MosaicView]) -> SweepDataset:
+        rank, world = self._rank_and_world()
+        grids = [Grid(mosaic.shape, self.tile_shape(mosaic), self.overlap) for mosaic in mosaics]
+        shapes = [mosaic.shape for mosaic in mosaics]
+        spans = share_rows(shapes, [shard_rows(shape) for shape in shapes], rank, world)
+        return SweepDataset(mosaics, Sweep(tuple(grids), tuple(spans), self.eval_batch_size), self.label)
+
+    def _sweep_loader(self, mosaics: Sequence[MosaicView]) -> DataLoader[Batch]:
+        return make_loader(self._sweep_dataset(mosaics), self.num_workers)

@@ -1,0 +1,1 @@
+"""Training patches and evaluation tiles of mosaics: positions, splits, datasets and loaders."""

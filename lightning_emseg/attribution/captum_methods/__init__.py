@@ -1,1 +1,0 @@
-"""Other methods of captum, and the rewritten networks that some of them need."""

@@ -1,0 +1,1 @@
+"""Parts that all rooms share: ranks, checkpoints, weights, short names of classes, error messages."""

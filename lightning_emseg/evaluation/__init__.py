@@ -1,0 +1,1 @@
+"""From predictions and truths to score tables, error maps and their pictures."""

@@ -1,0 +1,299 @@
+"""Pictures and figures of a mosaic's errors, as the HTML report shows them."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from data_modules.batch import IGNORE
+from data_modules.errors import UserError
+from lightning_emseg.core.pictures import FALSE_NEGATIVE, FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, Picture
+from lightning_emseg.evaluation.errors import (
+    Codes,
+    ErrorAnalysis,
+    ErrorObject,
+    ErrorRegion,
+    PixelOutcome,
+    analyse,
+    pixel_counts,
+    pixels_of,
+    real_errors,
+    reduced,
+    worst_regions,
+)
+from lightning_emseg.metrics.mosaic_pair import MosaicPair
+
+Colour = tuple[int, int, int]
+
+COLOURS: Mapping[PixelOutcome, Colour] = {
+    PixelOutcome.TRUE_POSITIVE: TRUE_POSITIVE,
+    PixelOutcome.TOLERATED_FALSE_POSITIVE: (250, 215, 130),
+    PixelOutcome.TOLERATED_FALSE_NEGATIVE: (214, 170, 225),
+    PixelOutcome.FALSE_POSITIVE: FALSE_POSITIVE,
+    PixelOutcome.FALSE_NEGATIVE: FALSE_NEGATIVE,
+}
+"""Orange false positives and pink false negatives as in Figure 6 of the U-RISC paper (Frontiers in Neuroscience 2022);
+lighter where they are within the tolerance. Colour-blind readers can tell all of them apart, and from the image."""
+GREYS = 32
+"""Levels left to the image, which makes small files."""
+DARKEST = 205
+"""Grey level of the faded image's black: darker ones would be taken for a colour by the colour blind."""
+
+
+def error_picture(codes: Codes, image: Picture) -> Image.Image:
+    """Outcomes painted over the faded image, which shows through the background.
+
+    Args:
+        codes: Error map ``uint8 (Y, X)``.
+        image: Grey ``uint8 (Y, X)``.
+
+    Returns:
+        A picture with a palette, of the same size.
+    """
+    table = np.zeros(256, np.uint8)
+    palette = [(round(grey),) * 3 for grey in np.linspace(DARKEST, 255, GREYS)]
+    for value, colour in (*COLOURS.items(), (IGNORE, IGNORED)):
+        table[value] = len(palette)
+        palette.append(colour)
+    index = np.where(pixels_of(codes, PixelOutcome.TRUE_NEGATIVE), image // (256 // GREYS), table[codes])
+    picture = Image.fromarray(index.astype(np.uint8)).convert("P")
+    picture.putpalette([channel for colour in palette for channel in colour])
+    return picture
+
+
+_QUALITY = 85
+"""Of JPEG: smaller ones show blocks in electron micrographs."""
+
+
+@dataclass(frozen=True)
+class Planes:
+    """What is shown of a mosaic.
+
+    Attributes:
+        image: Grey ``uint8``.
+        truth: ``uint8``: 0, 1, or 255, which is shown grey.
+        probability: ``uint8``.
+        codes: Error map ``uint8``.
+    """
+
+    image: Picture
+    truth: Picture
+    probability: Picture
+    codes: Codes
+
+    def at(self, index: int | tuple[slice, ...]) -> "Planes":
+        """A section or a window of all four."""
+        return Planes(self.image[index], self.truth[index], self.probability[index], self.codes[index])
+
+
+def step_for(shape: Sequence[int], longest: int) -> int:
+    """Mosaic px along one side of a shown px, so that no side is above ``longest`` px.
+
+    >>> step_for((9958, 9959), 1536)
+    7
+    """
+    return -(-max(shape) // longest)
+
+
+def four_views(planes: Planes, step: int) -> dict[str, Image.Image]:
+    """``image``, ``truth``, ``probability`` and ``errors`` reduced by a whole number.
+
+    The first three are means over blocks of ``step`` × ``step`` px, errors as
+    :func:`lightning_emseg.evaluation.errors.reduced` has them.
+
+    Args:
+        planes: What is shown, with two axes.
+        step: Side of a block in px, at least 1.
+
+    Returns:
+        Pictures of ``⌈Y / step⌉ × ⌈X / step⌉`` px, by name.
+    """
+    shown = np.zeros(256, np.uint8)
+    shown[1], shown[IGNORE] = 255, IGNORED[0]
+    greys = {"image": planes.image, "truth": shown[planes.truth], "probability": planes.probability}
+    views = {name: Image.fromarray(grey).reduce(step) for name, grey in greys.items()}
+    errors = error_picture(reduced(planes.codes, step), np.asarray(views["image"]))
+    return {**views, "errors": errors}
+
+
+def save_views(views: Mapping[str, Image.Image], folder: Path, names: Mapping[str, str]) -> None:
+    """Write pictures into a folder that exists, under the file names given; JPEG or PNG by their ending."""
+    for name, view in views.items():
+        view.save(folder / names[name], quality=_QUALITY, optimize=True)
+
+
+Entry = dict[str, Any]
+LONGEST_PX = 1536
+"""Longest side of the pictures of a whole mosaic."""
+REGION_PX = 256
+REGIONS = 6
+LISTED = 20
+"""Number of breaks and of spurious membranes that are listed; all are counted."""
+_WHOLE_FILES = {"image": "image.jpg", "truth": "truth.png", "probability": "probability.jpg", "errors": "errors.png"}
+
+
+def write_error_files(
+    folder: Path,
+    key: str,
+    image: Picture,
+    truth: NDArray[np.uint8],
+    probability: NDArray[np.uint8],
+    level: int,
+    pixel_size_nm: Sequence[float],
+    tolerance_nm: float,
+) -> Entry:
+    """Analyse a mosaic and write pictures of its errors, of the whole and of the worst regions.
+
+    Args:
+        folder: Gets a folder ``<split>__<sample>``, in which earlier files are replaced.
+        key: ``<split>/<sample>``.
+        image: Grey ``uint8``, ``(Y, X)`` or ``(Z, Y, X)``. Of a volume the section with the most real errors is
+            shown, and regions are windows of it; all figures are of the volume.
+        truth: ``uint8``: 0, 1, or 255 where nothing is known.
+        probability: ``uint8``, 255 for certain foreground.
+        level: Quantised threshold, 0–255: pixels of at least ``level`` are foreground.
+        pixel_size_nm: One value an axis.
+        tolerance_nm: Up to which an error is one of thickness, in nm.
+
+    Returns:
+        JSON-ready entry: ``key``, ``pixel_size_nm``, ``shape_px``, ``section`` (the shown one of a volume, else null),
+        ``scale`` (shown px for one of the mosaic), ``threshold``, ``tolerance_nm``, ``files`` (paths below ``folder``),
+        ``pixels`` (``tp``, ``fp``, ``fn``, ``tn``, and how many of the errors are within the tolerance), ``breaks``
+        and ``spurious`` (``count``, of breaks ``per_mm`` of the truth's skeleton, and the ``worst``), ``regions``.
+        Null stands for what does not exist: breaks and lengths in a volume, a rate without any true membrane.
+
+    Raises:
+        UserError: if shapes, types or values do not fit each other, nothing of the truth is known, or a file cannot
+            be written.
+    """
+    _check(key, image, truth, probability, pixel_size_nm)
+    analysis = analyse(MosaicPair(truth, probability, level, pixel_size_nm), tolerance_nm)
+    return write_analysis_files(folder, key, image, MosaicPair(truth, probability, level, pixel_size_nm), analysis)
+
+
+def write_analysis_files(
+    folder: Path, key: str, image: Picture, comparison: MosaicPair, analysis: ErrorAnalysis
+) -> Entry:
+    """The same for a mosaic that has been analysed already.
+
+    Args:
+        folder: Gets a folder ``<split>__<sample>``.
+        key: ``<split>/<sample>``.
+        image: Grey ``uint8`` of the mosaic's shape.
+        comparison: Its truth and prediction.
+        analysis: Of this comparison.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
+    planes = Planes(image, comparison.labels, comparison.probability, analysis.codes)
+    section = _worst_section(analysis) if image.ndim == 3 else None
+    if section is not None:
+        planes = planes.at(section)
+    step = step_for(planes.image.shape, LONGEST_PX)
+    name = re.sub(r"[^\w.-]+", "_", key.replace("/", "__"))
+    regions = worst_regions(planes.codes, REGION_PX, REGIONS)
+    try:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for earlier in (folder / name).glob("region-*.png"):
+            earlier.unlink()
+        save_views(four_views(planes, step), folder / name, _WHOLE_FILES)
+        for number, region in enumerate(regions, 1):
+            save_views(four_views(planes.at(region.slices), 1), folder / name, _region_files(number))
+    except OSError as error:
+        raise UserError(f"{folder / name}: pictures of {key} cannot be written: {error}") from error
+    return {
+        "key": key,
+        "pixel_size_nm": list(comparison.pixel_size_nm),
+        "shape_px": list(image.shape),
+        "section": section,
+        "scale": 1 / step,
+        "threshold": comparison.level / 255,
+        "tolerance_nm": analysis.tolerance_nm,
+        "files": _below(name, _WHOLE_FILES),
+        "pixels": _pixels(analysis),
+        "breaks": _breaks(analysis),
+        "spurious": _listed(analysis.spurious.found),
+        "regions": [_region(name, number, region) for number, region in enumerate(regions, 1)],
+    }
+
+
+def _check(key: str, image: Picture, truth: Picture, probability: Picture, pixel_size_nm: Sequence[float]) -> None:
+    arrays = {"image": image, "truth": truth, "probability": probability}
+    for what, array in arrays.items():
+        if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape != image.shape or not array.size:
+            raise UserError(
+                f"{key}: {what} is {array.dtype} of {array.shape} px beside an image of {image.shape} px; image, truth "
+                "and probability have to be uint8 of one shape, (Y, X) or (Z, Y, X)"
+            )
+    if len(pixel_size_nm) != image.ndim or not all(math.isfinite(size) and size > 0 for size in pixel_size_nm):
+        raise UserError(f"{key}: pixel_size_nm is {tuple(pixel_size_nm)}: give a size above 0 for {image.ndim} axes")
+    background, foreground, ignored = (int(np.count_nonzero(truth == value)) for value in (0, 1, IGNORE))
+    if background + foreground + ignored != truth.size:
+        raise UserError(f"{key}: the truth has other values than 0, 1 and {IGNORE} (unknown): make it binary first")
+    if ignored == truth.size:
+        raise UserError(f"{key}: all pixels of the truth are {IGNORE} (unknown): leave this mosaic out")
+
+
+def _worst_section(analysis: ErrorAnalysis) -> int:
+    return int(np.count_nonzero(real_errors(analysis.codes), axis=(1, 2)).argmax())
+
+
+def _pixels(analysis: ErrorAnalysis) -> dict[str, int]:
+    counts = pixel_counts(analysis.codes)
+    near_positive, near_negative = (
+        counts[tolerated]
+        for tolerated in (PixelOutcome.TOLERATED_FALSE_POSITIVE, PixelOutcome.TOLERATED_FALSE_NEGATIVE)
+    )
+    return {
+        "tp": counts[PixelOutcome.TRUE_POSITIVE],
+        "fp": counts[PixelOutcome.FALSE_POSITIVE] + near_positive,
+        "fn": counts[PixelOutcome.FALSE_NEGATIVE] + near_negative,
+        "tn": counts[PixelOutcome.TRUE_NEGATIVE],
+        "fp_within_tolerance": near_positive,
+        "fn_within_tolerance": near_negative,
+    }
+
+
+def _breaks(analysis: ErrorAnalysis) -> Entry | None:
+    if analysis.breaks is None:
+        return None
+    found = analysis.breaks.found
+    return {**_listed(found), "per_mm": len(found) / analysis.skeleton_nm * 1e6 if analysis.skeleton_nm else None}
+
+
+def _listed(found: Sequence[ErrorObject]) -> Entry:
+    return {"count": len(found), "worst": [_object(one) for one in found[:LISTED]]}
+
+
+def _object(one: ErrorObject) -> Entry:
+    return {
+        "centre_px": [round(place, 1) for place in one.centre_px],
+        "box_px": [list(corner) for corner in one.box_px],
+        "size_px": one.size_px,
+        "size_nm": one.size_nm,
+        "length_nm": None if math.isnan(one.length_nm) else one.length_nm,
+    }
+
+
+def _region_files(number: int) -> dict[str, str]:
+    return {view: f"region-{number}-{view}.png" for view in _WHOLE_FILES}
+
+
+def _region(name: str, number: int, region: ErrorRegion) -> Entry:
+    return {
+        "origin_px": list(region.origin),
+        "size_px": list(region.size),
+        "error_px": region.error_px,
+        "files": _below(name, _region_files(number)),
+    }
+
+
+def _below(name: str, files: Mapping[str, str]) -> dict[str, str]:
+    return {view: f"{name}/{file}" for view, file in files.items()}

@@ -1,1 +1,0 @@
-"""The table of results: what the papers print beside what was measured here."""

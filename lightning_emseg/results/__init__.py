@@ -1,0 +1,1 @@
+"""The papers' printed values, collected runs, tables of results, and the page of a report."""

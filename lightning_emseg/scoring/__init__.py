@@ -1,1 +1,0 @@
-"""Scoring predictions against truths, wherever both come from: images, folders or stores."""

@@ -1,0 +1,219 @@
+"""Reading ahead: the same items in the same order, one of them early, errors where they belong."""
+
+import math
+import pickle
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from data_modules.batch import Batch
+from data_modules.geometry import Grid, RowSpan, Sweep
+from data_modules.mosaic import Mosaic
+from data_modules.patches.dataset import PatchDataset, ReadAhead, SweepDataset, TileDataset, spread_tiles
+from data_modules.patches.loaders import Patch
+from data_modules.store import MosaicView
+from tests.support.mosaic_checks import Bytes, views, write_mosaic, write_random
+
+
+def test_items_come_as_asked_for_in_any_order() -> None:
+    ahead = ReadAhead(lambda index: index * index, 5)
+    assert [ahead[index] for index in (0, 1, 2, 4, 3, 0, 4)] == [0, 1, 4, 16, 9, 0, 16]
+
+
+def test_the_next_item_is_loaded_ahead() -> None:
+    loaded: dict[int, threading.Event] = {index: threading.Event() for index in range(3)}
+    threads = []
+
+    def load(index: int) -> int:
+        threads.append(threading.current_thread() is threading.main_thread())
+        loaded[index].set()
+        return index
+
+    ahead = ReadAhead(load, 3)
+    assert ahead[0] == 0
+    assert loaded[1].wait(10), "the next item is loaded without being asked for"
+    assert not loaded[2].is_set(), "and no more than that"
+    assert [ahead[1], ahead[2]] == [1, 2]
+    assert threads == [True, False, False]
+
+
+def test_errors_are_raised_at_their_item() -> None:
+    def load(index: int) -> int:
+        if index == 1:
+            raise ValueError("damaged")
+        return index
+
+    ahead = ReadAhead(load, 3)
+    assert ahead[0] == 0
+    with pytest.raises(ValueError, match="damaged"):
+        ahead[1]
+    assert ahead[2] == 2
+
+
+SIZES: dict[str, tuple[int, ...]] = {"train/a": (150, 210), "train/b": (40, 300), "train/c": (20, 25)}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[MosaicView], list[tuple[Bytes, Bytes]]]:
+    store = tmp_path_factory.mktemp("dataset") / "s"
+    pixels = write_random(store, SIZES)
+    return views(store), list(pixels.values())
+
+
+Written = tuple[list[MosaicView], list[tuple[Bytes, Bytes]]]
+
+
+def padded(pixels: Bytes, origin: Sequence[int], size: tuple[int, ...], fill: int | None) -> Bytes:
+    """Crop of an array that is first padded on all sides by a whole patch."""
+    if fill is None:
+        around = np.pad(pixels, [(side, side) for side in size], mode="symmetric")
+    else:
+        around = np.pad(pixels, [(side, side) for side in size], constant_values=fill)
+    return around[tuple(slice(o + side, o + 2 * side) for o, side in zip(origin, size, strict=True))]
+
+
+def test_patch_batches_are_crops(written: Written) -> None:
+    mosaics, pixels = written
+    patches = [Patch(0, (3, 5), 17), Patch(1, (0, 236), 18), Patch(0, (110, 146), 3)]
+    batch = PatchDataset(mosaics, (40, 64)).__getitems__(patches)
+    assert (batch["image"].shape, batch["image"].dtype) == ((3, 1, 40, 64), torch.uint8)
+    assert (batch["mask"].shape, batch["mask"].dtype) == ((3, 40, 64), torch.uint8)
+    assert batch["mosaic"].tolist() == [0, 1, 0]
+    assert batch["origin"].tolist() == [[3, 5], [0, 236], [110, 146]]
+    assert batch["index"].tolist() == [17, 18, 3]
+    assert batch["index"].dtype == batch["mosaic"].dtype == batch["origin"].dtype == torch.int64
+    assert batch["pixel_size_nm"].tolist() == [[4.0, 4.0]] * 3
+    assert batch["pixel_size_nm"].dtype == torch.float32
+    for number, patch in enumerate(patches):
+        image, mask = (padded(array, patch.origin, (40, 64), 0) for array in pixels[patch.mosaic])
+        np.testing.assert_array_equal(batch["image"][number, 0].numpy(), image)
+        np.testing.assert_array_equal(batch["mask"][number].numpy(), mask)
+
+
+def test_patches_beyond_a_mosaic_are_mirrored(written: Written) -> None:
+    mosaics, pixels = written
+    batch = PatchDataset(mosaics, (64, 64))[Patch(2, (0, 0), 0)]
+    image = np.pad(pixels[2][0], [(0, 44), (0, 39)], mode="symmetric")
+    np.testing.assert_array_equal(batch["image"][0, 0].numpy(), image)
+    assert (batch["mask"] != 255).sum() == 20 * 25
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (41, 17)])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_tiles_count_every_pixel_exactly_once(written: Written, size: tuple[int, int], batch_size: int) -> None:
+    mosaics, pixels = written
+    tiles = spread_tiles(mosaics, size, None, seed=0)
+    dataset = TileDataset(mosaics, size, tiles, batch_size, "membrane")
+    assert len(dataset) == math.ceil(len(tiles) / batch_size)
+    assert len(list(iter_items(dataset))) == len(dataset)
+    counted = [np.zeros(shape, int) for shape in SIZES.values()]
+    for batch in iter_items(dataset):
+        for number in range(len(batch["mask"])):
+            mosaic, (y, x) = int(batch["mosaic"][number]), batch["origin"][number].tolist()
+            image, mask = pixels[mosaic]
+            got = batch["mask"][number].numpy()
+            rows, columns = np.nonzero(got != 255)
+            np.add.at(counted[mosaic], (rows + y, columns + x), 1)
+            np.testing.assert_array_equal(got[rows, columns], mask[rows + y, columns + x])
+            np.testing.assert_array_equal(batch["image"][number, 0].numpy(), padded(image, (y, x), size, None))
+    for count in counted:
+        assert (count == 1).all()
+
+
+def iter_items(dataset: TileDataset | SweepDataset) -> Iterator[Batch]:
+    return (dataset[index] for index in range(len(dataset)))
+
+
+def test_chosen_tiles_are_fixed_spread_and_unique(written: Written) -> None:
+    mosaics, _ = written
+    chosen = spread_tiles(mosaics, (32, 32), 11, seed=3)
+    assert chosen == spread_tiles(mosaics, (32, 32), 11, seed=3)
+    assert chosen != spread_tiles(mosaics, (32, 32), 11, seed=4)
+    # 11 over three mosaics is 4, 4 and 3, but the last has only one tile.
+    assert [sum(mosaic == number for mosaic, _, _ in chosen) for number in range(3)] == [4, 4, 1]
+    everything = {(mosaic, origin) for mosaic, origin, _ in spread_tiles(mosaics, (32, 32), None, seed=3)}
+    assert {(mosaic, origin) for mosaic, origin, _ in chosen} <= everything
+    assert len({(mosaic, origin) for mosaic, origin, _ in chosen}) == len(chosen)
+    assert len(spread_tiles(mosaics, (32, 32), 1, seed=3)) == 3, "at least one each"
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.7])
+def test_a_sweep_gives_every_tile(written: Written, overlap: float) -> None:
+    mosaics, pixels = written
+    tile = (48, 40)
+    grids = tuple(Grid(mosaic.shape, tile, overlap) for mosaic in mosaics)
+    spans = tuple(RowSpan(number, 0, mosaic.shape[0]) for number, mosaic in enumerate(mosaics))
+    dataset = SweepDataset(mosaics, Sweep(grids, spans, 3), "membrane")
+    seen = []
+    for batch in iter_items(dataset):
+        assert "mask" not in batch
+        assert 1 <= len(batch["image"]) <= 3
+        for number, image in enumerate(batch["image"]):
+            mosaic, origin = int(batch["mosaic"][number]), batch["origin"][number].tolist()
+            np.testing.assert_array_equal(image[0].numpy(), padded(pixels[mosaic][0], origin, tile, None))
+            seen.append((mosaic, tuple(origin)))
+    assert seen == [(number, origin) for number, grid in enumerate(grids) for origin in grid]
+
+
+def test_a_sweep_of_a_volume(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (7, 30, 33), dtype=np.uint8)
+    write_mosaic(tmp_path / "s", "train/a", image)
+    mosaics = views(tmp_path / "s", label=None)
+    grid = Grid(image.shape, (4, 16, 16), 0.5)
+    seen = []
+    for batch in iter_items(SweepDataset(mosaics, Sweep((grid,), (RowSpan(0, 2, 5),), 2), "m")):
+        for pixels, (z, y, x) in zip(batch["image"], batch["origin"].tolist(), strict=True):
+            np.testing.assert_array_equal(pixels[0].numpy(), image[z : z + 4, y : y + 16, x : x + 16])
+            seen.append((z, y, x))
+    assert seen == [origin for origin in grid if origin[0] < 5 and origin[0] + 4 > 2]
+
+
+@pytest.mark.slow
+def test_workers_give_the_batches_of_one_process(tmp_path: Path) -> None:
+    """Through the loader as training builds it; starting workers by forkserver is what takes its time."""
+    write_random(tmp_path / "s", {"train/a": (90, 80), "val/b": (60, 70)})
+    results: list[list[Batch]] = []
+    for workers in (0, 2):
+        module = Mosaic(
+            str(tmp_path / "s"), patch_size=32, batch_size=3, patches_per_epoch=10, num_workers=workers, seed=4
+        )
+        module.setup("fit")
+        loader = module.train_dataloader()
+        if workers:
+            assert "ForkServer" in type(loader.multiprocessing_context).__name__
+        results.append(list(loader))
+    assert_same(*results)
+
+
+def test_a_sweep_travels_to_workers(written: Written) -> None:
+    mosaics, _ = written
+    grids = tuple(Grid(mosaic.shape, (48, 40), 0.5) for mosaic in mosaics)
+    dataset = SweepDataset(mosaics, Sweep(grids, (RowSpan(0, 0, 150), RowSpan(2, 0, 20)), 3), "membrane")
+    before = list(iter_items(dataset))
+    assert_same(before, list(iter_items(pickle.loads(pickle.dumps(dataset)))))
+
+
+def assert_same(batches: list[Batch], others: list[Batch]) -> None:
+    assert len(batches) == len(others) > 3
+    for one, other in zip(batches, others, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            found, expected = (torch.as_tensor(cast("dict[str, Tensor]", batch)[key]) for batch in (one, other))
+            assert torch.equal(found, expected), key
+
+
+def test_an_empty_sweep_is_one_empty_batch(written: Written) -> None:
+    mosaics, _ = written
+    grids = tuple(Grid(mosaic.shape, (16, 16)) for mosaic in mosaics)
+    data = SweepDataset(mosaics, Sweep(grids, (), 2), "membrane")
+    assert len(data) == 1
+    batch = data[0]
+    assert batch["image"].shape == (0, 1, 16, 16)
+    assert batch["origin"].shape == (0, 2)
+    assert len(batch["index"]) == 0

@@ -1,0 +1,131 @@
+"""Error indices of the report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_modules.errors import UserError
+from lightning_emseg.evaluation.error_pictures import write_error_files
+from lightning_emseg.results.page.document import make_page
+from lightning_emseg.results.runs import read_errors, read_runs, read_study
+from tests.support.example_run import KEYS, write_run, write_study
+
+
+def test_errors_are_read_as_the_analysis_writes_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    truth = np.zeros((120, 150), np.uint8)
+    truth[40:46] = 1
+    probability = np.where(truth == 1, 200, 20).astype(np.uint8)
+    probability[:, 60:90] = 0
+    image = random.integers(0, 256, truth.shape, np.uint8)
+    entry = write_error_files(tmp_path, "test/x", image, truth, probability, 128, (4.0, 4.0), 8.0)
+    (tmp_path / "index.json").write_text(json.dumps({"mosaics": [entry]}))
+    (errors,) = read_errors(tmp_path / "index.json")
+    assert errors.shape_px == (120, 150)
+    assert list(errors.layers) == ["image", "truth", "probability", "errors"]
+    assert (errors.breaks.count, errors.spurious.count) == (1, 0)
+    # The missing part is 30 px long, and the rest of the line is near enough to fill 2 px at each end.
+    assert errors.breaks.worst[0].length_nm == pytest.approx(104, abs=16)
+    assert errors.breaks.worst[0].centre_px == pytest.approx((42.5, 74.5), abs=1.5)
+    assert all(set(region.layers) == set(errors.layers) for region in errors.regions)
+    assert errors.pixels["tp"] + errors.pixels["fn"] == truth.sum()
+
+
+def test_files_outside_the_error_folder_are_ignored(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run") / "errors-test"
+    index = json.loads((folder / "index.json").read_text())
+    (tmp_path / "secret.png").write_bytes((folder / "test__a" / "image.png").read_bytes())
+    index["mosaics"][0]["files"]["image"] = "../../secret.png"
+    index["mosaics"][0]["files"]["truth"] = str(tmp_path / "secret.png")
+    (folder / "index.json").write_text(json.dumps(index))
+    assert list(read_errors(folder / "index.json")[0].layers) == ["probability", "errors"]
+
+
+def test_attribution_of_volumes_is_shown_in_cubic_nanometers(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    columns = "epoch,k,outcome,pixels,S_nm3,S_nm3_se,share,share_se,S_xy_nm2,S_xy_nm2_se,share_xy,share_xy_se"
+    row = "1,0.01,TP,4,1280.0,64.0,0.25,0.01,320.0,16.0,0.5,0.01"
+    (folder / "attribution" / "summary-fit.csv").write_text(f"{columns}\n{row}\n")
+    (run,) = read_runs([folder])
+    (area,) = run.attribution[0].areas
+    assert (area.size, area.se, area.extent.sign) == (1280, 64, "nm³")
+    assert not run.notes
+    html = make_page([run], [], [], 5).html
+    assert "Sₖ (nm³), mean ± SE" in html
+    assert "1,280" in html
+
+
+def test_studies_are_read(tmp_path: Path) -> None:
+    write_study(tmp_path / "study")
+    study = read_study(tmp_path / "study")
+    assert [area.size for area in study.curve if area.outcome == "TP"] == pytest.approx([1e5, 1e4, 1e3, 1e2])
+    assert len(study.panels) == 1
+
+
+def test_complete_run_is_read_without_notes(tmp_path: Path) -> None:
+    (run,) = read_runs([write_run(tmp_path / "run")])
+    assert run.notes == ()
+    assert run.name == "run"
+    assert (run.class_name("model"), run.class_name("data")) == ("LinkNet", "ISBI2012")
+    assert list(run.scores) == ["test"]
+    assert [errors.key for errors in run.errors["test"]] == list(KEYS)
+    assert [study.name for study in run.attribution] == ["fit"]
+    assert {area.epoch for area in run.attribution[0].latest} == {1.0}
+    assert [path.stem for path in run.attribution[0].panels] == ["attribution-epoch-0001"]
+    assert run.figures == ()
+
+
+FILES = ("config.yaml", "environment.json", "metrics.csv", "scores-test.json", "errors-test/index.json")
+ALL_FILES = (*FILES, "attribution/fit.json", "attribution/summary-fit.csv")
+DAMAGED = (b"{", b"\xff\xfe\x00", b"a,step\nx,y\n")
+ODD = (b"", b"[1]", b'{"label": 1, "mosaics": [3]}', b'{"model": 3, "git": 4, "packages": 5, "command": {}}')
+
+
+@pytest.mark.parametrize("name", ALL_FILES)
+@pytest.mark.parametrize("content", [*DAMAGED, *ODD])
+def test_any_file_content_still_gives_a_page(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = write_run(tmp_path / "run", (0.8,))
+    (folder / name).write_bytes(content)
+    assert make_page(read_runs([folder]), [], [], 5).html.startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("name", [name for name in ALL_FILES if name.endswith("json")])
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_files_are_left_out_with_notes(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = write_run(tmp_path / "run", (0.8,))
+    (folder / name).write_bytes(content)
+    (run,) = read_runs([folder])
+    assert [name in note for note in run.notes] == [True]
+
+
+def test_non_numeric_log_is_left_out_with_note(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "metrics.csv").write_text("step,loss\n1,much\n")
+    (run,) = read_runs([folder])
+    assert run.curves == ()
+    assert "metrics.csv cannot be read and is left out" in run.notes[0]
+
+
+def test_missing_files_are_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,step\n")
+    (run,) = read_runs([tmp_path])
+    assert run.notes == ()
+    assert (run.curves, run.scores, run.errors, run.config) == ((), {}, {}, {})
+
+
+def test_equal_names_are_distinguished_by_parents(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / parent / "run") for parent in ("one", "two")]
+    assert [run.name for run in read_runs(folders)] == ["one/run", "two/run"]
+
+
+def test_wrong_folders_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty is no run folder: it holds none of"):
+        read_runs([run, tmp_path / "empty"])
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        read_runs([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match="was given twice"):
+        read_runs([run, tmp_path / "run" / ".." / "run"])
