@@ -7,8 +7,7 @@ import segmentation_models_pytorch as smp
 import torch
 
 from data_modules.errors import UserError
-from lightning_emseg.evaluation.outputs import maps_of
-from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
 from lightning_emseg.modules.smp_model import build
 from lightning_emseg.modules.unet import start_from_moco
 

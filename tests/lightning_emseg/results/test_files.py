@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_emseg.evaluation.score_table import ScoreTable, score_rows
+from lightning_emseg.evaluation.evaluator import Evaluator
+from lightning_emseg.evaluation.score_table import ScoreTable
 from lightning_emseg.metrics.pixels import mean_curves
 from lightning_emseg.results.files import read_log, read_quality, read_scores
 from tests.support.example_run import score_row, write_quality, write_run, write_scores
@@ -33,7 +34,7 @@ def test_empty_tables_are_refused(tmp_path: Path) -> None:
 
 def test_scores_are_read_as_the_framework_writes_them(tmp_path: Path) -> None:
     counts = np.random.default_rng(0).integers(0, 50, (3, 2, 256)).astype(np.int64)
-    rows = score_rows(["test/0", "test/1", "test/2"], counts, "membrane", 128)
+    rows = Evaluator().table(["test/0", "test/1", "test/2"], counts, "membrane", 128, "fixed").rows
     table = ScoreTable("membrane", 128 / 255, "by hand", rows, mean_curves(counts))
     (tmp_path / "scores-test.json").write_text(json.dumps(table.to_json()))
     scores = read_scores(tmp_path / "scores-test.json")
