@@ -117,7 +117,7 @@ def test_boxes_enclose_all_within_reach(reach: int | Shape, pixel: Shape, start:
     assert field[pixel[0] - start[0], pixel[1] - start[1]] == 1
 
 
-def test_boxes_as_large_as_the_window_are_left_out() -> None:
+def test_boxes_as_large_as_windows_are_omitted() -> None:
     window, probability = make_window((64, 64))
     shown = [measured(window, (30, 20), "FN", field_at((64, 64), {}))]
     cells = window_figure(window, probability, shown, THRESHOLDS, 30).axes
