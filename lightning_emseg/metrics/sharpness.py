@@ -11,14 +11,15 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
-from data_modules.convert.shrink import Shrink
 from data_modules.store import MosaicView, shard_rows
 
 Grey = NDArray[np.integer[Any] | np.floating[Any]]
 Pixels = NDArray[np.uint8]
 Filter = Literal["box", "nearest"]
+_RESAMPLING = {"box": Image.Resampling.BOX, "nearest": Image.Resampling.NEAREST}
 _PIECE = 2**17
 """Pixels that are worked on at once, so that their differences stay in the processor's cache."""
 
@@ -198,7 +199,8 @@ def measure_levels(
     ]
     if size is not None:
         shape = fit((height, width), size)
-        shrunk = Shrink((height, width), shape, filter).image(mosaic.read_image((0, 0), (height, width)))
+        whole = Image.fromarray(mosaic.read_image((0, 0), (height, width)))
+        shrunk = np.asarray(whole.resize(shape[::-1], _RESAMPLING[filter]))
         found.append((f"{size} px", sharpness_sums(shrunk), (height / shape[0], width / shape[1])))
     (y, x), original = mosaic.pixel_size_nm, sums[1].per_pixel
     levels = []
