@@ -25,10 +25,10 @@ _COLOURS = [f"#00000{number + 1}" for number in range(STYLES)]
 _TEXT, _RULE, _BACK = "#000000", "#00000a", "#00000b"
 _VARIABLES = {_TEXT: "text", _RULE: "rule", _BACK: "back", **{each: f"c{n}" for n, each in enumerate(_COLOURS)}}
 """Names in the style sheet by the colour that stands for them in a figure."""
-_WIDTH, _HEIGHT, _LINE = 5.2, 3.0, 0.2
+_WIDTH, _HEIGHT, _LINE = 4.7, 2.8, 0.2
 """Of a chart and of a line of its legend, in inches of 72 px."""
 _MOST_MARKERS = 12
-_LONGEST_NAME, _LONGEST_MOSAIC = 52, 14
+_LONGEST_NAME, _LONGEST_MOSAIC = 46, 14
 """Letters after which a name in a legend is broken, and the last ones of a mosaic's name that are shown."""
 _SVG = "http://www.w3.org/2000/svg"
 ElementTree.register_namespace("", _SVG)
