@@ -11,8 +11,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from data_modules.augment.images import Augment
-from data_modules.augment.volumes import VolumeAugment
+from data_modules.augment.transforms import KeyedAugment
 from data_modules.batch import IGNORE, Batch
 from data_modules.errors import UserError, check_fractions, check_positive
 from data_modules.geometry import Grid, Shape, Sweep, is_isotropic, rows_left, share_rows
@@ -78,7 +77,7 @@ def plane_sides(size: int | list[int], name: str) -> Shape:
     return (1, *sides(size, 2, name))
 
 
-def check_augmentation(augment: Augment | VolumeAugment | None, axes: int) -> None:
+def check_augmentation(augment: KeyedAugment | None, axes: int) -> None:
     """Refuse an augmentation of patches of another number of axes."""
     if augment is None or augment.axes == axes:
         return
@@ -177,7 +176,7 @@ class Mosaic(pl.LightningDataModule):
         patches_per_epoch: int = 2000,
         sampling: PatchSampling | None = None,
         split: Split | None = None,
-        augment: Augment | VolumeAugment | None = None,
+        augment: KeyedAugment | None = None,
         test_split: str = "test",
         predict_split: str = "test",
         tile_size: int | list[int] | None = None,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.windows import SECTION_AXES
 
 Values = NDArray[np.float32]

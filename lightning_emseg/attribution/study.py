@@ -22,7 +22,6 @@ from lightning_emseg.attribution.areas import (
     compare_fields,
     summarise_accuracy,
 )
-from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.measurement import (
     MeasuredPixel,
     StudySetting,
@@ -31,8 +30,8 @@ from lightning_emseg.attribution.measurement import (
     measure_units,
     shared_units,
 )
-from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.pictures import AreaSeries, area_figure, window_panel
+from lightning_emseg.attribution.method import BoundMethod, Field
+from lightning_emseg.attribution.pictures import AreaSeries, area_figure, window_figure
 from lightning_emseg.attribution.points import OUTCOMES
 from lightning_emseg.attribution.study_store import (
     FIELDS_STORE,
@@ -56,7 +55,7 @@ from lightning_emseg.attribution.table import (
     write_records,
 )
 from lightning_emseg.attribution.windows import read_window
-from lightning_emseg.core.pictures import Picture, save
+from lightning_emseg.core.pictures import Picture
 
 CURVE = tuple(sorted({*(float(f"{10 ** (step / 10 - 3):.6g}") for step in range(31)), *THRESHOLDS}))
 """Thresholds of the S_k against k curve: ten a decade from 0.001 to 1, and those of the tables."""
@@ -275,8 +274,7 @@ def write_panel(folder: Path, study: Study, view: MosaicView, probability: Pictu
     places = sorted((at for at, rank in enumerate(ranks) if rank < _SHOWN_EACH), key=lambda at: (ranks[at], at))
     shown = [(rows[at], store.read_field(plan.name(0), at)) for at in places]
     reach = study.windows[0]["reach_px"]
-    picture = window_panel(window, probability, shown, study.thresholds, reach)
-    save(picture, folder / "panels.png")
+    window_figure(window, probability, shown, study.thresholds, reach).savefig(folder / "panels.png")
     return folder / "panels.png"
 
 

@@ -16,7 +16,7 @@ from data_modules.errors import UserError
 from data_modules.geometry import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.areas import EXTENTS, Difference, Extent, FieldSize
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, checked_pixels, richest_window
 from lightning_emseg.attribution.table import FieldRow
 from lightning_emseg.attribution.windows import Place

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_modules.geometry import Shape
 from lightning_emseg.attribution.areas import Accuracy, Extent, FieldSize, Values, normalised
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES
 
 EVERY = "all"

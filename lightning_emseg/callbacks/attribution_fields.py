@@ -33,7 +33,7 @@ from lightning_emseg.attribution.measurement import (
 )
 from lightning_emseg.attribution.method import AttributionMethod
 from lightning_emseg.attribution.network import GreyNetwork, detached_copy
-from lightning_emseg.attribution.pictures import window_panel
+from lightning_emseg.attribution.pictures import figure_picture, window_figure
 from lightning_emseg.attribution.points import OUTCOMES, checked_pixels
 from lightning_emseg.attribution.sampling import Picks, choose_windows, pick_pixels, spread_evenly
 from lightning_emseg.attribution.table import (
@@ -138,7 +138,7 @@ def _draw(trainer: pl.Trainer, report: AttributionReport, name: str) -> None:
         }
         fields = [kept[chosen.pixels[at]] for at in chosen.first_of_each()]
         reach = report.record.get("reach_px")
-        picture = window_panel(picks.window, picks.probability, fields, THRESHOLDS, reach)
+        picture = figure_picture(window_figure(picks.window, picks.probability, fields, THRESHOLDS, reach))
         save(picture, Path(trainer.default_root_dir) / "figures" / f"attribution-{name}{suffix}.png")
         for logger in trainer.loggers:
             log_picture(logger, f"attribution{suffix}", picture, trainer.global_step)

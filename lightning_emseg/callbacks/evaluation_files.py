@@ -1,6 +1,5 @@
 """Score files and error maps of whole mosaics."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from data_modules.errors import UserError
 from data_modules.store import MosaicView
 from lightning_emseg.core.distributed import shared_out
-from lightning_emseg.core.tables import write_csv
+from lightning_emseg.core.tables import write_json, write_whole
 from lightning_emseg.evaluation.error_pictures import write_error_files
 from lightning_emseg.evaluation.mosaics import datasets_of
-from lightning_emseg.evaluation.text import score_text
 from lightning_emseg.inference.stitching import MosaicMaps
 from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
@@ -40,11 +38,11 @@ class ScoreFiles(pl.Callback):
             return
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"scores-{verb}.json").write_text(json.dumps(table.to_json(), indent=2) + "\n")
+        write_json(folder / f"scores-{verb}.json", table.to_json())
         if table.rows:
-            write_csv(folder / f"scores-{verb}.csv", table)
-        (folder / f"scores-{verb}.txt").write_text(f"{score_text(table)}\n")
-        rank_zero_info(f"\n{score_text(table)}\n{folder / f'scores-{verb}.json'}")
+            table.write_csv(folder / f"scores-{verb}.csv")
+        write_whole(folder / f"scores-{verb}.txt", f"{table.text()}\n")
+        rank_zero_info(f"\n{table.text()}\n{folder / f'scores-{verb}.json'}")
 
 
 class ErrorMaps(pl.Callback):
@@ -100,7 +98,7 @@ class ErrorMaps(pl.Callback):
             list(module.scores.rows),
         )
         if trainer.is_global_zero and entries:
-            (folder / "index.json").write_text(json.dumps({"mosaics": entries}, indent=1) + "\n")
+            write_json(folder / "index.json", {"mosaics": entries})
             rank_zero_info(f"errors of {len(entries)} mosaics: {folder}")
 
     def _of_mosaic(self, folder: Path, number: int, view: MosaicView, maps: MosaicMaps, level: int) -> dict[str, Any]:

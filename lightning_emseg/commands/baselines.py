@@ -6,9 +6,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_modules.store import MosaicStore, MosaicView, shard_rows
-from lightning_emseg.core.tables import ScoreTable, mean_curves, score_rows
-from lightning_emseg.evaluation.text import score_text
-from lightning_emseg.metrics.pixels import Counts, choose_level, truth_histogram
+from lightning_emseg.evaluation.score_table import ScoreTable, score_rows
+from lightning_emseg.metrics.pixels import Counts, choose_level, mean_curves, truth_histogram
 
 
 def baselines(store: str, split: str = "test", fit: str = "train", label: str = "membrane") -> str:
@@ -23,9 +22,7 @@ def baselines(store: str, split: str = "test", fit: str = "train", label: str = 
     Raises:
         UserError: if the store, a split or a label does not exist.
     """
-    return "\n\n".join(
-        f"{name}\n{score_text(table)}" for name, table in baseline_tables(store, split, fit, label).items()
-    )
+    return "\n\n".join(f"{name}\n{table.text()}" for name, table in baseline_tables(store, split, fit, label).items())
 
 
 def baseline_tables(store: str | Path, split: str, fit: str, label: str) -> dict[str, ScoreTable]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from data_modules.errors import UserError
 from lightning_emseg import cli
 from lightning_emseg.commands.baselines import baseline_tables
-from lightning_emseg.evaluation.text import score_text
 
 
 def demo(config: Path = Path("experiments/demo.yaml"), out: Path = Path("runs/demo")) -> str:
@@ -26,9 +25,7 @@ def demo(config: Path = Path("experiments/demo.yaml"), out: Path = Path("runs/de
     cli.main(["fit", *common])
     cli.main(["test", *common, *best])
     cli.main(["predict", *common, *best, "--writer.out", str(prediction), "--writer.overwrite", "true"])
-    parts = [
-        f"{name}\n{score_text(table)}" for name, table in baseline_tables(store, "test", "train", "membrane").items()
-    ]
+    parts = [f"{name}\n{table.text()}" for name, table in baseline_tables(store, "test", "train", "membrane").items()]
     parts += [f"the network\n{(out / 'scores-test.txt').read_text()}"]
     pictures = sorted((out / "figures").glob("test-*.png"))
     return "\n\n".join(

@@ -1,6 +1,5 @@
 """``emseg errors``: where a stored prediction errs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from tqdm import tqdm
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
+from lightning_emseg.core.tables import write_json
 from lightning_emseg.evaluation.error_layers import error_layers, write_label_layers
 from lightning_emseg.evaluation.error_pictures import write_analysis_files
 from lightning_emseg.evaluation.errors import analyse
@@ -67,7 +67,7 @@ def errors(
         if layers:
             made_from = {"truth": truth, "threshold": choice.level / 255, "tolerance_nm": tolerance_nm}
             write_label_layers(prediction, pair.prediction.key, error_layers(analysis), made_from, overwrite=True)
-    (out / "index.json").write_text(json.dumps({"mosaics": entries}, indent=1) + "\n")
+    write_json(out / "index.json", {"mosaics": entries})
     added = f"; layers in {prediction}" if layers else ""
     last = f"threshold {choice.level / 255:.3f} ({choice.criterion}); {out / 'index.json'}{added}"
     return "\n".join([*pairing.notes, *_table(entries), last])

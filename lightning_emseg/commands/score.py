@@ -1,6 +1,5 @@
 """``emseg score``: any predictions against any truths."""
 
-import json as json_format
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal
 from data_modules.convert.sources import Page, find_images
 from data_modules.errors import UserError
 from data_modules.store.layout import is_url
-from lightning_emseg.core.tables import write_csv
+from lightning_emseg.core.tables import json_text, write_json
 from lightning_emseg.evaluation.compare import Options, PairScores, PanelName, compare
 from lightning_emseg.evaluation.compare_classes import compare_classes
 from lightning_emseg.evaluation.competitions import OfficialName
@@ -25,7 +24,6 @@ from lightning_emseg.evaluation.sources import (
     prediction_store,
     truth_store,
 )
-from lightning_emseg.evaluation.text import scores_text
 
 
 def score(
@@ -96,9 +94,9 @@ def score(
     if out is not None:
         _write(out, content, scores)
     if not json:
-        return scores_text(scores) + (f"\n{out / 'scores.json'}, {out / 'scores.csv'}" if out else "")
+        return scores.table.text(scores.notes) + (f"\n{out / 'scores.json'}, {out / 'scores.csv'}" if out else "")
     print("\n".join(scores.notes), file=sys.stderr)
-    return json_format.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return json_text(content)
 
 
 def _of_foreground(
@@ -171,5 +169,5 @@ def _make_folder(out: Path) -> None:
 
 
 def _write(out: Path, content: dict[str, object], scores: PairScores) -> None:
-    (out / "scores.json").write_text(json_format.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    write_csv(out / "scores.csv", scores.table)
+    write_json(out / "scores.json", content)
+    scores.table.write_csv(out / "scores.csv")

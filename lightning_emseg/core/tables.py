@@ -1,29 +1,25 @@
-"""The table of scores: one row a mosaic, then mean ± SE over mosaics."""
+"""Tables of scores: mean ± SE, and CSV, JSON and text files that are written whole or not at all."""
 
 import csv
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-
-from lightning_emseg.metrics.pixels import (
-    Counts,
-    average_precision,
-    confusion_at,
-    confusion_by_threshold,
-    level_of,
-    roc_auc,
-)
-
-Row = dict[str, float]
-SCORES = ("f1", "precision", "recall", "iou")
 
 
 @dataclass(frozen=True)
 class MeanSE:
-    """Mean over mosaics and its standard error (ddof 1); no error for a single mosaic."""
+    """Mean and its standard error.
+
+    Attributes:
+        mean: Mean of the values that are numbers; NaN without any.
+        se: Standard error (ddof 1); ``None`` for fewer than two values or an infinite mean.
+        n: Number of values that are numbers.
+    """
 
     mean: float
     se: float | None
@@ -33,10 +29,10 @@ class MeanSE:
         return f"{self.mean:.4f}" + ("" if self.se is None else f" ± {self.se:.4f}")
 
 
-def mean_se(values: Sequence[float]) -> MeanSE:
-    """Mean and standard error of the values that are numbers; one that is infinite makes the mean so, without an error.
+def mean_se(values: Iterable[float]) -> MeanSE:
+    """Compute mean and standard error of all values that are not NaN.
 
-    >>> str(summarise([0.5, 0.7]))
+    >>> str(mean_se([0.5, 0.7]))
     '0.6000 ± 0.1000'
     """
     known = [value for value in values if not math.isnan(value)]
@@ -47,95 +43,99 @@ def mean_se(values: Sequence[float]) -> MeanSE:
     return MeanSE(float(np.mean(known)), error, len(known))
 
 
-@dataclass(frozen=True)
-class ScoreTable:
-    """Scores of whole mosaics.
-
-    Attributes:
-        label: Name of the foreground class; ``mean`` for the mean over several.
-        threshold: Probability from which on a pixel counts as foreground, 0–1; NaN where the most probable class
-            counts.
-        criterion: How the threshold was chosen, and on what.
-        rows: Scores by mosaic.
-        curves: Means over mosaics by threshold level 0–255, from :func:`mean_curves`.
-        partial: Mosaics that were seen in part and are not scored: number of pixels seen and wanted.
-    """
-
-    label: str
-    threshold: float
-    criterion: str
-    rows: Mapping[str, Row]
-    curves: Mapping[str, Sequence[float]]
-    partial: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def summary(self) -> dict[str, MeanSE]:
-        """Mean ± SE of every column."""
-        columns = next(iter(self.rows.values()), {})
-        return {column: mean_se([row[column] for row in self.rows.values()]) for column in columns}
-
-    def to_json(self) -> dict[str, object]:
-        """JSON-ready form in full precision; what does not exist or is infinite is ``null``, as JSON has neither."""
-        return {
-            "label": self.label,
-            "threshold": _or_none(self.threshold),
-            "criterion": self.criterion,
-            "mean": {name: _or_none(value.mean) for name, value in self.summary.items()},
-            "se": {name: value.se for name, value in self.summary.items()},
-            "mosaics": {key: {name: _or_none(value) for name, value in row.items()} for key, row in self.rows.items()},
-            "f1_by_threshold": {"threshold": [level / 255 for level in range(256)], **self.curves},
-            "partial": {key: {"pixels_seen": seen, "pixels": total} for key, (seen, total) in self.partial.items()},
-        }
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all: readers see the earlier file until the new one is complete."""
+    part = path.with_name(f".{path.name}.partial")
+    part.write_text(text)
+    part.replace(path)
 
 
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def score_rows(keys: Sequence[str], counts: Counts, label: str, level: int) -> dict[str, Row]:
-    """Scores of each mosaic for foreground and background, at ``level`` and at 0.5.
+def write_csv(
+    path: Path, records: Iterable[Mapping[str, object]], columns: Sequence[str] | None = None, append: bool = False
+) -> None:
+    """Write records as CSV, floating point in full precision and ``None`` as an empty cell.
 
     Args:
-        keys: Names of the mosaics.
-        counts: ``int64 (mosaics, 2, 256)``.
-        label: Name of the foreground class; columns are ``<label>_f1``, ``background_f1``, ``<label>_f1_at_0.5``, ….
-        level: Chosen threshold as a quantised level.
+        path: File in a folder that exists; replaced whole or not at all.
+        records: One a row; each has a value for every column, and others are left out.
+        columns: Columns in this order; those of the first record by default, and no file without any record.
+        append: Whether rows are added behind those of an existing file.
     """
-    precision, auc = average_precision(counts), roc_auc(counts)
-    rows = {}
-    for index, key in enumerate(keys):
-        row: Row = {}
-        for suffix, at in (("", level), ("_at_0.5", level_of(0.5))):
-            found = confusion_at(counts[index], at)
-            for name, confusion in ((label, found), ("background", found.of_background())):
-                row |= {f"{name}_{score}{suffix}": float(getattr(confusion, score)) for score in SCORES}
-        row[f"{label}_average_precision"] = float(precision[index])
-        row[f"{label}_roc_auc"] = float(auc[index])
-        found = confusion_at(counts[index], level)
-        row |= {name: int(getattr(found, name)) for name in ("tp", "fp", "fn", "tn")}
-        rows[key] = row
-    return rows
+    rows = list(records)
+    if columns is None and not rows:
+        return
+    names = list(rows[0] if columns is None else columns)
+    append = append and path.is_file()
+    target = path if append else path.with_name(f".{path.name}.partial")
+    with target.open("a" if append else "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([] if append else [names])
+        writer.writerows([row[name] for name in names] for row in rows)
+    target.replace(path)
 
 
-def mean_curves(counts: Counts) -> dict[str, list[float]]:
-    """Means over mosaics of F1, precision and recall at each of the 256 threshold levels; empty without mosaics.
+def read_csv(path: Path, required: Collection[str] = ()) -> list[dict[str, str]]:
+    """Read a CSV file with a row of headings.
 
     Args:
-        counts: ``int64 (mosaics, 2, 256)``.
+        path: File.
+        required: Columns that it must have.
 
     Returns:
-        ``mean_f1``, ``mean_precision`` and ``mean_recall``; that of F1 is not the F1 of the other two.
+        Cells by column; empty cells, and those that a row lacks because it was cut off, are left out.
+
+    Raises:
+        ValueError: if the file lacks a column or is no text.
     """
-    found = confusion_by_threshold(counts)
-    values = {"mean_f1": found.f1, "mean_precision": found.precision, "mean_recall": found.recall}
-    return {name: each.mean(axis=0).tolist() if len(counts) else [] for name, each in values.items()}
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if lacking := set(required) - set(reader.fieldnames or ()):
+            raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}")
+        return [{name: cell for name, cell in row.items() if name and cell} for row in reader]
 
 
-def write_csv(path: Path, table: ScoreTable) -> None:
-    """Write a row a mosaic in full precision."""
-    columns = list(next(iter(table.rows.values())))
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["mosaic", "threshold", *columns])
-        for key, row in table.rows.items():
-            writer.writerow([key, repr(table.threshold), *(repr(row[column]) for column in columns)])
+def json_text(content: object) -> str:
+    """Format content as JSON in full precision; NaN and infinity, which JSON does not have, become ``null``.
+
+    >>> json_text([float("nan"), np.int64(3)]).split()
+    ['[', 'null,', '3', ']']
+    """
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write :func:`json_text` whole or not at all."""
+    write_whole(path, f"{json_text(content)}\n")
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    if isinstance(content, np.generic):
+        content = content.item()
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def format_number(value: float) -> str:
+    """Format a score for people: four digits behind the point for shares, fewer for counts and lengths.
+
+    >>> format_number(0.5), format_number(1234.5678), format_number(float("nan"))
+    ('0.5000', '1234.6', '–')
+    """
+    if math.isnan(value):
+        return "–"
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Align the cells of a table: the first column to the left, all others to the right.
+
+    >>> print(align([["", "f1"], ["a", "0.5"]]))
+        f1
+    a  0.5
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return "\n".join("  ".join(line).rstrip() for line in lines)

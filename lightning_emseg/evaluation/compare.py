@@ -9,16 +9,16 @@ import numpy as np
 from tqdm import tqdm
 
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import SCORES, Row, ScoreTable, mean_curves, score_rows
 from lightning_emseg.evaluation.competitions import IN_NM, OFFICIALS, OfficialName, OfficialScores
 from lightning_emseg.evaluation.pairs import Pair, Pairing
 from lightning_emseg.evaluation.reading import GivenPolarity, PairReader, SidePolarity
+from lightning_emseg.evaluation.score_table import Row, ScoreTable, score_rows
 from lightning_emseg.evaluation.thresholds import SWEEP, default_threshold, given_threshold, swept_threshold
 from lightning_emseg.metrics.boundary.distances import SURFACE_DISTANCES
 from lightning_emseg.metrics.boundary.skeleton import SHORTEST_BREAK_NM, skeleton_recall
 from lightning_emseg.metrics.boundary.tolerance import tolerant_f1
 from lightning_emseg.metrics.mosaic_pair import MosaicPair, MosaicScore
-from lightning_emseg.metrics.pixels import Counts
+from lightning_emseg.metrics.pixels import SCORES, Counts, mean_curves
 from lightning_emseg.metrics.segmentation.scores import (
     ADAPTED_RAND,
     VARIATION_OF_INFORMATION,

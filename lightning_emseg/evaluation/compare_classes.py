@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import Row, ScoreTable
 from lightning_emseg.evaluation.compare import PANELS, Options, PairScores, Panel, known_pixel_size_nm, panel_row
 from lightning_emseg.evaluation.evaluator import check_columns, measured_by_class
 from lightning_emseg.evaluation.pairs import Pair, Pairing
 from lightning_emseg.evaluation.reading import Grey
+from lightning_emseg.evaluation.score_table import Row, ScoreTable
 from lightning_emseg.evaluation.sources import Classes, Pixels, ScoredImage
 from lightning_emseg.metrics.pixels import SCORES, Counts, class_confusion, class_scores
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import Row
 from lightning_emseg.evaluation.reading import LoadedPair
+from lightning_emseg.evaluation.score_table import Row
 from lightning_emseg.metrics.boundary.distances import CLEFT_DISTANCES
 from lightning_emseg.metrics.boundary.tolerance import urisc_binary_score, urisc_score
 from lightning_emseg.metrics.mosaic_pair import MosaicPair

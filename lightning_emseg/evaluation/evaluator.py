@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import Row, ScoreTable, mean_se
+from lightning_emseg.core.tables import mean_se
+from lightning_emseg.evaluation.score_table import Row, ScoreTable
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
 from lightning_emseg.metrics.pixels import (
     SCORES,

@@ -17,8 +17,8 @@ from data_modules.errors import UserError
 from data_modules.geometry import Shape, Sweep
 from data_modules.store import MosaicView
 from lightning_emseg.core.distributed import from_first_rank, shared_out, wait_for_all
-from lightning_emseg.core.tables import Row, ScoreTable
 from lightning_emseg.evaluation.outputs import Outputs
+from lightning_emseg.evaluation.score_table import Row, ScoreTable
 from lightning_emseg.inference.stitching import Blend, MosaicMaps, StitchedRows, SweepStitcher
 from lightning_emseg.metrics.classes import MosaicMetric
 from lightning_emseg.metrics.pixels import Counts

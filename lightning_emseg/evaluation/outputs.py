@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import Row, ScoreTable, mean_curves, score_rows
 from lightning_emseg.evaluation.evaluator import check_columns, class_tile_scores, measured_by_class, tile_scores
+from lightning_emseg.evaluation.score_table import Row, ScoreTable, score_rows
 from lightning_emseg.inference.stitching import StitchedRows
 from lightning_emseg.losses.cross_entropy import CrossEntropyLoss
 from lightning_emseg.losses.focal_dice import FocalDiceLoss
 from lightning_emseg.metrics.classes import CellScore, MosaicConfusions, MosaicHistograms, MosaicMetric
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
-from lightning_emseg.metrics.pixels import Counts, Criterion, choose_level, class_scores
+from lightning_emseg.metrics.pixels import Counts, Criterion, choose_level, class_scores, mean_curves
 
 Partial = Mapping[str, tuple[int, int]]
 """Mosaics that were seen in part: pixels seen and wanted."""

@@ -127,6 +127,20 @@ def average_precision(counts: Counts) -> Values:
     return result
 
 
+def mean_curves(counts: Counts) -> dict[str, list[float]]:
+    """Means over mosaics of F1, precision and recall at each of the 256 threshold levels; empty without mosaics.
+
+    Args:
+        counts: ``int64 (mosaics, 2, 256)``.
+
+    Returns:
+        ``mean_f1``, ``mean_precision`` and ``mean_recall``; that of F1 is not the F1 of the other two.
+    """
+    found = confusion_by_threshold(counts)
+    values = {"mean_f1": found.f1, "mean_precision": found.precision, "mean_recall": found.recall}
+    return {name: each.mean(axis=0).tolist() if len(counts) else [] for name, each in values.items()}
+
+
 def level_of(threshold: float) -> int:
     """Smallest quantised level that a probability of at least ``threshold`` (0–1) has.
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from data_modules.batch import Batch
 from data_modules.errors import UserError
 from lightning_emseg.core import checkpoints
-from lightning_emseg.core.tables import ScoreTable
 from lightning_emseg.evaluation.evaluator import mosaic_scores
 from lightning_emseg.evaluation.mosaics import (
     Evaluations,
@@ -27,6 +26,7 @@ from lightning_emseg.evaluation.mosaics import (
     datasets_of,
 )
 from lightning_emseg.evaluation.outputs import outputs_of
+from lightning_emseg.evaluation.score_table import ScoreTable
 from lightning_emseg.inference.averaging import Views, averaged, orthogonal_mean, plane_by_plane
 from lightning_emseg.inference.stitching import Blend, MosaicMaps, StitchedRows
 from lightning_emseg.metrics.classes import MosaicMetric

@@ -28,7 +28,7 @@ T = TypeVar("T")
 def membranes(seed: int) -> Pixels:
     """Membranes of synthetic tissue: a quarter of the sides is made, and mirrored to the whole."""
     made = SyntheticMosaic((2490, 2490), seed=seed, pixel_size_nm=PIXEL_SIZE_NM[0])
-    part = np.concatenate([mask for _, mask in made.bands()])
+    part = np.concatenate([mask for _, mask in made.strips()])
     half = np.concatenate([part, part[::-1]])
     quarter = np.concatenate([half, half[:, ::-1]], axis=1)
     return np.ascontiguousarray(np.tile(quarter, (2, 2))[: SHAPE[0], : SHAPE[1]])

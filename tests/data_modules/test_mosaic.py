@@ -263,7 +263,7 @@ def test_volumes_need_their_own_sizes_and_augmentation(tmp_path: Path) -> None:
         module(tmp_path / "s").setup("fit")
     with pytest.raises(UserError, match=r"images\.Augment works on 2D patches, not on volumes.*VolumeAugment"):
         module(tmp_path / "s", patch_size=[4, 16, 16], augment=Augment()).setup("fit")
-    with pytest.raises(UserError, match=r"VolumeAugment works on volumes, not on 2D patches: pass Augment, leave it out"):
+    with pytest.raises(UserError, match=r"VolumeAugment works on volumes, not on 2D patches: pass Augment"):
         module(tmp_path / "s", planes="xy", augment=VolumeAugment()).setup("fit")
     for accepted in ({"augment": VolumeAugment()}, {"planes": "xy", "patch_size": 16, "augment": Augment()}):
         module(tmp_path / "s", **{"patch_size": [4, 16, 16], **accepted}).setup("fit")

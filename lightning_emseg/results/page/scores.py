@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from lightning_emseg.core.tables import mean_se
-from lightning_emseg.evaluation.text import threshold_text
+from lightning_emseg.evaluation.score_table import threshold_text
 from lightning_emseg.results.files import Scores
 from lightning_emseg.results.page.charts import Axis, Line, Look, Plot, line_plot, look, mosaic_bars
 from lightning_emseg.results.page.tables import PageCell, PageTable, count, mean_cell, number_cell, title

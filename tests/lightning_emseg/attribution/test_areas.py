@@ -26,7 +26,7 @@ from lightning_emseg.attribution.areas import (
     sizes_of,
     summarise_accuracy,
 )
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 FIELDS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6), elements=FINITE)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import sem
 
 from lightning_emseg.attribution.areas import AREA, FieldSize
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES
 from lightning_emseg.attribution.table import EVERY, FieldRow, field_inside, relative_error, summarise
 

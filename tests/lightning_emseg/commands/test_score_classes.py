@@ -78,7 +78,7 @@ def test_scores_equal_lightning_test_to_the_bit(tmp_path: Path, capsys: pytest.C
     main(["score", *map(str, words), "all", "--out", str(tmp_path / "out")])
     assert (tmp_path / "out" / "scores.csv").read_text() == (tmp_path / "run" / "scores-test.csv").read_text()
     shown = capsys.readouterr().out
-    for part in ("mito_iou", "golgi: borders", "mean_v_rand", "mean ± SE", "classes as predicted"):
+    for part in ("mito_iou", "\ngolgi ", "mean_v_rand", "mean ± SE", "classes as predicted"):
         assert part in shown
     assert "nan" not in shown
 

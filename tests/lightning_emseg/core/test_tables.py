@@ -1,17 +1,15 @@
-"""The table of scores, its curves and its summary."""
+"""Mean and standard error, and files and text of tables."""
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
-from lightning_emseg.core.tables import MeanSE, ScoreTable, mean_curves, mean_se, score_rows
-from lightning_emseg.evaluation.text import score_text
-from tests.support.noisy_pixels import histograms, noisy_mosaics
+from lightning_emseg.core.tables import align, json_text, mean_se, read_csv, write_csv, write_json
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
@@ -31,59 +29,39 @@ def test_missing_values_do_not_count() -> None:
     assert math.isnan(mean_se([math.nan]).mean)
 
 
-def test_rows_are_the_scores_of_each_mosaic() -> None:
-    mosaics = noisy_mosaics(3)
-    rows = score_rows(["a", "b", "c"], histograms(mosaics), "membrane", 100)
-    for (probability, truth), row in zip(mosaics, rows.values(), strict=True):
-        assert row["membrane_f1"] == pytest.approx(f1_score(truth, probability >= 100))
-        assert row["membrane_f1_at_0.5"] == pytest.approx(f1_score(truth, probability >= 128))
-        assert row["background_f1"] == pytest.approx(f1_score(truth, probability >= 100, pos_label=0))
-        assert row["membrane_average_precision"] == pytest.approx(average_precision_score(truth, probability))
-        assert row["membrane_roc_auc"] == pytest.approx(roc_auc_score(truth, probability))
-        assert row["tp"] == np.sum((truth == 1) & (probability >= 100))
-        assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == truth.size
+def test_csv_keeps_full_precision_and_empty_cells(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    records = [{"key": "a, b", "x": 1 / 3, "n": 2}, {"key": "c", "x": np.float64(0.1), "n": None}]
+    write_csv(path, records)
+    assert [float(row["x"]) for row in read_csv(path)] == [1 / 3, 0.1]
+    assert read_csv(path, ["key"])[1] == {"key": "c", "x": "0.1"}
+    write_csv(path, [{"key": "d", "x": math.nan, "n": 1, "more": 0}], ["key", "x", "n"], append=True)
+    assert path.read_text().splitlines() == ["key,x,n", f'"a, b",{1 / 3!r},2', "c,0.1,", "d,nan,1"]
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
 
 
-def test_curves_are_means_over_mosaics() -> None:
-    mosaics, curves = noisy_mosaics(3), mean_curves(histograms(noisy_mosaics(3)))
-    for level in (1, 100, 200, 255):
-        for name, score in (("mean_f1", f1_score), ("mean_precision", precision_score), ("mean_recall", recall_score)):
-            values = [score(truth, probability >= level, zero_division=1.0) for probability, truth in mosaics]
-            assert curves[name][level] == pytest.approx(np.mean(values), abs=1e-12)
-    assert mean_curves(np.zeros((0, 2, 256), np.int64)) == {"mean_f1": [], "mean_precision": [], "mean_recall": []}
+def test_failed_writing_keeps_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    write_csv(path, [{"a": 1}])
+    with pytest.raises(KeyError):
+        write_csv(path, [{"a": 2}, {"b": 3}])
+    assert read_csv(path) == [{"a": "1"}]
+    write_csv(tmp_path / "none.csv", [])
+    assert not (tmp_path / "none.csv").exists()
 
 
-def test_infinite_distances_count_in_the_mean() -> None:
-    # Nothing was predicted in the second mosaic: its distance to the truth has no end, and is no reason to forget it.
-    rows = {"test/a": {"membrane_f1": 0.5, "assd_nm": 3.0}, "test/b": {"membrane_f1": 0.0, "assd_nm": math.inf}}
-    table = ScoreTable("membrane", 0.5, "fixed", rows, {})
-    assert table.summary["assd_nm"] == MeanSE(math.inf, None, 2)
-    content = json.loads(json.dumps(table.to_json(), allow_nan=False))
-    assert content["mosaics"]["test/b"]["assd_nm"] is None
-    assert content["mean"]["assd_nm"] is None
-    assert content["mosaics"]["test/a"]["assd_nm"] == 3
+def test_missing_columns_are_named(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", [], ["a", "b"])
+    with pytest.raises(ValueError, match=r"t\.csv lacks the columns c, d"):
+        read_csv(tmp_path / "t.csv", ["d", "b", "c"])
 
 
-def test_table_as_json_and_text() -> None:
-    counts = histograms(noisy_mosaics(2))
-    rows = score_rows(["test/a", "test/b"], counts, "membrane", 100)
-    table = ScoreTable("membrane", 100 / 255, "mean_f1", rows, mean_curves(counts), {"test/c": (5, 9)})
-    content = json.loads(json.dumps(table.to_json()))
-    values = [row["membrane_f1"] for row in rows.values()]
-    assert content["mean"]["membrane_f1"] == pytest.approx(np.mean(values), abs=1e-15)
-    assert content["se"]["membrane_f1"] == pytest.approx(np.std(values, ddof=1) / math.sqrt(2), abs=1e-15)
-    assert list(content["mosaics"]) == ["test/a", "test/b"]
-    assert len(content["f1_by_threshold"]["mean_f1"]) == 256
-    assert content["partial"] == {"test/c": {"pixels_seen": 5, "pixels": 9}}
-    text = score_text(table)
-    assert f"{np.mean(values):.4f} ± " in text
-    assert "test/c: not scored, 5 of 9 pixels seen" in text
+def test_json_is_valid_whatever_the_numbers(tmp_path: Path) -> None:
+    content = {"ä": [math.nan, math.inf, np.float32(0.5), np.int64(3)], "n": (1, None, "x")}
+    write_json(tmp_path / "c.json", content)
+    assert json.loads((tmp_path / "c.json").read_text()) == {"ä": [None, None, 0.5, 3], "n": [1, None, "x"]}
+    assert "ä" in json_text(content)
 
 
-def test_scores_that_are_no_number_become_null() -> None:
-    # NaN is no JSON: other programs than Python's own reader stumble over it.
-    rows = score_rows(["test/a"], histograms([(np.zeros(4, np.uint8), np.zeros(4, np.uint8))]), "membrane", 128)
-    table = ScoreTable("membrane", 0.5, "fixed", rows, {})
-    content = json.loads(json.dumps(table.to_json(), allow_nan=False))
-    assert content["mosaics"]["test/a"]["membrane_average_precision"] is None
-    assert content["mean"]["membrane_average_precision"] is None
+def test_columns_are_aligned() -> None:
+    assert align([["mosaic", "f1"], ["a", "0.5000"]]).splitlines() == ["mosaic      f1", "a       0.5000"]

@@ -12,8 +12,8 @@ from skimage import measure
 from sklearn.metrics import jaccard_score
 
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import Row
 from lightning_emseg.evaluation.evaluator import check_columns, measured_by_class
+from lightning_emseg.evaluation.score_table import Row
 from lightning_emseg.metrics.classes import CleftDistances, LabelledObjectsIoU, MosaicMetric
 
 Pixels = NDArray[np.uint8]

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_emseg.core.tables import ScoreTable, mean_curves, score_rows
+from lightning_emseg.evaluation.score_table import ScoreTable, score_rows
+from lightning_emseg.metrics.pixels import mean_curves
 from lightning_emseg.results.files import read_log, read_quality, read_scores
 from tests.support.example_run import score_row, write_quality, write_run, write_scores
 
