@@ -12,8 +12,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from data_modules.augment.images import Augment
-from data_modules.augment.volumes import VolumeAugment
+from data_modules.augment.transforms import KeyedAugment
 from data_modules.batch import IGNORE, Batch
 from data_modules.errors import UserError
 from data_modules.geometry import Grid, Shape, Sweep, rows_left, share_rows
@@ -144,7 +143,7 @@ def check_classes(foreground: Sequence[str | int] | None, classes: Sequence[str]
         raise UserError(f"data.classes must name the background and 1 to 253 more classes, got {list(classes)}")
 
 
-def check_augmentation(augment: Augment | VolumeAugment | None, axes: int) -> None:
+def check_augmentation(augment: KeyedAugment | None, axes: int) -> None:
     """Refuse an augmentation of patches of another number of axes."""
     if augment is None or augment.axes == axes:
         return
@@ -243,7 +242,7 @@ class Mosaic(pl.LightningDataModule):
         patches_per_epoch: int = 2000,
         sampling: PatchSampling | None = None,
         split: Split | None = None,
-        augment: Augment | VolumeAugment | None = None,
+        augment: KeyedAugment | None = None,
         test_split: str = "test",
         predict_split: str = "test",
         tile_size: int | list[int] | None = None,

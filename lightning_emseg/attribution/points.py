@@ -121,7 +121,7 @@ def group_pixels(pixels: Sequence[Pixel], apart: Sequence[int]) -> list[list[int
     Raises:
         ValueError: if ``apart`` is no distance for each axis of the pixels.
 
-    >>> groups([(0, 0), (0, 3), (0, 6), (5, 1)], (4, 4))
+    >>> group_pixels([(0, 0), (0, 3), (0, 6), (5, 1)], (4, 4))
     [[0, 2], [1, 3]]
     """
     if not pixels:

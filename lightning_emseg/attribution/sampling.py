@@ -117,7 +117,7 @@ def inner_part(place: Place, extent: Sequence[int]) -> tuple[slice, ...]:
 def spread_evenly(wanted: int, parts: int) -> list[int]:
     """``wanted`` divided over ``parts`` as evenly as can be.
 
-    >>> spread(8, 3)
+    >>> spread_evenly(8, 3)
     [3, 3, 2]
     """
     return [wanted // parts + (index < wanted % parts) for index in range(parts)]

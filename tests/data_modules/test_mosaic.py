@@ -262,7 +262,7 @@ def test_volumes_need_their_own_sizes_and_augmentation(tmp_path: Path) -> None:
         write_mosaic(tmp_path / "s", key, grey(shape), binary(shape))
     with pytest.raises(UserError, match=r"data\.patch_size 32: mosaics of 3 axes need one value an axis"):
         module(tmp_path / "s").setup("fit")
-    with pytest.raises(UserError, match=r"transforms\.Augment works on 2D patches, not on volumes.*VolumeAugment"):
+    with pytest.raises(UserError, match=r"images\.Augment works on 2D patches, not on volumes.*VolumeAugment"):
         module(tmp_path / "s", patch_size=[4, 16, 16], augment=Augment()).setup("fit")
     with pytest.raises(UserError, match=r"VolumeAugment works on volumes, not on 2D patches.*transforms\.Augment"):
         module(tmp_path / "s", planes="xy", augment=VolumeAugment()).setup("fit")
