@@ -22,6 +22,7 @@ from lightning_emseg.attribution.sampling import choose_pixels, some_of, tiles_o
 from lightning_emseg.attribution.study import (
     CURVE,
     CURVE_FILES,
+    REPORT,
     read_study,
     run_study,
     write_curves,
@@ -35,7 +36,6 @@ from lightning_emseg.attribution.study_store import (
     earlier_plan,
     plan_of,
     write_plan,
-    write_whole,
 )
 from lightning_emseg.attribution.windows import (
     check_sides,
@@ -46,6 +46,7 @@ from lightning_emseg.attribution.windows import (
     window_sides,
 )
 from lightning_emseg.core import checkpoints
+from lightning_emseg.core.tables import write_whole
 from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
@@ -55,8 +56,6 @@ METHODS = (Captum, IntegratedGradients)
 """Named on the command line without their module, as these are imported."""
 # Lazy, as the command line otherwise takes no option of a method whose class was not named.
 _DEFAULT: AttributionMethod = lazy_instance(IntegratedGradients)
-REPORT = "summary.txt"
-"""Written last: a study that has it is finished."""
 
 
 def attribute(
@@ -153,7 +152,7 @@ def attribute(
         write_plan(out, plan, views)
     run_study(plan, bound, setting, out, where)
     text = _publish(out, plan, setting, network if label is not None else None, where)
-    write_whole(out / REPORT, text)
+    write_whole(out / REPORT, f"{text}\n")
     return text
 
 
