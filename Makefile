@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: install demo test test-slow test-portable lint type smoke sweep-smoke test-kills test-ranks test-slurm bench clean \
+.PHONY: install demo test test-slow test-portable lint type smoke test-kills test-ranks test-slurm bench clean \
 	constraints
 
 install: $(VENV)/.installed
@@ -46,9 +46,6 @@ type: install
 
 smoke: install
 	$(BIN)/lightning fit --config experiments/smoke.yaml
-
-sweep-smoke: install
-	$(BIN)/emseg sweep-smoke experiments/sweeps
 
 # Twenty fits killed at random and resumed, which takes ten minutes.
 test-kills: install

@@ -36,7 +36,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("lightning_emseg.results",),
     ("lightning_emseg.callbacks",),
     ("lightning_emseg.trainer_cli",),
-    ("lightning_emseg.cli", "lightning_emseg.sweeps"),
+    ("lightning_emseg.cli",),
     ("lightning_emseg.__main__", "lightning_emseg.commands"),
 )
 """Rooms from the bottom to the top. A room imports from lower levels only, never from its own level."""

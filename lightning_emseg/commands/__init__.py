@@ -112,7 +112,6 @@ COMMANDS: Tree = {
     "report": Command(f"{_HERE}.report", "report", many="runs"),
     "leaderboard": Command(f"{_HERE}.leaderboard", "leaderboard"),
     "transfer-table": Command(f"{_HERE}.transfer_table", "transfer_table", many="runs"),
-    "sweep-smoke": Command(f"{_HERE}.sweep", "sweep_smoke", many="sweeps"),
     "demo": Command(f"{_HERE}.demo", "demo"),
 }
 

@@ -19,7 +19,6 @@ SHORT_NAMES: Mapping[str, Mapping[str, str]] = {
         "TileClassifier": "lightning_emseg.modules.tile_classifier",
         "UNet": "lightning_emseg.modules.unet",
         "UNet3D": "lightning_emseg.modules.volume_baselines",
-        "UNetTransfer": "lightning_emseg.modules.unet_transfer",
         "VNet": "lightning_emseg.modules.volume_baselines",
         "VanillaUNet": "lightning_emseg.modules.vanilla_unet",
     },

@@ -34,7 +34,7 @@ class MoCo(pl.LightningModule):
     whole queue.
 
     Args:
-        encoder: Of timm; an export starts a :class:`~lightning_emseg.modules.unet_transfer.UNetTransfer` whose encoder
+        encoder: Name in timm; an export starts a :class:`~lightning_emseg.modules.unet.UNet` whose encoder
             has the same name, with ``tu-`` before all but those of ResNets.
         dim: Length of an embedding.
         queue_size: Number of keys; the batch over all processes must divide it.

@@ -13,12 +13,11 @@ from lightning_emseg.modules.cleftnet import CleftNet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.smp_model import LinkNet, SmpModel
 from lightning_emseg.modules.unet import UNet
-from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from lightning_emseg.modules.volume_baselines import AttnUNet3D, ResUNet3D, SegNet3D, UNet3D, VNet
 
 SHIPPED = (
-    *(CASENet, LinkNet, SmpModel, UNet, UNetTransfer, VanillaUNet),
+    *(CASENet, LinkNet, SmpModel, UNet, VanillaUNet),
     *(AttnUNet3D, CleftNet, ResUNet3D, SegNet3D, UNet3D, VNet),
 )
 

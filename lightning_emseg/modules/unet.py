@@ -5,43 +5,22 @@ from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
 from pytorch_lightning.utilities import rank_zero_info
-from torch import nn
 
 from lightning_emseg.core.weights import initialise_encoder, load_moco_weights
 from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
 from lightning_emseg.modules.smp_model import build, with_extras
 
 
-def start_from_moco(module: SegmentationMixin, encoder: nn.Module, path: Path, use_norms: bool = True) -> None:
-    """Take over an encoder in CEM500K's released format (Conrad and Narayan 2021), and say what was loaded.
-
-    Args:
-        module: Whose normalisation may change.
-        encoder: Of its network.
-        path: Of the file.
-        use_norms: Whether the file's mean and standard deviation of grey values replace those of the module.
-
-    Raises:
-        UserError: if the file is missing, of another format, or does not fit the encoder.
-    """
-    weights = load_moco_weights(path)
-    report = initialise_encoder(encoder, weights)
-    rank_zero_info(f"encoder weights from {path}: {report}; the decoder starts random")
-    if use_norms and weights.norms is not None:
-        module.grey_mean.fill_(weights.norms[0])
-        module.grey_std.fill_(weights.norms[1])
-
-
-_FILES = (".pth", ".pt", ".tar")
-
-
 class UNet(SegmentationMixin):
     """U-Net (Ronneberger et al. 2015) with an encoder of ``smp`` or ``timm``; ResNet-50 in U-RISC [J].
+
+    Pretrained on CEM500K by MoCoV2 (Conrad and Narayan 2021), it is U-RISC's U-Net-transfer.
 
     Args:
         encoder: Name in smp; timm's encoders as ``tu-<name>``.
         encoder_weights: Pretrained weights that smp downloads, e.g. ``imagenet``, or a file of MoCoV2 in CEM500K's
-            format (``.pth``, ``.pth.tar``), whose grey-value norms are taken over too; none by default.
+            format (``.pth``, ``.pth.tar``), which is needed when training begins; none by default.
+        use_norms: Whether the grey-value norms in such a file replace ``grey_mean`` and ``grey_std``.
         freeze_encoder: Whether the encoder keeps the weights that it starts with.
         freeze_norms: Whether the batch norms of a frozen encoder keep their statistics too; in the published code of
             CEM500K's transfer benchmarks they follow the images.
@@ -64,40 +43,51 @@ class UNet(SegmentationMixin):
         decoder_attention: Literal["scse"] | None = None,
         hypercolumns: bool = False,
         scales: list[float] | None = None,
+        use_norms: bool = True,
         **kwargs: Any,
     ) -> None:
-        file = Path(encoder_weights) if encoder_weights and encoder_weights.endswith(_FILES) else None
+        is_file = encoder_weights is not None and encoder_weights.endswith((".pth", ".pt", ".tar"))
         maps = maps_of(classes)
         network: Any = build(
             smp.Unet,
             encoder,
-            encoder_weights=None if file else encoder_weights,
+            encoder_weights=None if is_file else encoder_weights,
             in_channels=in_channels,
             classes=maps,
             decoder_attention_type=decoder_attention,
         )
         wrapped, stride = with_extras(network, hypercolumns, scales, in_channels, maps)
         super().__init__(wrapped, in_channels=in_channels, stride=stride, classes=classes, **kwargs)
-        # In tuples, as torch would register it a second time otherwise.
-        self._moco = (network.encoder, file) if file else None
+        self.moco_file = Path(str(encoder_weights)) if is_file else None
+        self.use_norms = use_norms
+        # In a tuple, as torch would register the encoder a second time otherwise.
+        self._encoder = (network.encoder,)
+        self.keeps_norms = freeze_encoder and freeze_norms
         if freeze_encoder:
             network.encoder.requires_grad_(False)
-        # Lightning keeps the modes that it finds, it does not call `train()` first.
-        self._still = (network.encoder.eval(),) if freeze_encoder and freeze_norms else ()
+        if self.keeps_norms:
+            # Lightning keeps the modes that it finds, it does not call `train()` first.
+            network.encoder.eval()
 
     def initialise_weights(self) -> None:
         """Load a file of MoCoV2 into the encoder, or everything from ``start_from`` in a second stage.
 
         Raises:
-            UserError: if the file does not fit the encoder.
+            UserError: if the file is missing, of another format, or does not fit the encoder.
         """
-        if self.start_from is None and self._moco is not None:
-            start_from_moco(self, *self._moco)
-        super().initialise_weights()
+        if self.start_from is not None or self.moco_file is None:
+            super().initialise_weights()
+            return
+        weights = load_moco_weights(self.moco_file)
+        report = initialise_encoder(self._encoder[0], weights)
+        rank_zero_info(f"encoder weights from {self.moco_file}: {report}; the decoder starts random")
+        if self.use_norms and weights.norms is not None:
+            self.grey_mean.fill_(weights.norms[0])
+            self.grey_std.fill_(weights.norms[1])
 
     def train(self, mode: bool = True) -> "UNet":
-        """As always, but an encoder whose batch norms are frozen stays in evaluation mode."""
+        """Set the mode, but leave an encoder whose batch norms are frozen in evaluation mode."""
         super().train(mode)
-        for encoder in self._still:
-            encoder.eval()
+        if self.keeps_norms:
+            self._encoder[0].eval()
         return self

@@ -28,7 +28,7 @@ PAPER: dict[str, tuple[str, str, float, int, int, int, int]] = {
     "unet": ("UNet", "resnet50", 1e-3, 4, 4, 100, 16),
     "casenet": ("CASENet", "resnet152", 1e-7, 2, 4, 300, 16),
     "linknet": ("LinkNet", "resnet18", 5e-4, 1, 4, 300, 8),
-    "unet_transfer": ("UNetTransfer", "resnet50", 2e-5, 4, 8, 50, 32),
+    "unet_transfer": ("UNet", "resnet50", 2e-5, 4, 8, 50, 32),
 }
 
 
@@ -146,8 +146,8 @@ def test_urisc_settings_are_those_of_the_paper(track: str, method: str) -> None:
     assert (trainer["devices"], trainer["max_epochs"], trainer["accelerator"]) == (gpus, epochs, "gpu")
     # [P] ticks augmentation for U-Net-transfer alone; pretraining likewise.
     assert (data["augment"] is not None) == (method == "unet_transfer")
-    assert (model.get("weights") is not None) == (method == "unet_transfer")
-    assert model.get("encoder_weights") is None
+    assert (model.get("encoder_weights") is not None) == (method == "unet_transfer")
+    assert not model.get("freeze_encoder")
     assert config["data"]["class_path"].endswith("URISC")
     assert data["annotation"] == "final"
     if track == "urisc":
@@ -234,7 +234,6 @@ SMALL = {
     "UNet": ["--model.encoder", tiny.ENCODER],
     "CASENet": ["--model.encoder", tiny.TIMM_ENCODER],
     "LinkNet": ["--model.encoder", tiny.ENCODER],
-    "UNetTransfer": ["--model.encoder", tiny.ENCODER],
     "VanillaUNet": ["--model.base_channels", "4"],
 }
 
@@ -244,11 +243,11 @@ def test_experiment_takes_a_step(name: str, tiny_store: Path, tmp_path: Path) ->
     path = FOLDER / f"{name}.yaml"
     kind = yaml.safe_load(path.read_text())["model"]["class_path"]
     more = list(SMALL[kind])
-    if kind == "UNetTransfer":
+    if name.endswith("unet_transfer"):
         encoder = smp.Unet(tiny.ENCODER, encoder_weights=None, in_channels=1).encoder.state_dict()
         state = {f"module.encoder_q.{key}": value for key, value in encoder.items()}
         torch.save({"state_dict": state, "norms": [0.5, 0.15]}, tmp_path / "moco.pth")
-        more += ["--model.weights", str(tmp_path / "moco.pth")]
+        more += ["--model.encoder_weights", str(tmp_path / "moco.pth")]
     here = ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.precision", "32-true"]
     here += ["--trainer.strategy", "auto", "--trainer.enable_progress_bar", "false"]
     short = ["--trainer.max_epochs", "1", "--trainer.max_steps", "1"]

@@ -17,7 +17,7 @@ _RELEASED = "module.encoder_q."
 def encoder(checkpoint: Path, out: Path | None = None) -> str:
     """Write the encoder of a MoCo checkpoint in the format of CEM500K's release.
 
-    The file is what `--model.weights` of UNetTransfer takes, and what other code for these weights reads: a dict with
+    The file is what `--model.encoder_weights` of UNet takes, and what other code for these weights reads: a dict with
     `state_dict` (`module.encoder_q.*`, ResNets under torchvision's names, the head as `fc`) and `norms` (mean and
     standard deviation of the grey values, 0–1).
 

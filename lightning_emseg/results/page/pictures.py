@@ -25,12 +25,12 @@ _FLAT = 64
 
 @dataclass(frozen=True)
 class EmbeddedPicture:
-    """An embedded picture.
+    """Picture as part of a page.
 
     Attributes:
         uri: ``data:image/…;base64,…``.
-        width: In px, after reduction.
-        height: In px, after reduction.
+        width: Width in px, after reduction.
+        height: Height in px, after reduction.
     """
 
     uri: str
@@ -40,12 +40,12 @@ class EmbeddedPicture:
 
 @dataclass(frozen=True)
 class Album:
-    """All pictures of a page.
+    """Pictures of a page.
 
     Attributes:
-        pictures: By file; those that could not be read are not there.
-        side_px: The longest side they were reduced to.
-        notes: A sentence for each file that could not be read.
+        pictures: Pictures by file; those that could not be read are not there.
+        side_px: Longest side they were reduced to.
+        notes: Sentence for each file that could not be read.
     """
 
     pictures: Mapping[Path, EmbeddedPicture]
@@ -54,10 +54,11 @@ class Album:
 
     @property
     def size_mb(self) -> float:
-        """Of all data URIs, in 10⁶ bytes."""
+        """Size of all data URIs, in 10⁶ bytes."""
         return sum(len(picture.uri) for picture in self.pictures.values()) / 1e6
 
-    def reduced(self) -> bool:
+    @property
+    def is_reduced(self) -> bool:
         """Whether pictures were made smaller than usual to fit."""
         return self.side_px < LARGEST_PX
 
@@ -66,7 +67,7 @@ def embed(paths: Iterable[Path], max_mb: float) -> Album:
     """Embed picture files: masks and error maps as lossless WebP, grey as WebP, colours as JPEG with full colour.
 
     Args:
-        paths: Each may occur more than once.
+        paths: Files, of which each may occur more than once.
         max_mb: Limit of all data URIs together, in 10⁶ bytes.
 
     Raises:
@@ -98,24 +99,17 @@ def _embed(paths: Sequence[Path], side: int) -> Album:
 def _read(path: Path, side: int) -> EmbeddedPicture | Exception:
     try:
         with Image.open(path) as opened:
-            return _picture(opened, side)
+            is_grey = opened.mode in ("1", "L", "I;16")
+            image = opened.convert("L" if is_grey else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return error
-
-
-def _picture(opened: Image.Image, side: int) -> EmbeddedPicture:
-    grey = opened.mode in ("1", "L", "I;16")
-    image = opened.convert("L" if grey else "RGB")
     # Reduction would make many colours out of few.
-    flat = max(image.size) <= side and image.getcolors(_FLAT) is not None
+    is_flat = max(image.size) <= side and image.getcolors(_FLAT) is not None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    if flat:
+    if is_flat or is_grey:
         kind = "webp"
-        image.save(file, "WEBP", lossless=True, quality=20, method=_EFFORT)
-    elif grey:
-        kind = "webp"
-        image.save(file, "WEBP", quality=80, method=_EFFORT)
+        image.save(file, "WEBP", lossless=is_flat, quality=20 if is_flat else 80, method=_EFFORT)
     else:
         kind = "jpeg"
         # Thin coloured lines would lose their colour to the usual subsampling of it.

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from lightning_emseg.core.tables import mean_se
-from lightning_emseg.results.files import QualityTable
-from lightning_emseg.results.page.charts import Axis, Line, Look, Plot, line_plot
+from lightning_emseg.core.tables import mean_se, read_csv
+from lightning_emseg.results.files import flatten_settings, number, read_file
+from lightning_emseg.results.page.charts import Chart, ChartLine, line_chart
 from lightning_emseg.results.page.tables import NOTHING, PageCell, PageTable, mean_cell, number_cell, title
 from lightning_emseg.results.runs import RunFolder
 
@@ -26,66 +26,114 @@ _SETTINGS = {
     "precision": "trainer.precision",
 }
 _VERSIONS = ("lightning-emseg", "torch", "pytorch-lightning", "segmentation_models_pytorch", "numpy")
+_FIRST_CURVES = ("loss", "f1")
+_SOURCES = ("validation tiles", "training patches", "validation, whole mosaics", "")
+QUALITY_FILE = "quality.csv"
+_PER_PIXEL, _RATIO = "_per_pixel", "_ratio"
 
 
-@dataclass(frozen=True)
-class Files:
-    """What one run recorded, in full.
-
-    Attributes:
-        run: Its name.
-        folder: Where it is.
-        configs: Config files by name.
-        packages: Names with versions, one string a verb.
-        notes: What could not be read.
-    """
-
-    run: str
-    folder: str
-    configs: Mapping[str, str]
-    packages: Mapping[str, str]
-    notes: Sequence[str]
-
-
-@dataclass(frozen=True)
-class WhatRan:
-    """The section.
-
-    Attributes:
-        overview: A column a run.
-        differences: Settings that are not the same in all runs, ``None`` for one run.
-        files: Of each run.
-    """
-
-    overview: PageTable
-    differences: PageTable | None
-    files: Sequence[Files]
-
-
-def what_ran(runs: Sequence[RunFolder]) -> WhatRan:
-    """The section of some runs."""
+def settings_section(runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """Build an overview with a column a run, the settings that differ, and what each run recorded in full."""
     facts = [dict(_facts(run)) for run in runs]
-    names = list(dict.fromkeys(name for fact in facts for name in fact))
-    rows = [[PageCell(name), *(PageCell(fact.get(name, NOTHING)) for fact in facts)] for name in names]
-    overview = PageTable("Settings and surroundings", ["", *(run.name for run in runs)], rows)
-    return WhatRan(overview, _differences(runs) if len(runs) > 1 else None, [_files(run) for run in runs])
+    settings = [_as_text(run.config) for run in runs]
+    names = list(dict.fromkeys(name for each in settings for name in each))
+    differing = [name for name in names if len({each.get(name) for each in settings}) > 1]
+    columns = [run.name for run in runs]
+    packages = [
+        {
+            verb: ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+            for verb, found in run.environments.items()
+            if isinstance(found.get("packages"), Mapping)
+        }
+        for run in runs
+    ]
+    return {
+        "overview": _by_run("Settings and surroundings", ["", *columns], facts),
+        "differences": _by_run("Settings that differ", ["setting", *columns], settings, differing),
+        "runs": list(zip(runs, packages, strict=True)),
+    }
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings with their full names, values as text.
+def training_section(runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """Draw a chart for each quantity that was logged, loss and F1 first."""
+    logged = dict.fromkeys(curve.quantity for run in runs for curve in run.curves)
+    charts: dict[bool, list[Chart]] = {True: [], False: []}
+    for quantity in dict.fromkeys((*(each for each in _FIRST_CURVES if each in logged), *logged)):
+        lines = [
+            ChartLine(
+                ", ".join(filter(None, [run.name if len(runs) > 1 else "", curve.source])) or quantity,
+                curve.step,
+                curve.value,
+                # Two sources of one run share colour and marker, and differ in dash and filling.
+                colour,
+                _SOURCES.index(curve.source),
+                curve.source == "training patches",
+                curve.se,
+            )
+            for colour, run in enumerate(runs)
+            for curve in run.curves
+            if curve.quantity == quantity
+        ]
+        charts[quantity in _FIRST_CURVES].append(line_chart(title(quantity), lines, "optimiser steps", title(quantity)))
+    missing = [run.name for run in runs if not run.curves]
+    return {"charts": charts[True], "further": charts[False], "missing": missing}
 
-    >>> dict(flat({"trainer": {"devices": 1, "callbacks": ["a"]}}))
-    {'trainer.devices': '1', 'trainer.callbacks': '["a"]'}
+
+def quality_tables(folder: Path) -> dict[str, Any]:
+    """Build the tables of image definition criteria before and after downsampling.
+
+    Args:
+        folder: Folder of ``emseg data quality --out``.
+
+    Raises:
+        RunFileError: if its ``quality.csv`` is missing or damaged.
     """
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
+    advice = "give --quality a folder of `emseg data quality --out`"
+    return read_file(folder / QUALITY_FILE, _quality_tables, advice)
+
+
+def _quality_tables(path: Path) -> dict[str, Any]:
+    records = read_csv(path)
+    if not records:
+        raise ValueError("it has no rows")
+    criteria = [column.removesuffix(_PER_PIXEL) for column in records[0] if column.endswith(_PER_PIXEL)]
+    means = []
+    for level in dict.fromkeys(record["level"] for record in records):
+        found = [record for record in records if record["level"] == level]
+        ratios = [mean_se([number(record.get(name + _RATIO)) for record in found]) for name in criteria]
+        means.append([PageCell(level), number_cell(len(found)), *map(mean_cell, ratios)])
+    rows = [
+        [
+            *map(PageCell, (record["mosaic"], record["level"], f"{record['height_px']} × {record['width_px']}")),
+            *(number_cell(number(record.get(name + _PER_PIXEL))) for name in criteria),
+        ]
+        for record in records
+    ]
+    names = [name.replace("_", " ") for name in criteria]
+    return {
+        "title": f"{path.resolve().parent.name} (filter of smaller levels: {records[0]['filter']})",
+        "means": PageTable(
+            "Ratio to the original per pixel, mean ± SE over mosaics", ["level", "mosaics", *names], means
+        ),
+        "mosaics": PageTable("Definition per pixel", ["mosaic", "level", "px", *names], rows),
+    }
+
+
+def _as_text(config: Mapping[str, Any]) -> dict[str, str]:
+    settings = flatten_settings(config)
+    return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in settings}
+
+
+def _by_run(
+    caption: str, columns: Sequence[str], runs: Sequence[Mapping[str, str]], names: Sequence[str] | None = None
+) -> PageTable:
+    found = dict.fromkeys(name for each in runs for name in each) if names is None else names
+    rows = [[PageCell(name), *(PageCell(each.get(name, NOTHING)) for each in runs)] for name in found]
+    return PageTable(caption, columns, rows)
 
 
 def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
-    settings = dict(flat(run.config))
+    settings = _as_text(run.config)
     for name, key in _SETTINGS.items():
         value = settings.get(key, "null")
         if value != "null":
@@ -96,133 +144,13 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     recorded = next(iter(run.environments.values()), {})
     for key, value in recorded.items():
         if key not in ("started", "packages", "git"):
-            yield key.replace("_", " "), _plain(value)
-    yield "code", _git(recorded.get("git"))
-    packages = recorded.get("packages")
+            listed = " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+            yield key.replace("_", " "), NOTHING if value is None else listed
+    git, packages = recorded.get("git"), recorded.get("packages")
+    if isinstance(git, Mapping):
+        changed = " with changes that were not committed" if git.get("changed") else ""
+        yield "code", f"commit {str(git.get('commit'))[:12]}{changed}"
+    else:
+        yield "code", "not in a git repository"
     if isinstance(packages, Mapping):
         yield "versions", ", ".join(f"{name} {packages[name]}" for name in _VERSIONS if name in packages)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return " ".join(map(str, value)) or "none"
-    return NOTHING if value is None else str(value)
-
-
-def _git(state: Any) -> str:
-    if not isinstance(state, Mapping):
-        return "not in a git repository"
-    commit = str(state.get("commit"))[:12]
-    return f"commit {commit}" + (" with changes that were not committed" if state.get("changed") else "")
-
-
-def _differences(runs: Sequence[RunFolder]) -> PageTable:
-    settings = [dict(flat(run.config)) for run in runs]
-    names = dict.fromkeys(name for each in settings for name in each)
-    rows = [
-        [PageCell(name), *(PageCell(each.get(name, NOTHING)) for each in settings)]
-        for name in names
-        if len({each.get(name) for each in settings}) > 1
-    ]
-    return PageTable("Settings that differ", ["setting", *(run.name for run in runs)], rows)
-
-
-def _files(run: RunFolder) -> Files:
-    packages = {
-        verb: ", ".join(f"{name} {version}" for name, version in found["packages"].items())
-        for verb, found in run.environments.items()
-        if isinstance(found.get("packages"), Mapping)
-    }
-    return Files(run.name, str(run.folder), run.config_texts, packages, run.notes)
-
-
-_FIRST = ("loss", "f1")
-_STEPS = Axis("optimiser steps")
-_SOURCES = ("validation tiles", "training patches", "validation, whole mosaics", "")
-
-
-@dataclass(frozen=True)
-class Training:
-    """The section.
-
-    Attributes:
-        main: Loss and F1.
-        further: Of everything else that was logged.
-        missing: Names of runs without a log.
-    """
-
-    main: Sequence[Plot]
-    further: Sequence[Plot]
-    missing: Sequence[str]
-
-
-def training(runs: Sequence[RunFolder]) -> Training:
-    """The section of some runs."""
-    logged = dict.fromkeys(curve.quantity for run in runs for curve in run.curves)
-    plots = {quantity: _plot(quantity, runs) for quantity in [*_FIRST, *logged] if quantity in logged}
-    return Training(
-        [plot for quantity, plot in plots.items() if quantity in _FIRST],
-        [plot for quantity, plot in plots.items() if quantity not in _FIRST],
-        [run.name for run in runs if not run.curves],
-    )
-
-
-def _plot(quantity: str, runs: Sequence[RunFolder]) -> Plot:
-    lines = [
-        Line(
-            ", ".join(filter(None, [run.name if len(runs) > 1 else "", curve.source])) or quantity,
-            curve.step,
-            curve.value,
-            # Two sources of one run share colour and marker, and differ in dash and filling.
-            Look(number, _SOURCES.index(curve.source), hollow=curve.source == "training patches"),
-            curve.se,
-        )
-        for number, run in enumerate(runs)
-        for curve in run.curves
-        if curve.quantity == quantity
-    ]
-    return line_plot(title(quantity), lines, _STEPS, Axis(title(quantity)))
-
-
-@dataclass(frozen=True)
-class Defining:
-    """Of one store.
-
-    Attributes:
-        title: Folder, and filter of the smaller levels.
-        means: Ratios to the original, a row a level.
-        mosaics: Per pixel, a row a mosaic and level.
-    """
-
-    title: str
-    means: PageTable
-    mosaics: PageTable
-
-
-def defining(tables: Sequence[QualityTable]) -> list[Defining]:
-    """The section."""
-    return [_of_store(table) for table in tables]
-
-
-def _of_store(table: QualityTable) -> Defining:
-    names = [name.replace("_", " ") for name in table.criteria]
-    levels = list(dict.fromkeys(each.level for each in table.levels))
-    means = []
-    for level in levels:
-        found = [each for each in table.levels if each.level == level]
-        summaries = [mean_se([each.ratio[name] for each in found]) for name in table.criteria]
-        means.append([PageCell(level), number_cell(len(found)), *(mean_cell(each.mean, each.se) for each in summaries)])
-    rows = [
-        [
-            PageCell(each.mosaic),
-            PageCell(each.level),
-            PageCell(each.size),
-            *(number_cell(each.per_pixel[n]) for n in table.criteria),
-        ]
-        for each in table.levels
-    ]
-    return Defining(
-        f"{table.name} (filter of smaller levels: {table.filter})",
-        PageTable("Ratio to the original per pixel, mean ± SE over mosaics", ["level", "mosaics", *names], means),
-        PageTable("Definition per pixel", ["mosaic", "level", "px", *names], rows),
-    )

@@ -18,7 +18,6 @@ from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.smp_model import LinkNet, SmpModel
 from lightning_emseg.modules.unet import UNet
-from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import tiny
 from tests.support.counted_metric import Counted, module_of
@@ -84,7 +83,7 @@ ARCHITECTURES: dict[str, Made] = {
 }
 
 
-@pytest.mark.parametrize("kind", [UNet, LinkNet, UNetTransfer])
+@pytest.mark.parametrize("kind", [UNet, LinkNet])
 def test_unknown_encoders_are_refused_by_name(kind: Callable[..., SegmentationMixin]) -> None:
     with pytest.raises(UserError, match=r"model\.encoder 'resnet5o'"):
         kind(encoder="resnet5o")

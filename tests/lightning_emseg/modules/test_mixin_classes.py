@@ -14,7 +14,6 @@ from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
 from lightning_emseg.modules.smp_model import LinkNet, SmpModel
 from lightning_emseg.modules.unet import UNet
-from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import class_runs, tiny
 from tests.support.class_runs import NAMES
@@ -23,7 +22,6 @@ Made = Callable[..., SegmentationMixin]
 ARCHITECTURES: dict[str, Made] = {
     "unet": partial(UNet, tiny.ENCODER),
     "unet all": partial(UNet, tiny.ENCODER, decoder_attention="scse", hypercolumns=True, scales=[0.5, 1.0]),
-    "unet transfer": partial(UNetTransfer, encoder=tiny.ENCODER),
     "linknet": partial(LinkNet, tiny.ENCODER),
     "linknet hypercolumns": partial(LinkNet, tiny.ENCODER, hypercolumns=True),
     "vanilla": partial(VanillaUNet, base_channels=4, depth=3),
@@ -40,11 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_architectures_have_a_map_a_class(
-    name: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # It would ask for a file of pretrained weights.
-    monkeypatch.setattr(UNetTransfer, "initialise_weights", SegmentationMixin.initialise_weights)
+def test_architectures_have_a_map_a_class(name: str, store: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = ARCHITECTURES[name](classes=list(NAMES))
     data = Mosaic(

@@ -12,7 +12,6 @@ from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.smp_model import LinkNet, SmpModel, with_extras
 from lightning_emseg.modules.unet import UNet
-from lightning_emseg.modules.unet_transfer import UNetTransfer
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import tiny
 
@@ -24,7 +23,6 @@ ARCHITECTURES: dict[str, tuple[Callable[[], SegmentationMixin], str | None]] = {
     "UNet scse": (lambda: UNet(tiny.ENCODER, decoder_attention="scse"), SCSE),
     "UNet all": (lambda: UNet(tiny.ENCODER, decoder_attention="scse", hypercolumns=True, scales=[0.5, 1.0]), SCSE),
     "UNet efficientnet": (lambda: UNet("efficientnet-b0"), "encoder._"),
-    "UNetTransfer": (lambda: UNetTransfer(encoder=tiny.ENCODER), None),
     "LinkNet": (lambda: LinkNet(tiny.ENCODER), None),
     "LinkNet hypercolumns": (lambda: LinkNet(tiny.ENCODER, hypercolumns=True, scales=[0.5, 1.0]), None),
     "CASENet": (lambda: CASENet(tiny.TIMM_ENCODER, fusion_batch_norm=True), None),

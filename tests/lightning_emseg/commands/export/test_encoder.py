@@ -14,7 +14,6 @@ from lightning_emseg.commands import main
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.moco import MoCo
 from lightning_emseg.modules.unet import UNet
-from lightning_emseg.modules.unet_transfer import UNetTransfer
 from tests.support import tiny
 from tests.support.tile_sets import make_tile_set
 
@@ -73,7 +72,6 @@ def test_torchvisions_resnet_computes_the_same_from_the_file(exported: Path, che
 
 
 UNETS: dict[str, Callable[[str], SegmentationMixin]] = {
-    "UNetTransfer": lambda file: UNetTransfer(file, True, "resnet18"),
     "UNet": lambda file: UNet("resnet18", encoder_weights=file),
     "frozen UNet": lambda file: UNet("resnet18", encoder_weights=file, freeze_encoder=True),
 }
@@ -98,9 +96,7 @@ def test_encoders_that_do_not_fit_are_named(exported: Path) -> None:
     with pytest.raises(
         UserError, match=r"conv1\.weight: \(64, 1, 7, 7\) in the file, \(64, 2, 7, 7\) in the encoder.*; 1 of "
     ):
-        UNetTransfer(str(exported), encoder="resnet18", in_channels=2).initialise_weights()
-    with pytest.raises(UserError, match=r"keys are missing \(layer1\.2\.conv1\.weight"):
-        UNetTransfer(str(exported), encoder="resnet34").initialise_weights()
+        UNet("resnet18", encoder_weights=str(exported), in_channels=2).initialise_weights()
     with pytest.raises(UserError, match=r"keys are missing \(layer1\.2\.conv1\.weight"):
         UNet("resnet34", encoder_weights=str(exported)).initialise_weights()
     with pytest.raises(UserError, match=r"absent\.pth\.tar: no such file"):

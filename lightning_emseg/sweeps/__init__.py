@@ -1,1 +1,0 @@
-"""Sweeps of W&B: read and drawn by W&B's own search package, and tried out small without its server."""
