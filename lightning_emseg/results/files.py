@@ -48,7 +48,7 @@ def read_file(path: Path, read: Callable[[Path], Read], advice: str) -> Read:
     Args:
         path: Path of the file.
         read: Reader, which raises one of the usual errors when it meets something unexpected.
-        advice: What to do about a missing or damaged file.
+        advice: Action against a missing or damaged file, for the message.
 
     Raises:
         RunFileError: if the file is missing or damaged.

@@ -134,7 +134,7 @@ class AreaStudy:
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class CollectedRun:
     """Files of one run; those that are missing or damaged are left out.
 
     Attributes:
@@ -169,7 +169,7 @@ class RunFolder:
         return str(section.get("class_path", "")).rpartition(".")[2] if isinstance(section, dict) else ""
 
 
-def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
+def read_runs(folders: Sequence[Path]) -> list[CollectedRun]:
     """Read run folders.
 
     Raises:
@@ -205,7 +205,7 @@ def read_study(folder: Path) -> AreaStudy:
     return read_file(folder / STUDY_FILE, read, "give --studies a folder of `emseg attribute`")
 
 
-def _read_run(folder: Path, name: str) -> RunFolder:
+def _read_run(folder: Path, name: str) -> CollectedRun:
     notes: list[str] = []
 
     def attempt(read: Callable[[Path], Read], *parts: str) -> Read | None:
@@ -237,7 +237,7 @@ def _read_run(folder: Path, name: str) -> RunFolder:
         panels = panels[-1:] if verb == "fit" else panels
         if areas:
             attribution.append(AreaStudy(verb, areas, (), _one_line(settings), panels))
-    return RunFolder(
+    return CollectedRun(
         name=name,
         folder=folder,
         config=next(filter(None, configs), {}),
