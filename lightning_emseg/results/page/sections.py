@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_emseg.attribution.areas import AREA, VOLUME
 from lightning_emseg.core.tables import MeanSE, mean_se, read_csv
-from lightning_emseg.results.files import flatten_settings, number, read_file
+from lightning_emseg.results.files import flatten_settings, read_file, to_number
 from lightning_emseg.results.page.charts import Chart, ChartLine, line_chart
 from lightning_emseg.results.page.tables import NOTHING, PageCell, PageTable, column_title, mean_cell, number_cell
 from lightning_emseg.results.runs import VERBS, AreaStudy, CollectedRun, Layers, MeanArea, MosaicErrors
@@ -153,12 +153,12 @@ def _quality_tables(path: Path) -> dict[str, Any]:
     means = []
     for level in dict.fromkeys(record["level"] for record in records):
         found = [record for record in records if record["level"] == level]
-        ratios = [mean_se([number(record.get(name + _RATIO)) for record in found]) for name in criteria]
+        ratios = [mean_se([to_number(record.get(name + _RATIO)) for record in found]) for name in criteria]
         means.append([PageCell(level), number_cell(len(found)), *map(mean_cell, ratios)])
     rows = [
         [
             *map(PageCell, (record["mosaic"], record["level"], f"{record['height_px']} × {record['width_px']}")),
-            *(number_cell(number(record.get(name + _PER_PIXEL))) for name in criteria),
+            *(number_cell(to_number(record.get(name + _PER_PIXEL))) for name in criteria),
         ]
         for record in records
     ]
