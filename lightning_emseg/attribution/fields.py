@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -57,10 +56,6 @@ class IntegrationPath:
         whole = sum(sizes)
         return [(alpha, size / whole) for alpha, size in zip(alphas, sizes, strict=True)]
 
-    def arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
-        """The context that the network runs in, whatever was around it."""
-        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else single_precision(device)
-
 
 def path_attributions(
     answers: nn.Module, image: Tensor, baseline: Tensor, groups: Sequence[Tensor], path: IntegrationPath
@@ -80,25 +75,24 @@ def path_attributions(
     Returns:
         ``float32 (len(groups), *S)`` on the CPU.
     """
+    device, shape = image.device, (-1, *(1,) * image.ndim)
+    batch = max(1, _BATCH_PX.get(device.type, _BATCH_PX["cuda"]) // image[0].numel())
+    nodes = torch.tensor(path.nodes(), dtype=torch.float32, device=device)
     fields = torch.zeros(len(groups), *image.shape[1:])
-    nodes = path.nodes()
-    batch = max(1, _BATCH_PX.get(image.device.type, _BATCH_PX["cuda"]) // image[0].numel())
-    shape = (-1, *(1,) * image.ndim)
     for first in range(0, len(groups), _GROUPS_AT_ONCE):
         some = groups[first : first + _GROUPS_AT_ONCE]
+        exact = path.precision == "32"
+        arithmetic = single_precision(device) if exact else torch.autocast(device.type, torch.bfloat16)
         # Inside `validate` Lightning is in inference mode, which no gradient survives.
-        with torch.inference_mode(False), torch.enable_grad(), path.arithmetic(image.device):
+        with torch.inference_mode(False), torch.enable_grad(), arithmetic:
             difference = image - baseline
-            sums = torch.zeros(len(some), *image.shape[1:], device=image.device)
-            for start in range(0, len(nodes), batch):
-                alphas, weights = (
-                    torch.tensor(nodes[start : start + batch], dtype=torch.float32).to(image.device).unbind(1)
-                )
+            sums = torch.zeros(len(some), *image.shape[1:], device=device)
+            for alphas, weights in (part.unbind(1) for part in nodes.split(batch)):
                 points = (baseline + alphas.view(shape) * difference).requires_grad_()
                 found = answers(points)
                 for index, group in enumerate(some):
                     pull = torch.zeros_like(found)
-                    pull[:, group.to(image.device)] = weights[:, None].to(found.dtype)
+                    pull[:, group.to(device)] = weights[:, None].to(found.dtype)
                     (gradient,) = torch.autograd.grad(found, points, pull, retain_graph=index < len(some) - 1)
                     sums[index] += (gradient * difference).sum(dim=(0, 1))
         fields[first : first + _GROUPS_AT_ONCE] = sums.cpu()

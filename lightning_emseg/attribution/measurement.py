@@ -157,26 +157,15 @@ def measure_units(
                 strict=True,
             )
             for field, outcome, kept in named:
-                row = row_of(setting, place, window, field, outcome)
+                position = tuple(
+                    int(start + (at + 0.5) * scale)
+                    for start, at, scale in zip(place.origin, field.pixel, window.scale, strict=True)
+                )
+                inside = field_inside(field, window.inside)
+                sizes = sizes_of(inside, window.shape_inside, window.pixel_size_nm, setting.thresholds)
+                answers = field.output, field.baseline_output, field.completeness_error
+                row = FieldRow(window.mosaic, position, place.origin, outcome, *answers, sizes)
                 yield MeasuredPixel(place, window.truth.shape, row, exact, field if kept else None)
-
-
-def row_of(setting: StudySetting, place: Place, window: Window, field: Field, outcome: str) -> FieldRow:
-    """What is measured of a field."""
-    position = tuple(
-        int(start + (at + 0.5) * scale)
-        for start, at, scale in zip(place.origin, field.pixel, window.scale, strict=True)
-    )
-    return FieldRow(
-        setting.views[place.mosaic].key,
-        position,
-        place.origin,
-        outcome,
-        field.output,
-        field.baseline_output,
-        field.completeness_error,
-        sizes_of(field_inside(field, window.inside), window.shape_inside, window.pixel_size_nm, setting.thresholds),
-    )
 
 
 def accuracy_of(found: Sequence[MeasuredPixel], thresholds: Sequence[float]) -> Accuracy | None:

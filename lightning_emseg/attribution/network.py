@@ -98,6 +98,7 @@ def flat_index(pixels: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor:
 
 
 _TOLERANCE = 1e-4
+_CELL = 32
 _Convolution = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
 _Norm = nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -147,7 +148,11 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
         for parent in list(candidate.modules()):
             children = list(parent.named_children())
             for (name, first), (following, second) in itertools.pairwise(children):
-                if isinstance(first, _CONVOLUTIONS) and isinstance(second, _NORMS) and _fits(first, second):
+                if not (isinstance(first, _CONVOLUTIONS) and isinstance(second, _NORMS)):
+                    continue
+                # Torch folds into the output channels of a transposed convolution as if these were in one group.
+                in_one_group = first.groups == 1 or not isinstance(first, _TRANSPOSED)
+                if in_one_group and first.out_channels == second.num_features and second.track_running_stats:
                     setattr(parent, name, fuse_conv_bn_eval(first, second, isinstance(first, _TRANSPOSED)))
                     setattr(parent, following, nn.Identity())
         before, after = network(example), candidate(example)
@@ -158,15 +163,6 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-def _fits(first: _Convolution, second: _Norm) -> bool:
-    # Torch folds into the output channels of a transposed convolution as if these were in one group.
-    in_one_group = first.groups == 1 or not isinstance(first, _TRANSPOSED)
-    return in_one_group and first.out_channels == second.num_features and second.track_running_stats
-
-
-_CELL = 32
 
 
 def foreground_probability(network: nn.Module, window: Window, device: torch.device) -> NDArray[np.uint8]:
