@@ -28,7 +28,7 @@ class IntegrationPath:
 
     Attributes:
         steps: Points on the path, at least 2; 100 in the published code of U-RISC.
-        rule: Where they lie and how they are weighted, as captum names it.
+        rule: Positions and weights of the points, as captum names them.
         precision: ``bf16`` computes in 16-bit brain floats where autocast finds them safe.
     """
 
@@ -68,9 +68,9 @@ def path_attributions(
     Args:
         answers: :class:`~lightning_emseg.attribution.network.PixelOutput` whose parameters need no gradient.
         image: ``float (C, *S)``, grey levels 0–255, on the network's device.
-        baseline: Likewise.
+        baseline: Baseline of the same shape.
         groups: ``int64 (n,)`` each: the pixels of one sum, as positions in the flattened window.
-        path: Of integration.
+        path: Path of integration.
 
     Returns:
         ``float32 (len(groups), *S)`` on the CPU.
@@ -87,7 +87,7 @@ def path_attributions(
         with torch.inference_mode(False), torch.enable_grad(), arithmetic:
             difference = image - baseline
             sums = torch.zeros(len(some), *image.shape[1:], device=device)
-            for alphas, weights in (part.unbind(1) for part in nodes.split(batch)):
+            for alphas, weights in (part.unbind(1) for part in torch.split(nodes, batch)):
                 points = (baseline + alphas.view(shape) * difference).requires_grad_()
                 found = answers(points)
                 for index, group in enumerate(some):
@@ -287,8 +287,8 @@ def nearest(
     Args:
         pixel: One of the positions.
         positions: ``(n, D)``.
-        box: Of the window.
-        reach: Of the fields, one value an axis, in px.
+        box: Part of the window.
+        reach: Reach of the fields, one value an axis, in px.
 
     Returns:
         Boolean array of the box's shape. A pixel between two positions at equal distance belongs to the first of them.

@@ -36,7 +36,7 @@ class IntegratedGradients(AttributionMethod):
         steps: Points on the path, at least 2; 100 in the published code.
         rule: How the integral is approximated, as captum names it.
         output: Whether the ``logit`` or the ``probability`` at a pixel is attributed.
-        baseline: Where the path begins: ``noise``, ``zero``, ``mean`` or ``blurred``.
+        baseline: Beginning of the path: ``noise``, ``zero``, ``mean`` or ``blurred``.
         exact: Whether every field is exact. Otherwise pixels that are far apart share backward passes; the error of
             that is measured in every run.
         reach: Distance from the pixel at which fast fields are cut off, in px; by default that within which exact
@@ -78,7 +78,7 @@ class BoundIntegratedGradients(BoundMethod):
 
     Args:
         method: The settings.
-        network: As in :meth:`AttributionMethod.bind`.
+        network: Network as in :meth:`AttributionMethod.bind`.
         stride: Multiple that the sides of its windows must have, one for all axes or one an axis.
     """
 

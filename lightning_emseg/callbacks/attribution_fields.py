@@ -61,8 +61,8 @@ class AttributionReport:
 
     Attributes:
         picks: Windows with their chosen pixels.
-        found: What was measured of each pixel.
-        accuracy: Of fast fields, where they were compared with exact ones.
+        found: Measurements of each pixel.
+        accuracy: Accuracy of fast fields, where they were compared with exact ones.
         record: Settings, JSON-ready.
     """
 
@@ -168,11 +168,11 @@ class AttributionFields(pl.Callback):
         window: Side of a window in px, in volumes no larger than the patch that the network is built for; or one value
             an axis. Smaller mosaics get smaller windows.
         check: Pixels whose exact fields are computed too, to measure the error of the others.
-        every_n_epochs: Of a fit; and after its last one.
-        max_share: In a fit, it is put off as long as it would have cost more than this share of all validation so far,
+        every_n_epochs: Epochs of a fit between two attributions; the last epoch has one too.
+        max_share: Largest share of all validation so far that it may cost in a fit, else it is put off,
             in forward passes over pixels, so that the time of small validation sets is not spent on it; ``null`` for
             never.
-        seed: Of windows, pixels and noise.
+        seed: Random seed for windows, pixels and noise.
     """
 
     def __init__(
