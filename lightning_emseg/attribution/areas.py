@@ -40,23 +40,6 @@ def pixels_above(field: Values, thresholds: Sequence[float]) -> NDArray[np.int64
     return np.searchsorted(falling, -np.asarray(thresholds, field.dtype), side="left")
 
 
-def area(field: Values, k: float, pixel_size_nm: Sequence[float]) -> float:
-    """S_k, the area of what contributes more than k to a decision (Shi et al. 2021, eq. 10).
-
-    Args:
-        field: Normalised field, −1 … 1.
-        k: Threshold; with k ≥ 0 only evidence *for* the foreground counts.
-        pixel_size_nm: One value an axis, after any resize; pixels need not be square.
-
-    Returns:
-        Area in nm², of fields of three axes the volume in nm³.
-
-    >>> area(np.array([[0.5, 0.01], [-1.0, 0.02]], np.float32), 0.01, (4.0, 2.0))
-    16.0
-    """
-    return float(pixels_above(field, [k])[0] * np.prod(np.asarray(pixel_size_nm, np.float64)))
-
-
 @dataclass(frozen=True)
 class Extent:
     """One way of measuring a field, and everything that files, loggers and pictures call it.
