@@ -16,8 +16,8 @@ class SyntheticMosaics(Mosaic):
         train: Size of each training mosaic, ``<Y>x<X>`` in px.
         val: Size of each validation mosaic.
         test: Size of each test mosaic.
-        synthetic_seed: Of the content.
-        kwargs: See :class:`data_modules.mosaic.Mosaic`.
+        synthetic_seed: Random seed for the content.
+        kwargs: Arguments of :class:`data_modules.mosaic.Mosaic`.
     """
 
     def __init__(
