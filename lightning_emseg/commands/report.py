@@ -4,7 +4,7 @@ from pathlib import Path
 
 from data_modules.errors import UserError
 from lightning_emseg.results.page.document import album_text, make_page
-from lightning_emseg.results.page.settings import quality_tables
+from lightning_emseg.results.page.sections import quality_tables
 from lightning_emseg.results.runs import read_runs, read_study
 
 

@@ -48,7 +48,7 @@ def read_file(path: Path, read: Callable[[Path], Read], advice: str) -> Read:
     Args:
         path: Path of the file.
         read: Reader, which raises one of the usual errors when it meets something unexpected.
-        advice: What to do about a missing or damaged file.
+        advice: Action against a missing or damaged file, for the message.
 
     Raises:
         RunFileError: if the file is missing or damaged.
@@ -87,14 +87,14 @@ def read_log(path: Path) -> tuple[TrainingCurve, ...]:
     for row in rows:
         for column, text in row.items():
             if text and not column.startswith(("epoch", "step", "attribution/")):
-                points[column][number(row.get("step"))] = number(text)
+                points[column][to_number(row.get("step"))] = to_number(text)
     return tuple(_curve(column, points) for column in columns if points[column] and not _is_shadowed(column, columns))
 
 
-def number(value: object) -> float:
+def to_number(value: object) -> float:
     """Convert a value of a JSON or CSV file; NaN where there is none.
 
-    >>> number("0.5"), number(None)
+    >>> to_number("0.5"), to_number(None)
     (0.5, nan)
 
     Raises:

@@ -11,7 +11,7 @@ import yaml
 from data_modules.errors import UserError
 from lightning_emseg.core.tables import MeanSE, mean_se, write_json
 from lightning_emseg.evaluation.score_table import ScoreTable
-from lightning_emseg.results.files import environment_file, number, read_file, read_object
+from lightning_emseg.results.files import environment_file, read_file, read_object, to_number
 from lightning_emseg.results.papers import paper_scores
 
 BEGIN, END = "<!-- emseg leaderboard: begin -->", "<!-- emseg leaderboard: end -->"
@@ -98,7 +98,7 @@ def read_measured(path: Path) -> dict[str, MeasuredScores]:
                 **{
                     **each,
                     "scores": {key: MeanSE(**score) for key, score in each["scores"].items()},
-                    "threshold": number(each["threshold"]),
+                    "threshold": to_number(each["threshold"]),
                 }
             )
             for name, each in read_object(path).items()

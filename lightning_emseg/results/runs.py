@@ -14,10 +14,10 @@ from lightning_emseg.results.files import (
     RunFileError,
     TrainingCurve,
     environment_file,
-    number,
     read_file,
     read_log,
     read_object,
+    to_number,
 )
 
 Layers = Mapping[str, Path]
@@ -134,7 +134,7 @@ class AreaStudy:
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class CollectedRun:
     """Files of one run; those that are missing or damaged are left out.
 
     Attributes:
@@ -169,7 +169,7 @@ class RunFolder:
         return str(section.get("class_path", "")).rpartition(".")[2] if isinstance(section, dict) else ""
 
 
-def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
+def read_runs(folders: Sequence[Path]) -> list[CollectedRun]:
     """Read run folders.
 
     Raises:
@@ -205,7 +205,7 @@ def read_study(folder: Path) -> AreaStudy:
     return read_file(folder / STUDY_FILE, read, "give --studies a folder of `emseg attribute`")
 
 
-def _read_run(folder: Path, name: str) -> RunFolder:
+def _read_run(folder: Path, name: str) -> CollectedRun:
     notes: list[str] = []
 
     def attempt(read: Callable[[Path], Read], *parts: str) -> Read | None:
@@ -237,7 +237,7 @@ def _read_run(folder: Path, name: str) -> RunFolder:
         panels = panels[-1:] if verb == "fit" else panels
         if areas:
             attribution.append(AreaStudy(verb, areas, (), _one_line(settings), panels))
-    return RunFolder(
+    return CollectedRun(
         name=name,
         folder=folder,
         config=next(filter(None, configs), {}),
@@ -266,13 +266,13 @@ def read_errors(path: Path) -> list[MosaicErrors]:
             key=str(entry["key"]),
             shape_px=_pair(entry["shape_px"]),
             section=entry.get("section"),
-            threshold=number(entry["threshold"]),
-            tolerance_nm=number(entry["tolerance_nm"]),
+            threshold=to_number(entry["threshold"]),
+            tolerance_nm=to_number(entry["tolerance_nm"]),
             layers=layers(entry["files"]),
             pixels={str(name): int(count) for name, count in entry["pixels"].items()},
-            breaks=number((entry.get("breaks") or {}).get("count")),
-            breaks_per_mm=number((entry.get("breaks") or {}).get("per_mm")),
-            spurious=number((entry.get("spurious") or {}).get("count")),
+            breaks=to_number((entry.get("breaks") or {}).get("count")),
+            breaks_per_mm=to_number((entry.get("breaks") or {}).get("per_mm")),
+            spurious=to_number((entry.get("spurious") or {}).get("count")),
             worst={
                 kind: [_place(each) for each in (entry.get(part) or {}).get("worst", [])]
                 for kind, part in (("break", "breaks"), ("spurious membrane", "spurious"))
@@ -289,8 +289,8 @@ def read_errors(path: Path) -> list[MosaicErrors]:
 
 
 def _place(entry: Mapping[str, Any]) -> ErrorObject:
-    y, x = map(number, entry["centre_px"][-2:])
-    return y, x, number(entry.get("length_nm"))
+    y, x = map(to_number, entry["centre_px"][-2:])
+    return y, x, to_number(entry.get("length_nm"))
 
 
 def _pair(values: Sequence[Any]) -> tuple[int, int]:
@@ -304,14 +304,14 @@ def _mean_area(record: Mapping[str, Any]) -> MeanArea:
     extent = VOLUME if names[VOLUME] in record else AREA
     return MeanArea(
         outcome=str(record["outcome"]),
-        threshold=number(record["threshold" if is_study else "k"]),
+        threshold=to_number(record["threshold" if is_study else "k"]),
         pixels=int(record["pixels"]),
         extent=extent,
-        size=number(record[names[extent]]),
-        se=number(record.get(f"{extent.quantity if is_study else extent.column}_se")),
-        share=number(record["share"]),
-        completeness=number(record.get("completeness" if is_study else "relative_completeness_error")),
-        epoch=number(record.get("epoch")),
+        size=to_number(record[names[extent]]),
+        se=to_number(record.get(f"{extent.quantity if is_study else extent.column}_se")),
+        share=to_number(record["share"]),
+        completeness=to_number(record.get("completeness" if is_study else "relative_completeness_error")),
+        epoch=to_number(record.get("epoch")),
     )
 
 

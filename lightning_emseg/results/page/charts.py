@@ -78,7 +78,7 @@ def line_chart(
 
     Args:
         title: Title, also for those who hear the page.
-        lines: At most 36, which differ in colour, marker and dash.
+        lines: Lines, of which 36 differ in colour, marker and dash.
         x: Label of the horizontal axis.
         y: Label of the vertical axis.
         is_log: Whether both axes are logarithmic; values up to 0 then have no place.
@@ -107,7 +107,7 @@ def mosaic_bars(title: str, runs: Mapping[str, Mapping[str, float]], numbers: Ma
     Args:
         title: Quantity that the bars show.
         runs: Values by mosaic, by name of run; NaN leaves a dash, and a mosaic that a run does not have nothing.
-        numbers: By name of run, the first of which is 0; they are its colour on the whole page.
+        numbers: Number of each run from 0, which is its colour on the whole page.
     """
     mosaics = list(dict.fromkeys(key for values in runs.values() for key in values))
     bars: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}

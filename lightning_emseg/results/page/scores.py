@@ -10,9 +10,9 @@ from scipy import stats
 from lightning_emseg.core.tables import MeanSE, mean_se
 from lightning_emseg.evaluation.score_table import COUNTS, ScoreTable, threshold_text
 from lightning_emseg.results.page.charts import Chart, ChartLine, line_chart, mosaic_bars
-from lightning_emseg.results.page.tables import PageCell, PageTable, count, mean_cell, number_cell, title
+from lightning_emseg.results.page.tables import PageCell, PageTable, column_title, count, mean_cell, number_cell
 from lightning_emseg.results.papers import PaperScores, paper_scores
-from lightning_emseg.results.runs import VERBS, RunFolder
+from lightning_emseg.results.runs import VERBS, CollectedRun
 
 _COMPARED = ("score", "{first}", "{second}", "difference ± SE", "mosaics", "p, paired t", "p, Wilcoxon")
 
@@ -79,7 +79,7 @@ def ambiguous_mosaics(many: Iterable[ScoreTable]) -> set[str]:
     return {key for key, found in truths.items() if len(found) > 1}
 
 
-def score_section(runs: Sequence[RunFolder]) -> dict[str, Any]:
+def score_section(runs: Sequence[CollectedRun]) -> dict[str, Any]:
     """Build the scores of each verb, and test scores beside printed values of each data set that has any.
 
     A verb of which no run has scores names all runs as missing them.
@@ -89,7 +89,7 @@ def score_section(runs: Sequence[RunFolder]) -> dict[str, Any]:
     return {"papers": [_beside(paper, runs) for paper in papers], "verbs": [_of_verb(verb, runs) for verb in VERBS]}
 
 
-def comparisons(runs: Sequence[RunFolder]) -> list[tuple[str, list[str], PageTable | None]]:
+def comparisons(runs: Sequence[CollectedRun]) -> list[tuple[str, list[str], PageTable | None]]:
     """Compare every further run with the first, for each verb that both have scores of: title, remarks and table."""
     return [
         _compare(verb, runs[0], run)
@@ -108,7 +108,7 @@ def _mean(scores: ScoreTable, column: str) -> PageCell:
     return mean_cell(mean_se(scores.values(column).values()))
 
 
-def _beside(paper: PaperScores, runs: Sequence[RunFolder]) -> dict[str, Any]:
+def _beside(paper: PaperScores, runs: Sequence[CollectedRun]) -> dict[str, Any]:
     mine = [run for run in runs if run.class_name("data") == paper.data and "test" in run.scores]
     rows = []
     for run in mine:
@@ -127,7 +127,7 @@ def _beside(paper: PaperScores, runs: Sequence[RunFolder]) -> dict[str, Any]:
     return {"table": table, "remarks": paper.remarks}
 
 
-def _of_verb(verb: str, runs: Sequence[RunFolder]) -> dict[str, Any]:
+def _of_verb(verb: str, runs: Sequence[CollectedRun]) -> dict[str, Any]:
     found = {run.name: run.scores[verb] for run in runs if verb in run.scores}
     columns = list(dict.fromkeys(column for scores in found.values() for column in scores.main_columns))
     numbers = {run.name: number for number, run in enumerate(runs)}
@@ -143,12 +143,12 @@ def _of_verb(verb: str, runs: Sequence[RunFolder]) -> dict[str, Any]:
             for name, scores in found.items()
         }
         is_main = any(column == f"{scores.label}_f1" for scores in found.values())
-        bars[is_main].append(mosaic_bars(title(column), values, numbers))
+        bars[is_main].append(mosaic_bars(column_title(column), values, numbers))
     means = [
         [PageCell(name), number_cell(len(scores.rows)), *(_mean(scores, column) for column in columns)]
         for name, scores in found.items()
     ]
-    header = ["run", "mosaics", *map(title, columns)]
+    header = ["run", "mosaics", *map(column_title, columns)]
     return {
         "verb": verb,
         "means": PageTable("Mean ± SE over mosaics", header, means) if len(found) > 1 else None,
@@ -167,7 +167,7 @@ def _of_run(name: str, scores: ScoreTable) -> dict[str, Any]:
             [PageCell(key), *(number_cell(row.get(c, math.nan)) for c in columns)] for key, row in scores.rows.items()
         ]
         foot = [PageCell("mean ± SE"), *(_mean(scores, column) for column in columns)]
-        header = ["mosaic", *map(title, columns)]
+        header = ["mosaic", *map(column_title, columns)]
         tables.append(PageTable(f"{name}: {caption}", header, rows, [foot] if rows else ()))
     partial = [f"{key}: {seen:,} of {total:,} pixels seen" for key, (seen, total) in scores.partial.items()]
     remark = threshold_text(scores.threshold, scores.criterion)
@@ -194,7 +194,7 @@ def _threshold_charts(found: Mapping[str, ScoreTable], numbers: Mapping[str, int
     return charts
 
 
-def _compare(verb: str, base: RunFolder, other: RunFolder) -> tuple[str, list[str], PageTable | None]:
+def _compare(verb: str, base: CollectedRun, other: CollectedRun) -> tuple[str, list[str], PageTable | None]:
     first, second = base.scores[verb], other.scores[verb]
     name = f"{other.name} − {base.name} ({verb})"
     keys = common_mosaics(first, second)
@@ -229,4 +229,4 @@ def _compared(column: str, values: Sequence[Sequence[float]]) -> list[PageCell]:
     sign = "+" if found.difference > 0 else ""
     signed = PageCell(sign + difference.text, found.difference, difference.full)
     tests = map(number_cell, (found.mosaics, found.t_p, found.wilcoxon_p))
-    return [PageCell(title(column)), *map(number_cell, means), signed, *tests]
+    return [PageCell(column_title(column)), *map(number_cell, means), signed, *tests]

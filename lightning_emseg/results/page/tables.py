@@ -92,11 +92,11 @@ def with_error(mean: float, error: float | None) -> str:
     return f"{mean:,.{decimals}f}".replace("-", "−") + f" ± {told}"
 
 
-def title(column: str) -> str:
+def column_title(column: str) -> str:
     """Spell out the name of a column.
 
-    >>> title("membrane_f1"), title("background_iou_at_0.5"), title("v_rand_split"), title("assd_nm")
-    ('membrane F1', 'background IoU at 0.5', 'V-Rand split', 'ASSD (nm)')
+    >>> list(map(column_title, ("membrane_f1", "background_iou_at_0.5", "v_rand_split", "assd_nm")))
+    ['membrane F1', 'background IoU at 0.5', 'V-Rand split', 'ASSD (nm)']
     """
     first, *others = [_WORDS.get(word, word) for word in column.split("_")]
     words = [f"V-{others[0].capitalize()}", *others[1:]] if first == "v" and others else [first, *others]

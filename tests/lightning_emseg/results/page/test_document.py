@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightning_emseg.results.page.document import make_page
-from lightning_emseg.results.page.settings import quality_tables
+from lightning_emseg.results.page.sections import quality_tables
 from lightning_emseg.results.runs import read_runs, read_study
 from tests.support.example_run import (
     KEYS,

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_modules.errors import UserError
-from lightning_emseg.results.page.pictures import LARGEST_PX, EmbeddedPicture, embed
+from lightning_emseg.results.page.document import LARGEST_PX, EmbeddedPicture, embed
 
 
 def decoded(picture: EmbeddedPicture) -> Image.Image:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lightning_emseg.results.files import RunFileError
-from lightning_emseg.results.page.settings import quality_tables
+from lightning_emseg.results.page.sections import quality_tables
 from tests.support.example_run import write_quality
 
 
