@@ -1,4 +1,4 @@
-"""Dividing annotated mosaics into training and validation; picked by ``class_path`` under ``data.split``."""
+"""Division of annotated mosaics into training and validation; picked by ``class_path`` under ``data.split``."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,16 +13,16 @@ from data_modules.randomness import Purpose, stream
 from data_modules.store import MosaicView
 
 Views = Callable[[str], list[MosaicView]]
-"""Gives the mosaics of a split of the store, with their labels."""
+"""Function from a split of the store to its mosaics, with their labels."""
 
 
 @dataclass(frozen=True)
-class Division:
-    """What is trained on and what is validated on.
+class DividedMosaics:
+    """Training and validation data.
 
     Attributes:
         train: Mosaics, or windows of mosaics, that training patches come from.
-        val: Those that are validated whole.
+        val: Mosaics that are validated whole.
         train_patches: Fixed training patches, in place of a sampling.
         val_patches: Fixed validation patches, in place of whole mosaics.
     """
@@ -34,7 +34,7 @@ class Division:
 
 
 class Split(ABC):
-    """How annotated mosaics are divided.
+    """Division of annotated mosaics.
 
     Attributes:
         chooses_patches: Whether single patches are divided, and not mosaics.
@@ -43,13 +43,13 @@ class Split(ABC):
     chooses_patches: ClassVar[bool] = False
 
     @abstractmethod
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
-        """Divide.
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
+        """Divide the mosaics.
 
         Args:
-            views: Gives the mosaics of a split of the store.
-            size: Of a patch, in px.
-            seed: Of the run.
+            views: Function from a split of the store to its mosaics.
+            size: Size of a patch in px.
+            seed: Random seed of the run.
             training: Whether training data is needed too; a store to validate on may have none.
         """
 
@@ -65,9 +65,9 @@ class MosaicSplit(Split):
     def __init__(self, train: str = "train", val: str = "val") -> None:
         self.train, self.val = train, val
 
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
         """See :meth:`Split.divide`."""
-        return Division(views(self.train) if training else (), views(self.val))
+        return DividedMosaics(views(self.train) if training else (), views(self.val))
 
 
 class RegionSplit(Split):
@@ -86,7 +86,7 @@ class RegionSplit(Split):
             raise UserError(f"RegionSplit: gap_px must be at least 0, got {gap_px}")
         self.source, self.val_fraction, self.gap_px = source, val_fraction, gap_px
 
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
         """See :meth:`Split.divide`.
 
         Raises:
@@ -104,7 +104,7 @@ class RegionSplit(Split):
             zeros = (0,) * len(leading)
             train.append(mosaic.window((*zeros, 0), (*leading, cut - gap)))
             val.append(mosaic.window((*zeros, cut), (*leading, width)))
-        return Division(train, val)
+        return DividedMosaics(train, val)
 
 
 class SectionSplit(Split):
@@ -117,7 +117,7 @@ class SectionSplit(Split):
         source: Split of the store.
         train: Number of sections that train or, below 1, their share of a volume's depth, rounded down; ``null`` for
             all but those that validate.
-        val: Likewise of those that validate, which follow; ``null`` for all that are left.
+        val: Number or share of the sections that validate, which follow; ``null`` for all that are left.
 
     Raises:
         UserError: for a value out of its range, or if both are ``null``.
@@ -133,7 +133,7 @@ class SectionSplit(Split):
             raise UserError("SectionSplit: train and val are both null: give one of them")
         self.source, self.train, self.val = source, train, val
 
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
         """See :meth:`Split.divide`.
 
         Raises:
@@ -155,7 +155,7 @@ class SectionSplit(Split):
                 "--data.split.val 0.2"
             )
         pairs = [(volume, *count) for volume, count in zip(volumes, counts, strict=True)]
-        return Division(
+        return DividedMosaics(
             [volume.window((0, 0, 0), (train, *volume.shape[1:])) for volume, train, _ in pairs],
             [volume.window((train, 0, 0), (train + val, *volume.shape[1:])) for volume, train, val in pairs],
         )
@@ -184,7 +184,7 @@ class PatchSplit(Split):
         source: Split of the store.
         train: Number of training patches.
         val: Number of validation patches.
-        overlap: Of the grid that gives the first patches (the published code's 512 px step); the others lie at random.
+        overlap: Overlap in the grid of the first patches (the published code's 512 px step); others lie at random.
     """
 
     chooses_patches = True
@@ -192,7 +192,7 @@ class PatchSplit(Split):
     def __init__(self, source: str = "train", train: int = 50_000, val: int = 20_000, overlap: float = 0.5) -> None:
         self.source, self.train, self.val, self.overlap = source, train, val, overlap
 
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
         """See :meth:`Split.divide`."""
         mosaics = views(self.source)
         random = stream(seed, Purpose.SPLIT)
@@ -203,4 +203,4 @@ class PatchSplit(Split):
         tiles += RandomPatches().positions(mosaics, size, max(0, wanted - len(tiles)), random)
         order = random.permutation(len(tiles))
         chosen = [tiles[position] for position in order[:wanted]]
-        return Division(mosaics, mosaics, chosen[: self.train], chosen[self.train :])
+        return DividedMosaics(mosaics, mosaics, chosen[: self.train], chosen[self.train :])

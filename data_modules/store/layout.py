@@ -1,11 +1,9 @@
 """Names, shapes, OME-Zarr 0.5 metadata and settings of stores, and reasons why reading fails."""
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from data_modules.errors import UserError
@@ -27,7 +25,7 @@ SMALLEST_LEVEL = 1024
 
 @dataclass(frozen=True)
 class LabelInfo:
-    """What the values of a label mean.
+    """Meaning of the values of a label.
 
     Attributes:
         kind: ``binary`` (0, 1, ignore 255), ``classes`` (a value a class, ignore 255) or ``instances`` (ids, 0 = none).
@@ -39,31 +37,68 @@ class LabelInfo:
     classes: Mapping[int, str] = field(default_factory=dict)
     counts: Mapping[int, int] = field(default_factory=dict)
 
-    @property
-    def ignore(self) -> int | None:
-        """255 for binary and class labels, ``None`` for instances."""
-        return None if self.kind == "instances" else 255
-
-    def to_attributes(self) -> Attributes:
-        """JSON-ready form, the inverse of :meth:`from_attributes`."""
-        return {
-            "kind": self.kind,
-            "classes": {str(value): name for value, name in self.classes.items()},
-            "counts": {str(value): count for value, count in self.counts.items()},
-        }
-
     @classmethod
     def from_attributes(cls, attributes: Attributes) -> "LabelInfo":
-        """Read what :meth:`to_attributes` wrote."""
+        """Read the attributes that :func:`group_attributes` makes."""
         return cls(
             attributes["kind"],
             {int(value): str(name) for value, name in attributes.get("classes", {}).items()},
             {int(value): int(count) for value, count in attributes.get("counts", {}).items()},
         )
 
+    def foreground_values(self, names: Sequence[str | int], label: str) -> tuple[int, ...]:
+        """Look up the values that count as foreground; none for instances stands for all of them.
+
+        Args:
+            names: Classes by name or value, or ids of instances.
+            label: Label and sample, for messages.
+
+        Raises:
+            UserError: if a class is unknown, or a label with classes has no foreground.
+        """
+        if self.kind == "binary":
+            if names and list(names) != [1]:
+                raise UserError(f"{label} is binary: leave out data.foreground ({list(names)})")
+            return (1,)
+        if self.kind == "instances":
+            return tuple(int(name) for name in names)
+        if not names:
+            known = ", ".join(self.classes.values())
+            raise UserError(
+                f"{label} has classes ({known}): say which are foreground, e.g. --data.foreground '[mitochondrion]'"
+            )
+        values = {name: value for value, name in self.classes.items()} | {value: value for value in self.classes}
+        unknown = [name for name in names if name not in values]
+        if unknown:
+            raise UserError(f"{label} has no class {unknown}; it has {dict(self.classes)}")
+        return tuple(values[name] for name in names)
+
+    def class_values(self, names: Sequence[str], label: str) -> tuple[tuple[int, str], ...]:
+        """Look up value and name of each class, in the order of ``names``.
+
+        Args:
+            names: Names of all classes.
+            label: Label and sample, for messages.
+
+        Raises:
+            UserError: if the label is not of kind ``classes``, or has other classes.
+        """
+        if self.kind != "classes":
+            raise UserError(
+                f"{label} is {self.kind}, so that it has no classes: leave out data.classes, or convert it with "
+                "--kind classes"
+            )
+        values = {name: value for value, name in self.classes.items()}
+        if len(set(names)) < len(names) or set(names) != set(values):
+            raise UserError(
+                f"{label} has the classes {list(values)}, but data.classes names {list(names)}: name all of them once, "
+                "the background first"
+            )
+        return tuple((values[name], name) for name in names)
+
 
 def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Shapes of the pyramid, full resolution first; only Y and X are halved.
+    """Compute the shapes of the pyramid, full resolution first; only Y and X are halved.
 
     >>> level_shapes((9958, 9959))
     [(9958, 9959), (4979, 4980), (2490, 2490), (1245, 1245), (623, 623)]
@@ -76,7 +111,7 @@ def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def chunk_and_shard(shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Chunk and shard of an array: the usual ones, cut down to whole chunks where the array is smaller.
+    """Choose chunk and shard of an array: the usual ones, cut down to whole chunks where the array is smaller.
 
     >>> chunk_and_shard((700, 3000))
     ((512, 512), (1024, 2048))
@@ -95,12 +130,12 @@ def shard_rows(shape: Sequence[int]) -> int:
 
 
 def multiscales(name: str, levels: int, pixel_size_nm: Sequence[float], label: bool = False) -> Attributes:
-    """The ``multiscales`` entry of an image or label group.
+    """Build the ``multiscales`` entry of an image or label group.
 
     Args:
-        name: Shown by viewers.
+        name: Name for viewers.
         levels: Number of pyramid levels.
-        pixel_size_nm: Of full resolution, one value an axis.
+        pixel_size_nm: Size at full resolution, one value an axis.
         label: Whether lower levels are by nearest neighbour instead of local means.
     """
     axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in AXES[len(pixel_size_nm)]]
@@ -118,30 +153,29 @@ def multiscales(name: str, levels: int, pixel_size_nm: Sequence[float], label: b
     return {"name": name, "axes": axes, "datasets": datasets, "type": "nearest" if label else "mean"}
 
 
-def image_attributes(name: str, levels: int, pixel_size_nm: Sequence[float], provenance: Attributes) -> Attributes:
-    """Attributes of an image group; ``provenance`` records where the pixels came from and what was done to them."""
-    return {
-        "ome": {"version": OME_VERSION, "multiscales": [multiscales(name, levels, pixel_size_nm)]},
-        "emseg": {"format": FORMAT, "provenance": provenance},
-    }
-
-
-def label_attributes(
-    name: str, levels: int, pixel_size_nm: Sequence[float], info: LabelInfo, provenance: Attributes
+def group_attributes(
+    name: str, levels: int, pixel_size_nm: Sequence[float], provenance: Attributes, info: LabelInfo | None = None
 ) -> Attributes:
-    """Attributes of one label group."""
+    """Build the attributes of an image group, or of a label group.
+
+    Args:
+        name: Name for viewers.
+        levels: Number of pyramid levels.
+        pixel_size_nm: Size at full resolution, one value an axis.
+        provenance: Record of where the pixels came from and what was done to them.
+        info: Meaning of the values of a label; ``None`` for an image.
+    """
+    ome = {"version": OME_VERSION, "multiscales": [multiscales(name, levels, pixel_size_nm, label=info is not None)]}
+    if info is None:
+        return {"ome": ome, "emseg": {"format": FORMAT, "provenance": provenance}}
     image_label: Attributes = {"version": OME_VERSION, "source": {"image": "../../"}}
     if info.kind == "binary":
         image_label["colors"] = [{"label-value": 1, "rgba": [255, 64, 64, 160]}]
     elif info.kind == "classes":
         image_label["properties"] = [{"label-value": value, "class": name} for value, name in info.classes.items()]
     return {
-        "ome": {
-            "version": OME_VERSION,
-            "multiscales": [multiscales(name, levels, pixel_size_nm, label=True)],
-            "image-label": image_label,
-        },
-        "emseg": {"format": FORMAT, **info.to_attributes(), "provenance": provenance},
+        "ome": {**ome, "image-label": image_label},
+        "emseg": {"format": FORMAT, **asdict(info), "provenance": provenance},
     }
 
 
@@ -151,7 +185,7 @@ DEFAULT_CACHE_MB = 64
 
 
 def cache_bytes() -> int:
-    """Memory in bytes for shard indexes, and as much again for chunks of remote and foreign stores.
+    """Look up the memory in bytes for shard indexes, and as much again for chunks of remote and foreign stores.
 
     Returns:
         ``EMSEG_CACHE_MB`` of this process's environment, 64 MB without it; 0 remembers nothing.
@@ -173,13 +207,13 @@ Kind = Literal["missing", "damaged", "unreadable", "replaced"]
 
 
 class ReadError(Exception):
-    """Something stored that cannot be had.
+    """Failure to read something stored.
 
     Args:
         kind: ``missing`` when it is not there, ``damaged`` when it is not what was written, ``replaced`` when it is
             another array than the one that was opened, ``unreadable`` for everything else, such as permissions or a
             network.
-        cause: What was met, with the file or URL.
+        cause: Error that was met, with the file or URL.
     """
 
     def __init__(self, kind: Kind, cause: str) -> None:
@@ -187,25 +221,6 @@ class ReadError(Exception):
         self.kind: Kind = kind
 
 
-_DECIDES = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
-
-
 def is_url(path: str) -> bool:
     """Whether ``path`` is an address and not a folder."""
     return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", path) is not None
-
-
-def local_stamp(folder: str) -> str:
-    """Inode and time of change of the ``zarr.json`` of a local array: another one for whatever replaces it.
-
-    Raises:
-        OSError: if it is not there.
-    """
-    status = os.stat(f"{folder}/zarr.json")  # noqa: PTH116 - called at every read, and a Path costs more than the call
-    return f"{status.st_ino}:{status.st_mtime_ns}"
-
-
-def remote_stamp(metadata: Mapping[str, Any]) -> str:
-    """Of a remote array: a hash of what its ``zarr.json`` says of its layout."""
-    content = json.dumps([metadata.get(key) for key in _DECIDES], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
