@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from data_modules.augment.views import TwoViews
-from data_modules.batch import Batch
+from data_modules.batch import Batch, TileBatch
 from data_modules.errors import UserError, check_fractions, check_positive
 from data_modules.patches.loaders import EpochSampler, Patch, ResumableLoader, make_loader
 from data_modules.randomness import Purpose, stream
 from data_modules.tile_choice import Division, TileNumbers, divide, kept_tiles, label_tiles
-from data_modules.tile_images import EveryTile, TileBatch, TileImages
+from data_modules.tile_images import EveryTile, TileImages
 from data_modules.tile_set import SIDE, SourceTiles, TileSet
 
 _MEASURED = 10_000
