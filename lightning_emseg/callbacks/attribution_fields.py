@@ -200,7 +200,7 @@ class AttributionFields(pl.Callback):
         Raises:
             UserError: because fields are of one foreground's probability.
         """
-        if isinstance(pl_module, SegmentationMixin) and pl_module.outputs.classes:
+        if isinstance(pl_module, SegmentationMixin) and pl_module.classes:
             raise UserError("AttributionFields is of one foreground: leave it out where model.classes are told apart")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -117,8 +117,8 @@ def attribute(
     """
     module = restore(checkpoint)
     # Before labels are looked at: theirs may be of classes too.
-    if module.outputs.classes:
-        raise UserError(f"the network tells {len(module.outputs.classes)} classes apart: fields are of one foreground")
+    if module.classes:
+        raise UserError(f"the network tells {len(module.classes)} classes apart: fields are of one foreground")
     views = _views(store, split, label, samples)
     axes = len(views[0].shape)
     refuse_planes(module.network_axes, axes)

@@ -20,7 +20,7 @@ def test_errors_are_read_as_the_analysis_writes_them(tmp_path: Path) -> None:
     probability = np.where(truth == 1, 200, 20).astype(np.uint8)
     probability[:, 60:90] = 0
     image = random.integers(0, 256, truth.shape, np.uint8)
-    entry = write_error_files(tmp_path, "test/x", image, truth, probability, 128, (4.0, 4.0), 8.0)
+    entry = write_error_files(tmp_path, "test/x", image, truth, probability, 128, (4.0, 4.0), 8.0)[0]
     (tmp_path / "index.json").write_text(json.dumps({"mosaics": [entry]}))
     (errors,) = read_errors(tmp_path / "index.json")
     assert errors.shape_px == (120, 150)
