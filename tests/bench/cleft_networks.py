@@ -54,7 +54,9 @@ def convert(data: Path, store: Path, steps: Steps) -> None:
 def train(name: str, seed: int, store: Path, run: Path, steps: Steps) -> None:
     """Fit and test one network as its file says."""
     # All but CleftNet are changes to its file.
-    configs = [word for each in dict.fromkeys(("cleftnet", name)) for word in ("--config", str(FOLDER / f"{each}.yaml"))]
+    configs = [
+        word for each in dict.fromkeys(("cleftnet", name)) for word in ("--config", str(FOLDER / f"{each}.yaml"))
+    ]
     quiet = ("--trainer.enable_progress_bar", "false")
     given = ("--seed_everything", str(seed), "--trainer.default_root_dir", str(run), "--data.store", str(store))
     steps.run(f"fit-{run.name}", "lightning", "fit", *configs, *given, *quiet)
