@@ -1,4 +1,4 @@
-"""Pure geometry of overlapping tiles: where they lie, which pixels each one owns, how rows of tiles group.
+"""Geometry of overlapping tiles: their origins, the pixels that each one owns, and rows that ranks share.
 
 Everything is N-dimensional: ``(Y, X)`` mosaics and ``(Z, Y, X)`` volumes run through the same code.
 """
@@ -12,48 +12,6 @@ from functools import cached_property
 Shape = tuple[int, ...]
 
 
-def stride_of(tile: int, overlap: float) -> int:
-    """Distance in px between neighbouring tiles of length ``tile`` that share the fraction ``overlap``.
-
-    Raises:
-        ValueError: unless ``0 <= overlap < 1`` and ``tile >= 1``.
-
-    >>> stride_of(1024, 0.5)
-    512
-    """
-    if tile < 1:
-        raise ValueError(f"tile must be at least 1 px, got {tile}")
-    if not 0 <= overlap < 1:
-        raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}")
-    return max(1, math.ceil(tile * (1 - overlap) - 1e-9))
-
-
-def origins(length: int, tile: int, stride: int) -> tuple[int, ...]:
-    """First pixels of the tiles that cover ``length`` px, the last one snapped to the border.
-
-    A length below one tile gives the single origin 0: the tile then reaches past the end and has to be padded.
-
-    >>> origins(9958, 1024, 1024)[-2:]
-    (8192, 8934)
-    """
-    if length <= tile:
-        return (0,)
-    regular = range(0, length - tile, stride)
-    return (*regular, length - tile)
-
-
-def owned_spans(starts: Sequence[int], length: int, tile: int) -> tuple[tuple[int, int], ...]:
-    """Half-open pixel span that each tile owns along one axis: a partition of ``[0, length)``.
-
-    Neighbours split their overlap in the middle, so that each pixel belongs to the tile that sees most around it.
-
-    >>> owned_spans((0, 512, 976), 2000, 1024)
-    ((0, 768), (768, 1256), (1256, 2000))
-    """
-    cuts = [(previous + tile + following) // 2 for previous, following in itertools.pairwise(starts)]
-    return tuple(itertools.pairwise((0, *cuts, length)))
-
-
 @dataclass(frozen=True)
 class Grid:
     """Overlapping tiles over an array.
@@ -62,6 +20,9 @@ class Grid:
         shape: Size of the array in px, ``(Y, X)`` or ``(Z, Y, X)``.
         tile: Size of a tile in px, the same number of axes.
         overlap: Fraction that neighbouring tiles share along every axis, ``0 <= overlap < 1``.
+
+    Raises:
+        ValueError: for a tile of other axes than the array, or of less than a pixel, or for another overlap.
     """
 
     shape: Shape
@@ -71,35 +32,48 @@ class Grid:
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.tile):
             raise ValueError(f"a tile of {len(self.tile)} axes cannot cover an array of {len(self.shape)} axes")
+        if min(self.tile) < 1:
+            raise ValueError(f"tile must be at least 1 px, got {self.tile}")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be at least 0 and below 1, got {self.overlap}")
 
     @cached_property
     def starts(self) -> tuple[tuple[int, ...], ...]:
-        """Tile origins along each axis."""
+        """Tile origins along each axis, the last one snapped to the border.
+
+        An array that is shorter than a tile has the single origin 0: the tile then reaches past the end and has to be
+        padded.
+
+        >>> Grid((9958, 700), (1024, 1024)).starts[0][-2:]
+        (8192, 8934)
+        """
+        strides = [max(1, math.ceil(tile * (1 - self.overlap) - 1e-9)) for tile in self.tile]
         return tuple(
-            origins(length, tile, stride_of(tile, self.overlap))
-            for length, tile in zip(self.shape, self.tile, strict=True)
+            (0,) if length <= tile else (*range(0, length - tile, stride), length - tile)
+            for length, tile, stride in zip(self.shape, self.tile, strides, strict=True)
         )
 
     def __len__(self) -> int:
         return math.prod(len(axis) for axis in self.starts)
 
     def __iter__(self) -> Iterator[Shape]:
-        """Tile origins in C order."""
+        """Iterate over tile origins in C order."""
         return itertools.product(*self.starts)
 
-    def rows(self) -> Iterator[tuple[int, list[Shape]]]:
-        """Tiles grouped by their origin along the first axis, in order: ``(first, origins)``."""
-        first, *rest = self.starts
-        for start in first:
-            yield start, [(start, *other) for other in itertools.product(*rest)]
-
     def owned(self, origin: Shape) -> tuple[slice, ...]:
-        """Part of the array that the tile at ``origin`` owns; the owned parts of all tiles partition the array."""
-        spans = (
-            owned_spans(starts, length, tile)[starts.index(start)]
-            for starts, length, tile, start in zip(self.starts, self.shape, self.tile, origin, strict=True)
-        )
-        return tuple(slice(*span) for span in spans)
+        """Part of the array that the tile at ``origin`` owns; the owned parts of all tiles partition the array.
+
+        Neighbours split their overlap in the middle, so that each pixel belongs to the tile that sees most around it.
+
+        >>> Grid((2000, 5), (1024, 5), 0.5).owned((512, 0))
+        (slice(768, 1256, None), slice(0, 5, None))
+        """
+        owned = []
+        for starts, length, tile, start in zip(self.starts, self.shape, self.tile, origin, strict=True):
+            cuts = [0, *((one + tile + next_one) // 2 for one, next_one in itertools.pairwise(starts)), length]
+            place = starts.index(start)
+            owned.append(slice(cuts[place], cuts[place + 1]))
+        return tuple(owned)
 
 
 @dataclass(frozen=True)
@@ -118,15 +92,15 @@ class RowSpan:
 
 
 def share_rows(shapes: Sequence[Shape], align: Sequence[int], rank: int, world: int) -> list[RowSpan]:
-    """Rows of every mosaic that ``rank`` of ``world`` processes produces: a partition over the ranks.
+    """Choose the rows of every mosaic that ``rank`` of ``world`` processes produces: a partition over the ranks.
 
     Spans begin and end at multiples of ``align``, so that no two processes touch the same shard, and
     a rank's rows follow each other, so that few tiles have to be computed twice.
 
     Args:
-        shapes: Of the mosaics, in px.
+        shapes: Shapes of the mosaics in px.
         align: Rows of a shard, one value a mosaic.
-        rank: Of this process.
+        rank: Rank of this process.
         world: Number of processes.
 
     >>> share_rows([(5000, 100)], [2048], 1, 2)
@@ -152,7 +126,7 @@ def share_rows(shapes: Sequence[Shape], align: Sequence[int], rank: int, world: 
 
 
 def rows_left(spans: Sequence[RowSpan], done: Sequence[Sequence[tuple[int, int]]]) -> list[RowSpan]:
-    """What remains of ``spans`` when some rows need no work any more.
+    """Compute what remains of ``spans`` when some rows need no work any more.
 
     Args:
         spans: In order, as :func:`share_rows` gives them.
@@ -173,41 +147,44 @@ def rows_left(spans: Sequence[RowSpan], done: Sequence[Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class TileRun:
-    """Neighbouring tiles of one row that are read and predicted together.
-
-    Attributes:
-        mosaic: Position of the mosaic in its list.
-        origins: First pixels of the tiles; they share all but the last coordinate.
-    """
-
-    mosaic: int
-    origins: tuple[Shape, ...]
-
-
-@dataclass(frozen=True)
 class Sweep:
-    """Everything that predicting whole mosaics needs to know, as plain data.
+    """Plan of a prediction of whole mosaics, as plain data.
 
     Attributes:
         grids: One grid a mosaic.
         spans: Rows that this process produces, in order.
-        batch_size: Largest number of tiles in a run.
+        batch_size: Largest number of tiles in a batch.
     """
 
     grids: tuple[Grid, ...]
     spans: tuple[RowSpan, ...]
     batch_size: int
 
-    def runs(self, span: RowSpan) -> Iterator[TileRun]:
-        """Tiles that contribute to a span, row by row from top to bottom.
+    def runs(self, span: RowSpan) -> Iterator[tuple[Shape, ...]]:
+        """Iterate over the tiles that contribute to a span, in groups that are read and predicted together.
 
-        A batch never holds tiles of two rows, so that its make-up does not depend on where a span begins:
-        ranks and resumed runs compute the same batches as one uninterrupted process.
+        The tiles of a group share all but the last coordinate, whatever span they are asked for: ranks and resumed runs
+        compute the same batches as one uninterrupted process.
+
+        Yields:
+            Origins of neighbouring tiles, from top to bottom.
         """
         grid = self.grids[span.mosaic]
-        for start, tiles in grid.rows():
-            if start < span.stop and start + grid.tile[0] > span.start:
-                for line in (list(group) for _, group in itertools.groupby(tiles, key=lambda origin: origin[:-1])):
-                    for first in range(0, len(line), self.batch_size):
-                        yield TileRun(span.mosaic, tuple(line[first : first + self.batch_size]))
+        *leading, across = grid.starts
+        for line in itertools.product(*leading):
+            if line[0] < span.stop and line[0] + grid.tile[0] > span.start:
+                for first in range(0, len(across), self.batch_size):
+                    yield tuple((*line, at) for at in across[first : first + self.batch_size])
+
+
+def is_isotropic(pixel_size_nm: Sequence[float]) -> bool:
+    """Whether Z is within 20 % of X and Y (Conrad and Narayan 2021).
+
+    Args:
+        pixel_size_nm: Sizes along Z, Y and X.
+
+    >>> is_isotropic((5, 4.2, 4.2)), is_isotropic((40, 4, 4))
+    (True, False)
+    """
+    z, *xy = pixel_size_nm
+    return all(abs(z - side) <= 0.2 * side for side in xy)

@@ -8,9 +8,8 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from data_modules import mosaic
 from data_modules.batch import Batch
-from data_modules.errors import UserError
+from data_modules.errors import UserError, check_positive
 from data_modules.patches.loaders import EpochSampler, Patch, ResumableLoader, make_loader
 from data_modules.randomness import Purpose, stream
 from data_modules.tile_choice import Labels, TileNumbers, read_labels
@@ -108,7 +107,7 @@ class LabelledTiles(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        mosaic.check_positive(batch_size=batch_size)
+        check_positive(batch_size=batch_size)
         self.tiles_path, self.labels_path, self.held_out = tiles, labels or f"{tiles}/labels.csv", held_out
         self.batch_size, self.num_workers, self._seed = batch_size, num_workers, seed
         self._opened: tuple[TileImages, LabelSplit] | None = None

@@ -6,18 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from data_modules.augment.images import Augment
-from data_modules.augment.volumes import VolumeAugment
+from data_modules.augment.transforms import KeyedAugment
 from data_modules.batch import IGNORE, Batch
-from data_modules.errors import UserError
-from data_modules.geometry import Grid, Shape, Sweep, rows_left, share_rows
-from data_modules.patches.dataset import PatchDataset, SkippingPatches, SweepDataset, Tile, TileDataset, spread_tiles
+from data_modules.errors import UserError, check_fractions, check_positive
+from data_modules.geometry import Grid, Shape, Sweep, is_isotropic, rows_left, share_rows
+from data_modules.patches.dataset import PatchDataset, SweepDataset, Tile, TileDataset, spread_tiles
 from data_modules.patches.loaders import EpochSampler, ResumableLoader, SomeEpochs, make_loader
 from data_modules.patches.sampling import FixedPatches, PatchSampling, RandomPatches, masks_of
 from data_modules.patches.splits import Division, MosaicSplit, Split
@@ -26,31 +24,18 @@ from data_modules.store import MosaicStore, MosaicView, Rows, shard_rows
 Planes = Literal["xy", "orthogonal"]
 """Planes of volumes: xy alone, or xy, xz and yz of volumes with isotropic voxels, and xy of others."""
 
-_UNEVEN = 0.2
-"""Largest difference of Z and XY, as a share of XY, at which voxels count as isotropic (Conrad and Narayan 2021)."""
+_LOOK_PX = 2**22
+"""Pixels that are read at once while foreground is looked for; few, as it mostly is in the first of them."""
 _ORDERS = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
 """Axes of a volume, that across the planes first: xy, xz, yz."""
 
 
-def is_isotropic(pixel_size_nm: Sequence[float]) -> bool:
-    """Whether Z is within 20 % of X and Y.
-
-    Args:
-        pixel_size_nm: Of Z, Y and X.
-
-    >>> is_isotropic((5, 4.2, 4.2)), is_isotropic((40, 4, 4))
-    (True, False)
-    """
-    z, *xy = pixel_size_nm
-    return all(abs(z - side) <= _UNEVEN * side for side in xy)
-
-
 def plane_views(mosaics: Sequence[MosaicView], planes: Planes) -> list[MosaicView]:
-    """Mosaics whose first axis runs across the planes: a volume gives one or three, an image one of one plane.
+    """View mosaics as stacks of planes along the first axis: a volume gives one or three, an image one of one plane.
 
     Args:
-        mosaics: Of two or three axes.
-        planes: Of volumes.
+        mosaics: Mosaics of two or three axes.
+        planes: Planes of volumes.
     """
     views = []
     for mosaic in mosaics:
@@ -63,32 +48,8 @@ def plane_views(mosaics: Sequence[MosaicView], planes: Planes) -> list[MosaicVie
     return views
 
 
-def tile_of(mosaic: MosaicView, size: int | list[int], planes: Planes | None) -> Shape:
-    """Evaluation tile of a mosaic.
-
-    Args:
-        mosaic: Of two or three axes.
-        size: ``data.tile_size``.
-        planes: Of volumes. Isotropic ones are predicted in cubes where all planes are wanted, whose planes are then
-            as large in every direction, and in single planes else.
-
-    Raises:
-        UserError: if ``size`` does not suit the mosaic's axes.
-    """
-    ndim = len(mosaic.shape)
-    if planes is None or ndim == 2:
-        return sides(size, ndim, "tile_size")
-    plane = only_planes(size, "tile_size")
-    if planes == "xy" or not is_isotropic(mosaic.pixel_size_nm):
-        return plane
-    _, height, width = plane
-    if height != width:
-        raise UserError(f"data.tile_size {size}: planes in three directions need one side for all")
-    return (width, height, width)
-
-
 def sides(size: int | list[int], ndim: int, name: str) -> Shape:
-    """One value an axis.
+    """Expand a size in px to one value an axis.
 
     Raises:
         UserError: if there are more or fewer, or one for a volume.
@@ -105,8 +66,8 @@ def sides(size: int | list[int], ndim: int, name: str) -> Shape:
     return tuple(size)
 
 
-def only_planes(size: int | list[int], name: str) -> Shape:
-    """Shape of a patch or tile that is one plane of a volume.
+def plane_sides(size: int | list[int], name: str) -> Shape:
+    """Expand a size in px to the shape of one plane of a volume.
 
     Raises:
         UserError: if there are neither one nor two values.
@@ -116,35 +77,7 @@ def only_planes(size: int | list[int], name: str) -> Shape:
     return (1, *sides(size, 2, name))
 
 
-_LOOK_PX = 2**22
-"""Pixels that are read at once while foreground is looked for; few, as it mostly is in the first of them."""
-
-
-def check_positive(**values: int | Sequence[int] | None) -> None:
-    """Refuse counts and sizes below 1, by name; ``None`` stands for a default."""
-    for name, value in values.items():
-        if value is not None and min(np.atleast_1d(value), default=0) < 1:
-            raise UserError(f"data.{name} must be at least 1, got {value}")
-
-
-def check_fractions(**values: float) -> None:
-    """Refuse fractions outside ``[0, 1)``, by name."""
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise UserError(f"data.{name} must be at least 0 and below 1, got {value}")
-
-
-def check_classes(foreground: Sequence[str | int] | None, classes: Sequence[str] | None) -> None:
-    """Refuse both at once, and classes of which there is nothing to tell apart."""
-    if foreground and classes:
-        raise UserError(
-            "data.foreground makes one foreground of classes, data.classes tells them apart: pass one of them"
-        )
-    if classes is not None and not 2 <= len(classes) < 255:
-        raise UserError(f"data.classes must name the background and 1 to 253 more classes, got {list(classes)}")
-
-
-def check_augmentation(augment: Augment | VolumeAugment | None, axes: int) -> None:
+def check_augmentation(augment: KeyedAugment | None, axes: int) -> None:
     """Refuse an augmentation of patches of another number of axes."""
     if augment is None or augment.axes == axes:
         return
@@ -207,13 +140,13 @@ class Mosaic(pl.LightningDataModule):
         foreground: Classes that count as foreground, by name or value, for labels of kind ``classes``.
         classes: All classes of such a label, the background first, to tell them apart instead; ``model.classes`` takes
             the same list.
-        planes: How networks of images see volumes: ``xy`` planes, or ``orthogonal`` ones (xy, xz and yz) of volumes
+        planes: Planes in which networks of images see volumes: ``xy``, or ``orthogonal`` (xy, xz and yz) for volumes
             whose Z is within 20 % of X and Y. Patches are then of two axes; stores may hold images and volumes.
         patch_size: Side of a training patch in px, or one value an axis.
         batch_size: Patches per step and process.
-        patches_per_epoch: Over all processes; a grid sampling and the patch split know their own number.
-        sampling: Where training patches lie.
-        split: How annotated mosaics are divided into training and validation.
+        patches_per_epoch: Patches over all processes; a grid sampling and the patch split know their own number.
+        sampling: Placement of training patches.
+        split: Division of annotated mosaics into training and validation.
         augment: Augmentation on the device, of images or planes or of volumes, or none.
         test_split: Split of the store for ``test``.
         predict_split: Split for ``predict``; labels are not needed.
@@ -228,7 +161,7 @@ class Mosaic(pl.LightningDataModule):
         num_workers: Loader processes; they are started with ``forkserver``.
         allow_small: Whether mosaics smaller than a patch are padded in training instead of refused.
         allow_empty: Whether training masks without foreground are accepted.
-        seed: Of patch positions and augmentation; the run's ``seed_everything`` by default.
+        seed: Random seed for patch sampling and augmentation; the run's ``seed_everything`` by default.
     """
 
     def __init__(
@@ -243,7 +176,7 @@ class Mosaic(pl.LightningDataModule):
         patches_per_epoch: int = 2000,
         sampling: PatchSampling | None = None,
         split: Split | None = None,
-        augment: Augment | VolumeAugment | None = None,
+        augment: KeyedAugment | None = None,
         test_split: str = "test",
         predict_split: str = "test",
         tile_size: int | list[int] | None = None,
@@ -263,8 +196,13 @@ class Mosaic(pl.LightningDataModule):
         check_fractions(overlap=overlap)
         check_positive(batch_size=batch_size, patches_per_epoch=patches_per_epoch, patch_size=patch_size)
         check_positive(tile_size=tile_size, eval_batch_size=eval_batch_size, val_tiles=val_tiles)
+        if foreground and classes:
+            raise UserError(
+                "data.foreground makes one foreground of classes, data.classes tells them apart: pass one of them"
+            )
+        if classes is not None and not 2 <= len(classes) < 255:
+            raise UserError(f"data.classes must name the background and 1 to 253 more classes, got {list(classes)}")
         self.store_path = store
-        check_classes(foreground, classes)
         self.label, self.foreground, self.classes = label, foreground or [], classes or []
         self.planes = planes
         self._patch_size, self._tile_size = patch_size, tile_size or patch_size
@@ -277,12 +215,12 @@ class Mosaic(pl.LightningDataModule):
         self.num_workers, self.allow_small, self.allow_empty = num_workers, allow_small, allow_empty
         self._seed = seed
         self.finished: Callable[[SweepDataset], Sequence[Sequence[Rows]]] | None = None
-        """Asked before a prediction which rows of each mosaic are on disk already; the prediction writer answers."""
+        """Callback that returns the rows already on disk, so that a resumed prediction skips them."""
         self._division: Division | None = None
 
     @property
     def seed(self) -> int:
-        """Of patch positions and augmentation."""
+        """Random seed for patch sampling and augmentation."""
         return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
 
     def setup(self, stage: str) -> None:
@@ -293,7 +231,10 @@ class Mosaic(pl.LightningDataModule):
                 than a patch, masks without foreground.
         """
         if stage in ("fit", "validate"):
-            size = self.patch_shape(self._views_ndim())
+            samples = MosaicStore(self.store_path).samples()
+            if not samples:
+                raise UserError(f"store {self.store_path} holds no samples: convert images into it")
+            size = self.patch_shape(len(samples[0].image.shape))
             if self.planes is not None and self.split.chooses_patches:
                 raise UserError("data.planes: choose another data.split, as this one knows no planes of volumes")
             division = self.split.divide(self._labelled, size, self.seed, training=stage == "fit")
@@ -312,12 +253,27 @@ class Mosaic(pl.LightningDataModule):
     def patch_shape(self, ndim: int) -> Shape:
         """Shape of a training patch for mosaics of ``ndim`` axes; one plane of a volume where planes are trained on."""
         if self.planes is not None:
-            return only_planes(self._patch_size, "patch_size")
+            return plane_sides(self._patch_size, "patch_size")
         return sides(self._patch_size, ndim, "patch_size")
 
     def tile_shape(self, mosaic: MosaicView) -> Shape:
-        """Shape of an evaluation tile of ``mosaic``."""
-        return tile_of(mosaic, self._tile_size, self.planes)
+        """Shape of an evaluation tile of ``mosaic``.
+
+        Isotropic volumes are predicted in cubes where all planes are wanted, whose planes are then as large in every
+        direction, and in single planes else.
+
+        Raises:
+            UserError: if ``tile_size`` does not suit the mosaic's axes.
+        """
+        if self.planes is None or len(mosaic.shape) == 2:
+            return sides(self._tile_size, len(mosaic.shape), "tile_size")
+        plane = plane_sides(self._tile_size, "tile_size")
+        if self.planes == "xy" or not is_isotropic(mosaic.pixel_size_nm):
+            return plane
+        _, height, width = plane
+        if height != width:
+            raise UserError(f"data.tile_size {self._tile_size}: planes in three directions need one side for all")
+        return (width, height, width)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """This rank's share of the epoch's patches."""
@@ -327,36 +283,41 @@ class Mosaic(pl.LightningDataModule):
         rank, world = self._rank_and_world()
         count, batch = self.patches_per_epoch, self.batch_size
         sampler = EpochSampler(sampling, division.train, size, count, batch, self.seed, rank, world)
-        patches = SkippingPatches if self.on_damage == "skip" else PatchDataset
-        dataset = patches(division.train, size, flat=self.planes is not None)
+        skip = self.on_damage == "skip"
+        dataset = PatchDataset(division.train, size, flat=self.planes is not None, skip_damaged=skip)
         return make_loader(dataset, self.num_workers, self.batch_size, sampler, ResumableLoader)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """In ``fit`` the cheap tiles and, in chosen epochs, the sweep over whole mosaics; in ``validate`` the sweep."""
         division = self._divided()
+        mosaics = division.val
         if division.val_patches is not None:
-            size = self.patch_shape(len(division.val[0].shape))
-            tiles = [
+            size = self.patch_shape(len(mosaics[0].shape))
+            tiles: list[Tile] = [
                 (mosaic, origin, tuple(slice(at, at + side) for at, side in zip(origin, size, strict=True)))
                 for mosaic, origin in division.val_patches
             ]
-            return [self._tile_loader(division.val, size, tiles)]
-        if not self._fitting():
-            return [self._sweep_loader(division.val)]
-        mosaics = division.val if self.planes is None else plane_views(division.val, self.planes)
-        size = self.tile_shape(mosaics[0]) if self.planes is None else only_planes(self._tile_size, "tile_size")
-        tiles = spread_tiles(mosaics, size, self.val_tiles, self.seed)
-        loaders = [self._tile_loader(mosaics, size, tiles)]
-        if self.full_validation_every:
-            last = (self.trainer.max_epochs or 0) - 1 if self.trainer else -1
+        elif self.trainer is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return [make_loader(self._sweep_dataset(mosaics), self.num_workers)]
+        else:
+            if self.planes is not None:
+                mosaics = plane_views(mosaics, self.planes)
+                size = plane_sides(self._tile_size, "tile_size")
+            else:
+                size = self.tile_shape(mosaics[0])
+            tiles = spread_tiles(mosaics, size, self.val_tiles, self.seed)
+        flat, rank_and_world = self.planes is not None, self._rank_and_world()
+        chosen = TileDataset(mosaics, size, tiles, self.eval_batch_size, self.label, *rank_and_world, flat=flat)
+        loaders = [make_loader(chosen, self.num_workers)]
+        if self.trainer is not None and self.full_validation_every and division.val_patches is None:
             dataset = self._sweep_dataset(division.val)
-            sampler = SomeEpochs(len(dataset), self.full_validation_every, last)
+            sampler = SomeEpochs(len(dataset), self.full_validation_every, (self.trainer.max_epochs or 0) - 1)
             loaders.append(make_loader(dataset, self.num_workers, sampler=sampler))
         return loaders
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The sweep over the whole mosaics of the test split."""
-        return self._sweep_loader(self._labelled(self.test_split))
+        return make_loader(self._sweep_dataset(self._labelled(self.test_split)), self.num_workers)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The sweep over the whole mosaics of the split to be predicted."""
@@ -384,26 +345,12 @@ class Mosaic(pl.LightningDataModule):
             raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
         return self._division
 
-    def _views_ndim(self) -> int:
-        samples = MosaicStore(self.store_path).samples()
-        if not samples:
-            raise UserError(f"store {self.store_path} holds no samples: convert images into it")
-        return len(samples[0].image.shape)
-
     def _labelled(self, split: str) -> list[MosaicView]:
         samples = MosaicStore(self.store_path).samples(split)
         return [MosaicView.of(sample, self.label, self.foreground, self.classes) for sample in samples]
 
-    def _fitting(self) -> bool:
-        return self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-
     def _rank_and_world(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def _tile_loader(self, mosaics: Sequence[MosaicView], size: Shape, tiles: Sequence[Tile]) -> DataLoader[Batch]:
-        flat, rank_and_world = self.planes is not None, self._rank_and_world()
-        dataset = TileDataset(mosaics, size, tiles, self.eval_batch_size, self.label, *rank_and_world, flat=flat)
-        return make_loader(dataset, self.num_workers)
 
     def _sweep_dataset(self, mosaics: Sequence[MosaicView]) -> SweepDataset:
         rank, world = self._rank_and_world()
@@ -411,6 +358,3 @@ class Mosaic(pl.LightningDataModule):
         shapes = [mosaic.shape for mosaic in mosaics]
         spans = share_rows(shapes, [shard_rows(shape) for shape in shapes], rank, world)
         return SweepDataset(mosaics, Sweep(tuple(grids), tuple(spans), self.eval_batch_size), self.label)
-
-    def _sweep_loader(self, mosaics: Sequence[MosaicView]) -> DataLoader[Batch]:
-        return make_loader(self._sweep_dataset(mosaics), self.num_workers)

@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from data_modules import mosaic
 from data_modules.augment.views import TwoViews
 from data_modules.batch import Batch
-from data_modules.errors import UserError
+from data_modules.errors import UserError, check_fractions, check_positive
 from data_modules.patches.loaders import EpochSampler, Patch, ResumableLoader, make_loader
 from data_modules.randomness import Purpose, stream
 from data_modules.tile_choice import Division, TileNumbers, divide, kept_tiles, label_tiles
@@ -65,8 +64,8 @@ class Tiles(pl.LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        mosaic.check_fractions(held_out=held_out)
-        mosaic.check_positive(batch_size=batch_size)
+        check_fractions(held_out=held_out)
+        check_positive(batch_size=batch_size)
         self.tiles_path, self.tables, self.labels_path = tiles, tables or [], labels
         self.views, self.batch_size, self.held_out = views or TwoViews(), batch_size, held_out
         self.num_workers, self._seed = num_workers, seed

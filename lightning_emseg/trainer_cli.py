@@ -280,7 +280,7 @@ def _silence() -> None:
         # The run folder has put those files aside.
         "Previous log files in this directory will be deleted",
         # A rank without rows of a mosaic has nothing to count, which is no mistake.
-        "method of metric (MosaicHistograms|MeanMetric) was called before the ``update``",
+        "method of metric (MosaicCounts|MeanMetric) was called before the ``update``",
         # Every rank logs the same scores, of counts that are summed over all.
         "It is recommended to use `self.log\\('((val|val_tiles|test)/|f1').*sync_dist=True",
         # Lightning 2.6 under newer torch.

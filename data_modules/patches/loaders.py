@@ -22,9 +22,9 @@ class Patch:
         mosaic: Position of its mosaic in the list of training mosaics.
         origin: First pixel, in px of the mosaic.
         index: Position in the global order of the epoch; augmentation is keyed by it.
-        weight: What the loss of this rank's batch counts in the mean over ranks; 0 for a patch that only keeps a rank
+        weight: Weight of the loss of this rank's batch in the mean over ranks; 0 for a patch that only keeps a rank
             company that has none.
-        together: Patches of all ranks in the step.
+        together: Number of patches of all ranks in the step.
     """
 
     mosaic: int
@@ -43,17 +43,17 @@ class EpochSampler(Sampler[Patch]):
     since all ranks have to take the step.
 
     Attributes:
-        epoch: The epoch that is drawn.
+        epoch: Epoch that is drawn.
         first: Steps that are left out, as an interrupted run has taken them.
 
     Args:
-        sampling: How positions are chosen.
+        sampling: Placement of patches.
         mosaics: Training mosaics.
-        size: Of a patch, in px.
+        size: Size of a patch in px.
         count: Patches per epoch over all ranks, where the sampling leaves it open.
         batch_size: Patches of a rank in a step.
-        seed: Of the run.
-        rank: Of this process.
+        seed: Random seed of the run.
+        rank: Rank of this process.
         world: Number of processes.
     """
 
@@ -128,30 +128,26 @@ class ResumableLoader(DataLoader[Batch]):
     before it has said which epoch a resumed run is in, and loader processes would set out on another epoch's patches.
     """
 
+    sampler: EpochSampler
     _given = 0
     _resumed = (-1, 0)
 
     def __iter__(self) -> Any:
-        """Batches; a generator, where torch has a class of its own."""
-        order = self._order()
+        """Iterate over batches; a generator, where torch has a class of its own."""
         epoch, batches = self._resumed
-        self._given = batches if epoch == order.epoch else 0
-        order.first = self._given
+        self._given = batches if epoch == self.sampler.epoch else 0
+        self.sampler.first = self._given
         for batch in super().__iter__():
             self._given += 1
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, and how many of its batches this rank has handed out."""
-        return {"epoch": self._order().epoch, "batches": self._given}
+        """Return the epoch, and how many of its batches this rank has handed out."""
+        return {"epoch": self.sampler.epoch, "batches": self._given}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the batches of ``state`` when its epoch comes; every other epoch is whole."""
         self._resumed = (state["epoch"], state["batches"])
-
-    def _order(self) -> EpochSampler:
-        assert isinstance(self.sampler, EpochSampler)
-        return self.sampler
 
 
 def make_loader(
@@ -161,14 +157,14 @@ def make_loader(
     sampler: EpochSampler | SomeEpochs | None = None,
     kind: type[DataLoader[Batch]] = DataLoader,
 ) -> DataLoader[Batch]:
-    """A loader whose dataset makes whole batches.
+    """Build a loader whose dataset makes whole batches.
 
     Args:
-        dataset: Its items are batches, or it makes one of several items at once.
-        num_workers: Loader processes.
+        dataset: Dataset whose items are batches, or that makes one of several items at once.
+        num_workers: Number of loader processes.
         batch_size: Items that the dataset is asked for at once, or ``None`` where each is a batch.
-        sampler: Which items; all of them in order by default.
-        kind: Of the loader.
+        sampler: Order of items; all of them in order by default.
+        kind: Class of the loader.
     """
     return kind(
         dataset,

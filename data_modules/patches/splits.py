@@ -1,4 +1,4 @@
-"""Dividing annotated mosaics into training and validation; picked by ``class_path`` under ``data.split``."""
+"""Division of annotated mosaics into training and validation; picked by ``class_path`` under ``data.split``."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,16 +13,16 @@ from data_modules.randomness import Purpose, stream
 from data_modules.store import MosaicView
 
 Views = Callable[[str], list[MosaicView]]
-"""Gives the mosaics of a split of the store, with their labels."""
+"""Function from a split of the store to its mosaics, with their labels."""
 
 
 @dataclass(frozen=True)
 class Division:
-    """What is trained on and what is validated on.
+    """Training and validation data.
 
     Attributes:
         train: Mosaics, or windows of mosaics, that training patches come from.
-        val: Those that are validated whole.
+        val: Mosaics that are validated whole.
         train_patches: Fixed training patches, in place of a sampling.
         val_patches: Fixed validation patches, in place of whole mosaics.
     """
@@ -34,7 +34,7 @@ class Division:
 
 
 class Split(ABC):
-    """How annotated mosaics are divided.
+    """Division of annotated mosaics.
 
     Attributes:
         chooses_patches: Whether single patches are divided, and not mosaics.
@@ -44,12 +44,12 @@ class Split(ABC):
 
     @abstractmethod
     def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
-        """Divide.
+        """Divide the mosaics.
 
         Args:
-            views: Gives the mosaics of a split of the store.
-            size: Of a patch, in px.
-            seed: Of the run.
+            views: Function from a split of the store to its mosaics.
+            size: Size of a patch in px.
+            seed: Random seed of the run.
             training: Whether training data is needed too; a store to validate on may have none.
         """
 
@@ -117,7 +117,7 @@ class SectionSplit(Split):
         source: Split of the store.
         train: Number of sections that train or, below 1, their share of a volume's depth, rounded down; ``null`` for
             all but those that validate.
-        val: Likewise of those that validate, which follow; ``null`` for all that are left.
+        val: Number or share of the sections that validate, which follow; ``null`` for all that are left.
 
     Raises:
         UserError: for a value out of its range, or if both are ``null``.
@@ -184,7 +184,7 @@ class PatchSplit(Split):
         source: Split of the store.
         train: Number of training patches.
         val: Number of validation patches.
-        overlap: Of the grid that gives the first patches (the published code's 512 px step); the others lie at random.
+        overlap: Overlap in the grid of the first patches (the published code's 512 px step); others lie at random.
     """
 
     chooses_patches = True

@@ -30,16 +30,16 @@ def create_array(
     compress: bool,
     pieces: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> "zarr.Array[Any]":
-    """Make one sharded, checksummed zarr v3 array that stores every chunk, empty ones too; an old one is replaced.
+    """Create one sharded, checksummed zarr v3 array that stores every chunk, empty ones too; an old one is replaced.
 
     Images are not compressed (zstd gains 2 % on electron micrographs and costs reading time). Masks read fastest as
     lz4hc, ids are half the size as zstd (docs/performance.md).
 
     Args:
-        group: Folder of the array.
-        name: Of the array.
-        shape: In px.
-        dtype: Of its values.
+        group: Folder that holds the array.
+        name: Name of the array.
+        shape: Size in px.
+        dtype: Data type of its values.
         compress: Whether chunks are compressed.
         pieces: Shapes of a chunk and of a shard; by default those of mosaics.
     """
@@ -62,12 +62,6 @@ def create_array(
         config={"write_empty_chunks": True},
         overwrite=True,
     )
-
-
-def open_array(path: Path) -> "zarr.Array[Any]":
-    """Open an array of :func:`create_array` for further writing."""
-    # Opening takes no such setting in all versions of zarr: without it, empty chunks would be left out.
-    return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
 
 
 class ArrayWriter:
@@ -118,19 +112,17 @@ class ArrayWriter:
         if self._next + held > self._stop:
             raise ValueError(f"{self._next + held} rows do not fit an array that ends at row {self._stop}")
         self._pending.append(band)
-        if held >= self._height or self._next + held == self._stop:
-            self._flush()
-
-    def _flush(self) -> None:
+        at_end = self._next + held == self._stop
+        if held < self._height and not at_end:
+            return
         rows = np.concatenate(self._pending) if len(self._pending) > 1 else self._pending[0]
-        at_end = self._next + len(rows) == self._stop
-        whole = len(rows) if at_end else len(rows) // self._height * self._height
+        whole = held if at_end else held // self._height * self._height
         try:
             self._array[self._next : self._next + whole] = rows[:whole]
         except OSError as error:
             raise UserError(explain_failure(error, str(self._array.store_path))) from error
         self._next += whole
-        self._pending = [rows[whole:]] if whole < len(rows) else []
+        self._pending = [rows[whole:]] if whole < held else []
         if self.complete:
             self._next, self._stop = next(self._spans, (self._stop, self._stop))
 
@@ -155,8 +147,8 @@ def write_levels(group: Path, shape: tuple[int, ...], label: bool) -> None:
     """Halve level after level, a row of shards at a time, so that memory does not grow with the height.
 
     Args:
-        group: Holds full resolution as ``0``; levels that are there already are replaced.
-        shape: Of full resolution, in px.
+        group: Folder that holds full resolution as ``0``; levels that are there already are replaced.
+        shape: Shape of full resolution in px.
         label: Whether pixels are halved by nearest neighbour instead of local means.
     """
     for level, level_shape in enumerate(layout.level_shapes(shape)[1:], start=1):
@@ -168,13 +160,8 @@ def write_levels(group: Path, shape: tuple[int, ...], label: bool) -> None:
         for start in range(0, level_shape[0], coarser.shards[0]):
             stop = min(start + coarser.shards[0], level_shape[0])
             rows = np.asarray(finer[start * halved : stop * halved])
-            writer.write(halve_nearest(rows) if label else halve_mean(rows))
+            writer.write(np.ascontiguousarray(rows[..., ::2, ::2]) if label else halve_mean(rows))
         writer.close()
-
-
-def halve_nearest(rows: Band) -> Band:
-    """Every second pixel along Y and X of ``(…, Y, X)``."""
-    return np.ascontiguousarray(rows[..., ::2, ::2])
 
 
 def halve_mean(rows: Band) -> NDArray[np.uint8]:

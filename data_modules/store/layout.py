@@ -1,7 +1,5 @@
 """Names, shapes, OME-Zarr 0.5 metadata and settings of stores, and reasons why reading fails."""
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -39,11 +37,6 @@ class LabelInfo:
     classes: Mapping[int, str] = field(default_factory=dict)
     counts: Mapping[int, int] = field(default_factory=dict)
 
-    @property
-    def ignore(self) -> int | None:
-        """255 for binary and class labels, ``None`` for instances."""
-        return None if self.kind == "instances" else 255
-
     def to_attributes(self) -> Attributes:
         """JSON-ready form, the inverse of :meth:`from_attributes`."""
         return {
@@ -60,6 +53,56 @@ class LabelInfo:
             {int(value): str(name) for value, name in attributes.get("classes", {}).items()},
             {int(value): int(count) for value, count in attributes.get("counts", {}).items()},
         )
+
+    def foreground_values(self, names: Sequence[str | int], label: str) -> tuple[int, ...]:
+        """Look up the values that count as foreground; none for instances stands for all of them.
+
+        Args:
+            names: Classes by name or value, or ids of instances.
+            label: Label and sample, for messages.
+
+        Raises:
+            UserError: if a class is unknown, or a label with classes has no foreground.
+        """
+        if self.kind == "binary":
+            if names and list(names) != [1]:
+                raise UserError(f"{label} is binary: leave out data.foreground ({list(names)})")
+            return (1,)
+        if self.kind == "instances":
+            return tuple(int(name) for name in names)
+        if not names:
+            known = ", ".join(self.classes.values())
+            raise UserError(
+                f"{label} has classes ({known}): say which are foreground, e.g. --data.foreground '[mitochondrion]'"
+            )
+        values = {name: value for value, name in self.classes.items()} | {value: value for value in self.classes}
+        unknown = [name for name in names if name not in values]
+        if unknown:
+            raise UserError(f"{label} has no class {unknown}; it has {dict(self.classes)}")
+        return tuple(values[name] for name in names)
+
+    def class_values(self, names: Sequence[str], label: str) -> tuple[tuple[int, str], ...]:
+        """Look up value and name of each class, in the order of ``names``.
+
+        Args:
+            names: Names of all classes.
+            label: Label and sample, for messages.
+
+        Raises:
+            UserError: if the label is not of kind ``classes``, or has other classes.
+        """
+        if self.kind != "classes":
+            raise UserError(
+                f"{label} is {self.kind}, so that it has no classes: leave out data.classes, or convert it with "
+                "--kind classes"
+            )
+        values = {name: value for value, name in self.classes.items()}
+        if len(set(names)) < len(names) or set(names) != set(values):
+            raise UserError(
+                f"{label} has the classes {list(values)}, but data.classes names {list(names)}: name all of them once, "
+                "the background first"
+            )
+        return tuple((values[name], name) for name in names)
 
 
 def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
@@ -187,25 +230,6 @@ class ReadError(Exception):
         self.kind: Kind = kind
 
 
-_DECIDES = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
-
-
 def is_url(path: str) -> bool:
     """Whether ``path`` is an address and not a folder."""
     return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", path) is not None
-
-
-def local_stamp(folder: str) -> str:
-    """Inode and time of change of the ``zarr.json`` of a local array: another one for whatever replaces it.
-
-    Raises:
-        OSError: if it is not there.
-    """
-    status = os.stat(f"{folder}/zarr.json")  # noqa: PTH116 - called at every read, and a Path costs more than the call
-    return f"{status.st_ino}:{status.st_mtime_ns}"
-
-
-def remote_stamp(metadata: Mapping[str, Any]) -> str:
-    """Of a remote array: a hash of what its ``zarr.json`` says of its layout."""
-    content = json.dumps([metadata.get(key) for key in _DECIDES], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]

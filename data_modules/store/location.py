@@ -1,20 +1,23 @@
-"""Where a store lies, a folder or a URL, and what is found there without reading pixels."""
+"""Locations of stores, folders or URLs, and their groups and metadata."""
 
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from data_modules.errors import UserError
 from data_modules.store import tensors
-from data_modules.store.layout import ReadError, is_url, local_stamp, remote_stamp
+from data_modules.store.layout import ReadError, is_url
+from data_modules.store.sharded import local_stamp
 
 Metadata = dict[str, Any]
+Answer = TypeVar("Answer")
 SCHEMES = ("s3", "gs", "http", "https")
-"""Of the URLs that can be read, beside ``file``, which means a folder."""
+"""Schemes of URLs that can be read, beside ``file``, which means a folder."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Location:
 
     Attributes:
         root: Folder or URL of the store.
-        key: Of the node below the root, with slashes; empty for the root.
-        nodes: Of a remote store: its nodes by key, with their metadata where these are known already.
+        key: Place of the node below the root, with slashes; empty for the root.
+        nodes: Nodes of a remote store by key, with their metadata where these are known already.
     """
 
     root: str
@@ -81,22 +84,21 @@ class Location:
                 raise UserError(f"{self}/zarr.json cannot be read: {error.strerror}") from error
         known = self.nodes.get(self.key)
         if known is None:
-            known = self.nodes[self.key] = self._fetch()
+            content = _ask(self.root, lambda: tensors.get(self.root, f"{self.key}/zarr.json"))
+            if content is None:
+                raise UserError(
+                    f"{self}/zarr.json is missing: the store is damaged; convert and upload this sample again"
+                )
+            known = self.nodes[self.key] = _parse(content, str(self))
         return known
 
-    def _fetch(self) -> Metadata:
-        content = _ask(self.root, f"{self.key}/zarr.json")
-        if content is None:
-            raise UserError(f"{self}/zarr.json is missing: the store is damaged; convert and upload this sample again")
-        return _parse(content, str(self))
-
     def stamp(self) -> str:
-        """What changes when this array is replaced."""
-        return local_stamp(str(self)) if self.nodes is None else remote_stamp(self.metadata())
+        """Text that changes when this array is replaced."""
+        return local_stamp(str(self)) if self.nodes is None else tensors.remote_stamp(self.metadata())
 
 
 def locate(path: str | os.PathLike[str]) -> Location:
-    """The root of a store.
+    """Find the root of a store.
 
     Args:
         path: Folder, or URL with ``file``, ``s3``, ``gs``, ``http`` or ``https``.
@@ -105,16 +107,19 @@ def locate(path: str | os.PathLike[str]) -> Location:
         UserError: if there is no store, or if a URL cannot be reached or listed.
     """
     text = os.fspath(path)
-    if not is_url(text):
-        return _folder(text)
     address = urlsplit(text)
-    if address.scheme == "file":
-        return _folder(unquote(address.path))
+    if not is_url(text) or address.scheme == "file":
+        folder = Path(unquote(address.path) if is_url(text) else text)
+        if not folder.is_dir():
+            raise UserError(f"no store at {folder}: check --data.store, or make one with `emseg data convert`")
+        if not (folder / "zarr.json").is_file():
+            raise UserError(f"{folder} is not a zarr v3 store (no zarr.json): make one with `emseg data convert`")
+        return Location(str(folder))
     if address.scheme not in SCHEMES or not address.netloc:
         raise UserError(f"{text}: stores are folders or URLs with {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
     if address.query or address.fragment:
         raise UserError(f"{text}: a URL with a query or fragment cannot name a store, which is many objects")
-    return _remote(text.rstrip("/"))
+    return _locate_remote(text.rstrip("/"))
 
 
 def local_folder(path: str | os.PathLike[str]) -> Path:
@@ -132,16 +137,8 @@ def local_folder(path: str | os.PathLike[str]) -> Path:
     return Path(text)
 
 
-def _folder(path: str) -> Location:
-    if not Path(path).is_dir():
-        raise UserError(f"no store at {path}: check --data.store, or make one with `emseg data convert`")
-    if not (Path(path) / "zarr.json").is_file():
-        raise UserError(f"{path} is not a zarr v3 store (no zarr.json): make one with `emseg data convert`")
-    return Location(str(Path(path)))
-
-
-def _remote(url: str) -> Location:
-    content = _ask(url, "zarr.json")
+def _locate_remote(url: str) -> Location:
+    content = _ask(url, lambda: tensors.get(url, "zarr.json"))
     if content is None:
         raise UserError(f"no store at {url} (there is no {url}/zarr.json): check --data.store, bucket and path")
     root = _parse(content, url)
@@ -153,34 +150,34 @@ def _remote(url: str) -> Location:
             f"{url} cannot be listed, as no http server can: run `emseg data consolidate STORE` where the store lies "
             "on disk, which writes the list into its zarr.json, and upload that file again"
         )
-    try:
-        listed = tensors.keys(url)
-    except ReadError as failure:
-        raise UserError(_unreachable(url, failure)) from failure
+    listed = _ask(url, lambda: tensors.keys(url))
     nodes: dict[str, Metadata | None] = {
         key.removesuffix("/zarr.json"): None for key in listed if key.endswith("/zarr.json")
     }
     return Location(url, nodes={**nodes, "": root})
 
 
-def _ask(url: str, key: str) -> bytes | None:
+def _ask(url: str, question: Callable[[], Answer]) -> Answer:
+    """Call a function that reads from a server.
+
+    Raises:
+        UserError: if the server refuses or does not answer, with what to check.
+    """
     try:
-        return tensors.get(url, key)
+        return question()
     except ReadError as failure:
-        raise UserError(_unreachable(url, failure)) from failure
-
-
-def _unreachable(url: str, failure: ReadError) -> str:
-    cause = str(failure)
-    # A port or a name may hold these numbers, too.
-    refused = re.search(r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[13]\b", cause) is not None
-    advice = {
-        "s3": "AWS_ENDPOINT_URL, AWS_REGION and the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-        "AWS_PROFILE; without any the store is read anonymously)",
-        "gs": "GOOGLE_APPLICATION_CREDENTIALS (without it the store is read anonymously)",
-    }.get(url.partition(":")[0], "host, port, proxy and certificate")
-    state = "access is refused" if refused else "cannot be reached"
-    return f"{url}: {state}. Check the spelling of the URL, the network, and {advice}.\n  cause: {cause}"
+        cause = str(failure)
+        # A port or a name may hold these numbers, too.
+        refused = re.search(r"PERMISSION_DENIED|UNAUTHENTICATED|HTTP code 40[13]\b", cause) is not None
+        advice = {
+            "s3": "AWS_ENDPOINT_URL, AWS_REGION and the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE; without any the store is read anonymously)",
+            "gs": "GOOGLE_APPLICATION_CREDENTIALS (without it the store is read anonymously)",
+        }.get(url.partition(":")[0], "host, port, proxy and certificate")
+        state = "access is refused" if refused else "cannot be reached"
+        raise UserError(
+            f"{url}: {state}. Check the spelling of the URL, the network, and {advice}.\n  cause: {cause}"
+        ) from failure
 
 
 def _parse(content: bytes, where: str) -> Metadata:

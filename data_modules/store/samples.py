@@ -1,53 +1,13 @@
-"""Opening stores: which samples there are and what each of them holds."""
+"""Opening of stores: their splits and samples, and what each sample holds."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from data_modules.errors import UserError
 from data_modules.store.layout import LabelInfo
 from data_modules.store.location import Location, locate
-from data_modules.store.reader import ArrayRef
+from data_modules.store.reader import ArrayRef, Sample
 
 _NM_PER_UNIT = {"nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6, "meter": 1e9, "angstrom": 0.1}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image of a store with its labels.
-
-    Attributes:
-        split: Name of the split.
-        name: Of the sample.
-        image: Full-resolution image.
-        pixel_size_nm: One value an axis.
-        labels: Full-resolution labels by name.
-        provenance: What conversion recorded.
-    """
-
-    split: str
-    name: str
-    image: ArrayRef
-    pixel_size_nm: tuple[float, ...]
-    labels: Mapping[str, ArrayRef]
-    provenance: Mapping[str, Any]
-
-    @property
-    def key(self) -> str:
-        """``<split>/<sample>``."""
-        return f"{self.split}/{self.name}"
-
-    def label(self, name: str) -> ArrayRef:
-        """The label called ``name``.
-
-        Raises:
-            UserError: if the sample has none of that name, naming those it has.
-        """
-        if name not in self.labels:
-            known = ", ".join(sorted(self.labels)) or "none"
-            raise UserError(f"sample {self.key} has no label {name!r}; it has: {known} ({self.image.path})")
-        return self.labels[name]
 
 
 class MosaicStore:
@@ -71,7 +31,7 @@ class MosaicStore:
         return [group.name for group in self.location.groups()]
 
     def samples(self, split: str | None = None) -> list[Sample]:
-        """Samples of one split, or of all, sorted by split and name.
+        """Open the samples of one split, or of all, sorted by split and name.
 
         Raises:
             UserError: if the split does not exist or is empty.
@@ -88,7 +48,7 @@ class MosaicStore:
         return found
 
     def sample(self, key: str) -> Sample:
-        """The sample ``<split>/<name>``.
+        """Open the sample ``<split>/<name>``.
 
         Raises:
             UserError: if it does not exist.

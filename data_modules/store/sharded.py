@@ -10,6 +10,7 @@ import os
 import struct
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,54 +23,66 @@ from numpy.typing import NDArray
 
 from data_modules.store.layout import ReadError, cache_bytes
 
-Index = NDArray[np.uint64]
-_Stamp = tuple[int, int, int]
+Pixels = NDArray[Any]
 MOST_OPEN = 128
 """Files that are kept open; a process may usually open 1,024."""
-_SETTLED_NS = 2_000_000_000
 CRC_BYTES = 4
+_SETTLED_NS = 2_000_000_000
+_MISSING = 2**64 - 1
+_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+_DECODERS: Mapping[str, Callable[[NDArray[np.uint8]], bytes]] = {"zstd": zstd.decompress, "blosc": blosc.decompress}
+_TYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {"float32", "float64"}
+_file_stamp = operator.attrgetter("st_ino", "st_mtime_ns", "st_size")
+
+
+def local_stamp(folder: str) -> str:
+    """Inode and time of change of the ``zarr.json`` of a local array, which differ for whatever replaces it.
+
+    Raises:
+        OSError: if it is not there.
+    """
+    status = os.stat(f"{folder}/zarr.json")  # noqa: PTH116 - called at every read, and a Path costs more than the call
+    return f"{status.st_ino}:{status.st_mtime_ns}"
 
 
 class ShardFile:
     """A shard that is open for reading; the last reference closes it, so no thread reads from a closed one.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         stamp: Inode, time of change in ns, size in bytes.
         index: Offset and length of every chunk in bytes, ``uint64 (chunks, 2)``; both are 2⁶⁴ − 1 for a missing one.
     """
 
     def __init__(self, path: str, chunks: int) -> None:
-        self._descriptor: int | None = None
         self.path = path
         try:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            self.stamp = _stamp(os.fstat(self._descriptor))
+            weakref.finalize(self, os.close, self._descriptor).atexit = False
+            self.stamp: tuple[int, int, int] = _file_stamp(os.fstat(self._descriptor))
         except OSError as error:
-            raise failure_of(path, error) from error
-        self.index = self._read_index(chunks)
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # Bound here, because modules are empty when the interpreter ends.
-        if self._descriptor is not None:
-            close(self._descriptor)
+            raise _failure_of(path, error) from error
+        size, length = self.stamp[2], 16 * chunks + CRC_BYTES
+        if size < length:
+            raise ReadError("damaged", f'"{path}" has {size} bytes, fewer than its index of {length}')
+        content = self.read(size - length, length, np.empty(length, np.uint8))
+        self.index: NDArray[np.uint64] = content.view("<u8").reshape(chunks, 2)
 
     def read(self, offset: int, length: int, into: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Bytes of the file without the checksum that they end with, which is compared.
+        """Read bytes of the file and compare the checksum that they end with; returns them without it.
 
         Args:
-            offset: In bytes.
-            length: In bytes, the checksum of 4 bytes included.
+            offset: Position of the first byte.
+            length: Number of bytes, the checksum of 4 bytes included.
             into: Buffer of at least ``length`` bytes.
 
         Raises:
             ReadError: if the file ends before, if the checksum differs, or if the system cannot read.
         """
-        assert self._descriptor is not None
         try:
             got = os.preadv(self._descriptor, [into[:length].data], offset)
         except OSError as error:
-            raise failure_of(self.path, error) from error
+            raise _failure_of(self.path, error) from error
         if got != length or length < CRC_BYTES:
             raise ReadError("damaged", f'bytes {offset}:{offset + length} of "{self.path}", which has {self.stamp[2]}')
         content = into[: length - CRC_BYTES]
@@ -83,25 +96,21 @@ class ShardFile:
             )
         return content
 
-    def _read_index(self, chunks: int) -> Index:
-        length = 16 * chunks + CRC_BYTES
-        size = self.stamp[2]
-        if size < length:
-            raise ReadError("damaged", f'"{self.path}" has {size} bytes, fewer than its index of {length}')
-        content = self.read(size - length, length, np.empty(length, np.uint8))
-        return content.view("<u8").reshape(chunks, 2)
-
 
 class ShardFiles:
-    """The shards that were used last; a file that has changed on disk is opened anew."""
+    """Shards that were used last; a file that has changed on disk is opened anew.
+
+    Attributes:
+        kept: Open files by path, those used last at the end.
+    """
 
     def __init__(self) -> None:
-        self._files: OrderedDict[str, ShardFile] = OrderedDict()
+        self.kept: OrderedDict[str, ShardFile] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
     def open(self, path: str, chunks: int) -> ShardFile:
-        """The shard at ``path``, whose index has ``chunks`` entries.
+        """Open the shard at ``path``, whose index has ``chunks`` entries.
 
         Raises:
             ReadError: if it is missing, has no sound index or cannot be read.
@@ -109,42 +118,31 @@ class ShardFiles:
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
         except OSError as error:
-            raise failure_of(path, error) from error
+            raise _failure_of(path, error) from error
         with self._lock:
-            known = self._files.get(path)
-            if known is not None and known.stamp == _stamp(status) and len(known.index) == chunks:
-                self._files.move_to_end(path)
+            known = self.kept.get(path)
+            if known is not None and known.stamp == _file_stamp(status) and len(known.index) == chunks:
+                self.kept.move_to_end(path)
                 return known
         opened = ShardFile(path, chunks)
         # A file that was written a moment ago may be written again without its time of change moving on.
-        if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
-            self._keep(opened)
-        return opened
-
-    def _keep(self, opened: ShardFile) -> None:
+        if time.time_ns() - status.st_mtime_ns <= _SETTLED_NS:
+            return opened
         most_bytes = cache_bytes()
         with self._lock:
-            replaced = self._files.pop(opened.path, None)
-            self._bytes -= 0 if replaced is None else replaced.index.nbytes
-            self._files[opened.path] = opened
-            self._bytes += opened.index.nbytes
-            while self._files and (self._bytes > most_bytes or len(self._files) > MOST_OPEN):
-                _, dropped = self._files.popitem(last=False)
+            replaced = self.kept.pop(path, None)
+            self._bytes += opened.index.nbytes - (0 if replaced is None else replaced.index.nbytes)
+            self.kept[path] = opened
+            while self.kept and (self._bytes > most_bytes or len(self.kept) > MOST_OPEN):
+                _, dropped = self.kept.popitem(last=False)
                 self._bytes -= dropped.index.nbytes
-
-    def __len__(self) -> int:
-        return len(self._files)
+        return opened
 
 
-def failure_of(path: str, error: OSError) -> ReadError:
-    """What a failed system call on ``path`` means."""
+def _failure_of(path: str, error: OSError) -> ReadError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return ReadError("missing", f'"{path}" is missing')
     return ReadError("unreadable", f'"{path}": {error.strerror}')
-
-
-def _stamp(status: os.stat_result) -> _Stamp:
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 files = ShardFiles()
@@ -159,23 +157,16 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-Pixels = NDArray[Any]
-_MISSING = 2**64 - 1
-_LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
-_DECODERS: Mapping[str, Callable[[NDArray[np.uint8]], bytes]] = {"zstd": zstd.decompress, "blosc": blosc.decompress}
-_TYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {"float32", "float64"}
-
-
 @dataclass(frozen=True)
 class Sharded:
     """How an array is cut and stored.
 
     Attributes:
-        shape: Of the array in px.
-        dtype: Of the pixels.
+        shape: Size of the array in px.
+        dtype: Data type of the pixels.
         chunk: Shape of a chunk in px.
-        chunks_per_shard: Along each axis.
-        codec: That chunks are compressed with, ``zstd`` or ``blosc``, or ``None``.
+        chunks_per_shard: Number of chunks along each axis.
+        codec: Compression of chunks, ``zstd`` or ``blosc``, or ``None``.
         fill: Value of missing chunks, or ``None`` where a missing chunk is an error.
     """
 
@@ -188,7 +179,7 @@ class Sharded:
 
     @classmethod
     def parse(cls, metadata: Mapping[str, Any], complete: bool) -> "Sharded | None":
-        """From the ``zarr.json`` of an array; ``None`` for any other layout than the one that is read here.
+        """Parse the ``zarr.json`` of an array; ``None`` for any other layout than the one that is read here.
 
         Args:
             metadata: Content of ``zarr.json``.
@@ -233,7 +224,7 @@ class Sharded:
         """Read a region that lies inside the array.
 
         Args:
-            folder: Of the array.
+            folder: Folder of the array.
             region: One slice with start and stop an axis, in px.
 
         Returns:
@@ -249,7 +240,13 @@ class Sharded:
             chunk, target, source = zip(*cell, strict=True)
             place = tuple(map(operator.floordiv, chunk, self.chunks_per_shard))
             if place not in shards:
-                shards[place] = self._open(folder, place)
+                path = "/".join([folder, "c", *map(str, place)])
+                try:
+                    shards[place] = files.open(path, math.prod(self.chunks_per_shard))
+                except ReadError as failure:
+                    if failure.kind != "missing" or self.fill is None:
+                        raise
+                    shards[place] = None
             shard = shards[place]
             stored = None if shard is None else self._chunk(shard, chunk, buffer)
             pixels[target] = self.fill if stored is None else stored[source]
@@ -258,15 +255,6 @@ class Sharded:
     @property
     def _chunk_bytes(self) -> int:
         return math.prod(self.chunk) * self.dtype.itemsize
-
-    def _open(self, folder: str, place: Sequence[int]) -> ShardFile | None:
-        path = "/".join([folder, "c", *map(str, place)])
-        try:
-            return files.open(path, math.prod(self.chunks_per_shard))
-        except ReadError as failure:
-            if failure.kind == "missing" and self.fill is not None:
-                return None
-            raise
 
     def _chunk(self, shard: ShardFile, chunk: Sequence[int], buffer: NDArray[np.uint8]) -> Pixels | None:
         entry = 0

@@ -4,6 +4,7 @@ Its threads do not survive ``fork``: a process that was forked from one that has
 """
 
 import functools
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
-from data_modules.store.layout import Kind, ReadError, cache_bytes, is_url, remote_stamp
+from data_modules.store.layout import Kind, ReadError, cache_bytes, is_url
 
 Pixels = NDArray[Any]
 ANSWER_S = 25.0
@@ -36,6 +37,7 @@ _KINDS: Mapping[str, Kind] = {
     "FAILED_PRECONDITION": "damaged",
     "OUT_OF_RANGE": "damaged",
 }
+_DECIDES = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
 _state = {"used": False, "forked": False}
 
 
@@ -63,6 +65,12 @@ def read_array(path: str, complete: bool, stamp: str, region: Sequence[slice]) -
     pending = array[tuple(region)].read()
     size = array.dtype.numpy_dtype.itemsize * int(np.prod([part.stop - part.start for part in region]))
     return np.asarray(_call(path, lambda: pending.result(timeout=ANSWER_S + size / SLOWEST)))
+
+
+def remote_stamp(metadata: Mapping[str, Any]) -> str:
+    """Hash what the ``zarr.json`` of a remote array says of its layout."""
+    content = json.dumps([metadata.get(key) for key in _DECIDES], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def get(url: str, key: str) -> bytes | None:

@@ -1,15 +1,14 @@
-"""Reading a whole store back, to name everything that is damaged or missing."""
+"""Verification of whole stores: a list of everything that is damaged or missing."""
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from data_modules.errors import UserError
 from data_modules.store import layout
-from data_modules.store.reader import ArrayRef, read
-from data_modules.store.samples import MosaicStore, Sample
+from data_modules.store.reader import ArrayRef, Sample, read
+from data_modules.store.samples import MosaicStore
 
 
 @dataclass(frozen=True)
@@ -18,9 +17,9 @@ class Damage:
 
     Attributes:
         sample: ``<split>/<sample>``.
-        what: Which array.
-        region: In px of that array; empty when the whole sample cannot be opened.
-        message: What is wrong, with the file.
+        what: Name of the array.
+        region: Part of that array in px; empty when the whole sample cannot be opened.
+        message: Cause, with the file.
     """
 
     sample: str
@@ -33,11 +32,11 @@ def verify(store: MosaicStore, progress: Callable[[int], object] = lambda pixels
     """Read every chunk of every level of every array; of foreign samples full resolution only.
 
     Args:
-        store: To be read.
-        progress: Called with the number of pixels after each piece.
+        store: Store to read.
+        progress: Function that is called with the number of pixels after each piece.
 
     Returns:
-        What is damaged or missing, in the store's order; empty for a sound store.
+        Damaged and missing regions, in the store's order; empty for a sound store.
     """
     damages: list[Damage] = []
     for key, sample in _samples(store):
@@ -50,7 +49,7 @@ def verify(store: MosaicStore, progress: Callable[[int], object] = lambda pixels
 
 
 def pixels_to_verify(store: MosaicStore) -> int:
-    """Number of stored pixels that :func:`verify` will read."""
+    """Count the stored pixels that :func:`verify` will read."""
     return sum(
         math.prod(array.shape)
         for _, sample in _samples(store)
@@ -85,30 +84,23 @@ def _verify_array(
 ) -> Iterator[Damage]:
     location = store.location.child(array.path.removeprefix(f"{store.path}/"))
     try:
-        shard, chunk = _shard_and_chunk(location.metadata())
+        metadata = location.metadata()
+        shard = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
+        codec = metadata["codecs"][0]
+        sharded = codec["name"] == "sharding_indexed"
+        chunk = tuple(codec["configuration"]["chunk_shape"]) if sharded else shard
         array = replace(array, stamp=location.stamp())
     except (UserError, LookupError, TypeError, ValueError) as error:
         yield Damage(sample, array.what, (), f"{array.what}: {location}/zarr.json cannot be read: {error}")
         return
     for region in _pieces([slice(0, side) for side in array.shape], shard):
-        yield from _verify_region(sample, array, region, chunk)
+        failure = _failure(sample, array, region)
+        if failure is not None:
+            # One shard holds many chunks: name only those that are lost, or the shard when all of them are.
+            parts = list(_pieces(region, chunk))
+            failures = [found for part in parts if (found := _failure(sample, array, part)) is not None]
+            yield from [failure] if len(failures) == len(parts) else failures
         progress(math.prod(part.stop - part.start for part in region))
-
-
-def _shard_and_chunk(metadata: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    shard = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
-    codec = metadata["codecs"][0]
-    return shard, tuple(codec["configuration"]["chunk_shape"]) if codec["name"] == "sharding_indexed" else shard
-
-
-def _verify_region(sample: str, array: ArrayRef, region: tuple[slice, ...], chunk: tuple[int, ...]) -> list[Damage]:
-    failure = _failure(sample, array, region)
-    if failure is None:
-        return []
-    # One shard holds many chunks: name only those that are lost, or the shard when all of them are.
-    parts = list(_pieces(region, chunk))
-    failures = [found for part in parts if (found := _failure(sample, array, part)) is not None]
-    return [failure] if len(failures) == len(parts) else failures
 
 
 def _failure(sample: str, array: ArrayRef, region: tuple[slice, ...]) -> Damage | None:

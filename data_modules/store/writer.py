@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from data_modules.errors import UserError
 from data_modules.store import layout
-from data_modules.store.arrays import ArrayWriter, Rows, create_array, explain_failure, open_array, write_levels
+from data_modules.store.arrays import ArrayWriter, Rows, create_array, explain_failure, write_levels
 from data_modules.store.layout import Attributes, LabelInfo
 from data_modules.store.location import local_folder
 from data_modules.store.reader import ArrayRef, read
@@ -62,14 +62,6 @@ def forget_consolidated(store: Path) -> None:
     part.replace(path)
 
 
-@dataclass
-class _Pyramid:
-    group: Path
-    writer: ArrayWriter
-    info: LabelInfo | None
-    provenance: Attributes
-
-
 class SampleWriter:
     """Writes one sample: its image, its labels, the pyramids and the metadata.
 
@@ -78,7 +70,7 @@ class SampleWriter:
     Args:
         store: Path of the store, made where it does not exist.
         split: ``train``, ``val``, ``test`` or any other name without slashes.
-        name: Of the sample, without slashes.
+        name: Name of the sample, without slashes.
         shape: ``(Y, X)`` or ``(Z, Y, X)`` in px.
         pixel_size_nm: One value an axis.
         provenance: JSON-ready record of the source and of every change to its grey values.
@@ -126,33 +118,37 @@ class SampleWriter:
         self._root = partial_folder(self.target)
         self._rows = rows
         self._keep = attach or resume
+        self._writers: dict[str | None, ArrayWriter] = {}
+        self._labels: dict[str, tuple[LabelInfo, Attributes]] = {}
+        self._provenance = provenance or {}
         if not attach:
-            self._begin(provenance or {})
-        self._pyramids: dict[str | None, _Pyramid] = {}
-        self.image = self._add(None, self._root, np.uint8, None, provenance or {})
+            self._begin()
+        self.image = self._add(None, np.uint8)
 
-    def _begin(self, provenance: Attributes) -> None:
+    def _begin(self) -> None:
         if not self._keep:
             shutil.rmtree(self._root, ignore_errors=True)
         try:
             for group in (self.store, self.target.parent):
                 _ensure_group(group, {"emseg": {"format": layout.FORMAT}})
             # Written first, so that whoever finds the folder unfinished knows what it was to become.
-            _ensure_group(self._root, {"emseg": {"format": layout.FORMAT, "provenance": provenance}})
+            _ensure_group(self._root, {"emseg": {"format": layout.FORMAT, "provenance": self._provenance}})
         except OSError as error:
             raise UserError(explain_failure(error, str(self.target))) from error
 
-    def _add(
-        self, key: str | None, group: Path, dtype: DTypeLike, info: LabelInfo | None, provenance: Attributes
-    ) -> ArrayWriter:
+    def _group(self, label: str | None) -> Path:
+        return self._root if label is None else self._root / "labels" / label
+
+    def _add(self, label: str | None, dtype: DTypeLike) -> ArrayWriter:
+        group = self._group(label)
         if self._keep and (group / "0" / "zarr.json").is_file():
-            array = open_array(group / "0")
+            # Opening takes no such setting in all versions of zarr: without it, empty chunks would be left out.
+            array = zarr.open_array(group / "0", mode="r+").with_config({"write_empty_chunks": True})
         else:
             _ensure_group(group, {})
-            array = create_array(group, "0", self._shape, dtype, compress=info is not None)
-        writer = ArrayWriter(array, self._rows)
-        self._pyramids[key] = _Pyramid(group, writer, info, provenance)
-        return writer
+            array = create_array(group, "0", self._shape, dtype, compress=label is not None)
+        self._writers[label] = ArrayWriter(array, self._rows)
+        return self._writers[label]
 
     def add_label(
         self, name: str, info: LabelInfo, dtype: DTypeLike = np.uint8, provenance: Attributes | None = None
@@ -161,7 +157,8 @@ class SampleWriter:
         allowed = (np.uint32, np.uint64) if info.kind == "instances" else (np.uint8,)
         if np.dtype(dtype) not in [np.dtype(kind) for kind in allowed]:
             raise ValueError(f"label {name!r} of kind {info.kind} cannot be {np.dtype(dtype)}")
-        return self._add(name, self._root / "labels" / name, dtype, info, provenance or {})
+        self._labels[name] = info, provenance or {}
+        return self._add(name, dtype)
 
     def __enter__(self) -> Self:
         return self
@@ -169,25 +166,24 @@ class SampleWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.discard()
-            return
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self._discard()
 
     @property
     def complete(self) -> bool:
         """Whether this process has written all of its rows."""
-        return all(pyramid.writer.complete for pyramid in self._pyramids.values())
+        return all(writer.complete for writer in self._writers.values())
 
-    def discard(self) -> None:
-        """Remove what was written of the sample."""
+    def _discard(self) -> None:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def discard_if_empty(self) -> bool:
         """Remove the sample if no shard of it has been written; returns whether it is still there."""
-        kept = any((pyramid.group / "0" / "c").is_dir() for pyramid in self._pyramids.values())
+        kept = any((self._group(label) / "0" / "c").is_dir() for label in self._writers)
         if not kept:
-            self.discard()
+            self._discard()
         return kept
 
     def close(self) -> None:
@@ -197,36 +193,33 @@ class SampleWriter:
             ValueError: if an array did not get all its rows.
             UserError: if the disk is full or cannot be written for another reason.
         """
-        for pyramid in self._pyramids.values():
-            pyramid.writer.close()
+        for writer in self._writers.values():
+            writer.close()
+        replaced = self.target.with_name(f".{self.target.name}.replaced")
         try:
             self._describe()
-            self._put_in_place()
+            # A sample that is replaced goes last, so that a kill at any instant loses neither the old nor the new one.
+            if self.target.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                self.target.rename(replaced)
+            self._root.rename(self.target)
+            shutil.rmtree(replaced, ignore_errors=True)
             forget_consolidated(self.store)
         except OSError as error:
             raise UserError(explain_failure(error, str(self.target))) from error
 
     def _describe(self) -> None:
         levels = len(layout.level_shapes(self._shape))
-        for key, pyramid in self._pyramids.items():
-            write_levels(pyramid.group, self._shape, label=pyramid.info is not None)
-            if pyramid.info is None:
-                attributes = layout.image_attributes(self._name, levels, self._pixel_size_nm, pyramid.provenance)
-            else:
-                info = replace(pyramid.info, counts=_count_values(pyramid.group / "0"))
-                attributes = layout.label_attributes(str(key), levels, self._pixel_size_nm, info, pyramid.provenance)
-            _ensure_group(pyramid.group, attributes)
-        if labels := [key for key in self._pyramids if key is not None]:
-            _ensure_group(self._root / "labels", {"ome": {"version": layout.OME_VERSION, "labels": labels}})
-
-    def _put_in_place(self) -> None:
-        # A sample that is replaced goes last, so that a kill at any instant loses neither the old one nor the new one.
-        replaced = self.target.with_name(f".{self.target.name}.replaced")
-        if self.target.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            self.target.rename(replaced)
-        self._root.rename(self.target)
-        shutil.rmtree(replaced, ignore_errors=True)
+        write_levels(self._root, self._shape, label=False)
+        attributes = layout.image_attributes(self._name, levels, self._pixel_size_nm, self._provenance)
+        _ensure_group(self._root, attributes)
+        for label, (info, provenance) in self._labels.items():
+            group = self._group(label)
+            write_levels(group, self._shape, label=True)
+            counted = replace(info, counts=_count_values(group / "0"))
+            _ensure_group(group, layout.label_attributes(label, levels, self._pixel_size_nm, counted, provenance))
+        if self._labels:
+            _ensure_group(self._root / "labels", {"ome": {"version": layout.OME_VERSION, "labels": list(self._labels)}})
 
 
 def partial_folder(target: Path) -> Path:
@@ -278,7 +271,13 @@ def find_earlier(target: Path, labels: Sequence[str], shape: Sequence[int]) -> E
     """
     part = partial_folder(target)
     if part.is_dir():
-        rows = _sound_rows(_arrays_of(part, labels), shape)
+        step = layout.shard_rows(shape)
+        rows: list[Rows] = []
+        for start in range(0, shape[0], step):
+            stop = min(start + step, shape[0])
+            if all(_is_sound(array, tuple(shape), start, stop) for array in _arrays_of(part, labels)):
+                joined = rows.pop()[0] if rows and rows[-1][1] == start else start
+                rows.append((joined, stop))
         if rows:
             return Earlier("partial", _provenance(part), tuple(rows))
     if target.is_dir():
@@ -301,11 +300,11 @@ def clear_rest(target: Path, labels: Sequence[str], shape: Sequence[int], rows: 
     stray = [*part.rglob("*.partial"), *target.parent.glob("zarr.*.partial"), *target.parents[1].glob("zarr.*.partial")]
     for path in stray:
         path.unlink(missing_ok=True)
-    kept = {row for start, stop in rows for row in range(start, stop, layout.shard_rows(shape))}
+    step = layout.shard_rows(shape)
+    kept = {row for start, stop in rows for row in range(start, stop, step)}
     for array in _arrays_of(part, labels):
-        for start in range(0, shape[0], layout.shard_rows(shape)):
-            if start not in kept:
-                shutil.rmtree(array / "c" / str(start // layout.shard_rows(shape)), ignore_errors=True)
+        for start in set(range(0, shape[0], step)) - kept:
+            shutil.rmtree(array / "c" / str(start // step), ignore_errors=True)
 
 
 def _arrays_of(part: Path, labels: Sequence[str]) -> list[Path]:
@@ -318,17 +317,6 @@ def _provenance(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError):
         return {}
     return dict(found)
-
-
-def _sound_rows(arrays: Sequence[Path], shape: Sequence[int]) -> list[Rows]:
-    step = layout.shard_rows(shape)
-    spans: list[Rows] = []
-    for start in range(0, shape[0], step):
-        stop = min(start + step, shape[0])
-        if all(_is_sound(array, tuple(shape), start, stop) for array in arrays):
-            joined = spans.pop()[0] if spans and spans[-1][1] == start else start
-            spans.append((joined, stop))
-    return spans
 
 
 def _is_sound(array: Path, shape: tuple[int, ...], start: int, stop: int) -> bool:

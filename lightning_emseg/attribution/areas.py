@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.windows import SECTION_AXES
 
 Values = NDArray[np.float32]
@@ -99,26 +99,10 @@ class Extent:
         projected = np.fmax.reduce(field, axis=before, initial=-np.inf) if before else field
         return pixels_above(projected, thresholds)
 
-    def place_nm(self, pixel_size_nm: Sequence[float]) -> float:
-        """Area of a pixel in nm², or volume of a voxel in nm³.
-
-        Args:
-            pixel_size_nm: One value an axis of the field.
-        """
-        return float(np.prod(np.asarray(pixel_size_nm[-self.axes :], np.float64)))
-
-    def places(self, shape: Sequence[int]) -> int:
-        """Number of places in a field of ``shape`` px."""
-        return math.prod(shape[-self.axes :])
-
     @property
     def column(self) -> str:
         """Of summary tables, ``S_nm2``."""
         return f"S{self.suffix}_{self.unit}"
-
-    def column_at(self, k: float) -> str:
-        """Of tables with a row a pixel, ``S_0.01_nm2``."""
-        return f"S{self.suffix}_{k:g}_{self.unit}"
 
     @property
     def place_column(self) -> str:
@@ -177,8 +161,8 @@ def sizes_of(
         FieldSize(
             extent,
             tuple(extent.counts(field, thresholds).tolist()),
-            extent.place_nm(pixel_size_nm),
-            extent.places(shape),
+            float(np.prod(np.asarray(pixel_size_nm[-extent.axes :], np.float64))),
+            math.prod(shape[-extent.axes :]),
         )
         for extent in EXTENTS[len(shape)]
     )

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import Attribution, FeaturePermutation, LayerAttribution, NeuronAttribution
+from captum.attr import LRP, Attribution, FeaturePermutation, LayerAttribution, NeuronAttribution
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.captum_networks import prepared
-from lightning_emseg.attribution.fields import Field, answers_at
-from lightning_emseg.attribution.method import AttributionMethod, BoundMethod
+from lightning_emseg.attribution.captum_networks import prepare_network
+from lightning_emseg.attribution.fields import answers_at
+from lightning_emseg.attribution.method import AttributionMethod, BoundMethod, Field
 from lightning_emseg.attribution.network import Output, PixelOutput, flat_index, single_precision
 from lightning_emseg.attribution.windows import Baseline
 
@@ -25,29 +25,37 @@ _OURS = ("inputs", "target", "baselines", "additional_forward_args", "return_con
 """Arguments of ``attribute`` that are not the user's to give."""
 
 
-class CaptumMethod:
-    """A method of captum that explains single outputs of a network by its input.
+class Captum(AttributionMethod):
+    """Any method of captum that explains single outputs by the input, one call a pixel over the whole window.
 
-    DeepLift, LRP, GuidedBackprop and Deconvolution work by hooks on modules and are called on a copy of the network on
-    which these hooks are right; where there is none, they are refused, see
-    :func:`~lightning_emseg.attribution.captum_networks.prepared`.
+    DeepLift, GuidedBackprop and Deconvolution work by hooks on modules and are called on a copy of the network on which
+    these hooks are right; where there is none, they are refused, see
+    :func:`~lightning_emseg.attribution.captum_networks.prepare_network`. The completeness error is reported for every
+    method, but means something only for those whose attributions are meant to sum to F(x) − F(x'), as DeepLift's.
 
     Args:
-        method: Class path, e.g. ``captum.attr.Occlusion``.
+        method: Class path, e.g. ``captum.attr.Saliency``.
         method_args: Arguments of the class, the network aside, e.g. ``{eps: 1.0e-6}`` for DeepLift.
-        attribute_args: Arguments of its ``attribute``, e.g. for Occlusion ``{sliding_window_shapes: [1, 16, 16],
-            strides: [1, 8, 8]}``; lists become tuples. Baselines come from :meth:`fields`.
+        attribute_args: Arguments of its ``attribute``, the baseline aside, e.g. for Occlusion ``{sliding_window_shapes:
+            [1, 16, 16], strides: [1, 8, 8]}``; lists become tuples.
+        output: Attributed output at a pixel, ``logit`` or ``probability``.
+        baseline: Baseline of methods that take one: ``noise``, ``zero``, ``mean`` or ``blurred``.
 
     Raises:
-        UserError: if there is no such class, it does not explain outputs by inputs, or the arguments are not its own.
+        UserError: if there is no such method, it does not explain outputs by inputs, or the arguments are not its own.
     """
 
     def __init__(
-        self, method: str, method_args: dict[str, Any] | None = None, attribute_args: dict[str, Any] | None = None
+        self,
+        method: str,
+        method_args: dict[str, Any] | None = None,
+        attribute_args: dict[str, Any] | None = None,
+        output: Output = "logit",
+        baseline: Baseline = "noise",
     ) -> None:
-        self.method = method
-        self.kind = _kind(method)
-        self.method_args, self.attribute_args = _tuples(method_args or {}), _tuples(attribute_args or {})
+        self.method, self.output, self.baseline = method, output, baseline
+        self.kind = _find_method(method)
+        self.method_args, self.attribute_args = _as_tuples(method_args or {}), _as_tuples(attribute_args or {})
         takes = inspect.signature(self.kind.attribute).parameters
         self.takes_baselines = "baselines" in takes
         _check_arguments(
@@ -55,14 +63,20 @@ class CaptumMethod:
         )
         _check_arguments(f"{method}: attribute_args", takes, self.attribute_args, ("self", *_OURS))
 
-    def fields(self, network: nn.Module, window: Tensor, baseline: Tensor, pixels: Sequence[tuple[int, ...]]) -> Tensor:
+    def bind(self, network: nn.Module, stride: int | Sequence[int]) -> "BoundCaptum":
+        """Prepare for one network; see :meth:`AttributionMethod.bind`."""
+        return BoundCaptum(self, network)
+
+    def attribute(
+        self, network: nn.Module, window: Tensor, baseline: Tensor, pixels: Sequence[tuple[int, ...]]
+    ) -> Tensor:
         """Attribute the network's answers at single pixels, one call of the method a pixel.
 
         Args:
-            network: From grey windows ``float (B, C, *S)``, levels 0–255, to answers ``(B, prod(S))`` as
-                :class:`~lightning_emseg.attribution.network.PixelOutput`; in evaluation mode for the time of the call.
-            window: ``float (C, *S)``, on the network's device.
-            baseline: ``float (C, *S)``; used where the method takes one.
+            network: Network in evaluation mode, from grey windows ``float (B, C, *S)``, levels 0–255, to answers
+                ``(B, prod(S))`` as :class:`~lightning_emseg.attribution.network.PixelOutput`.
+            window: Image ``float (C, *S)``, on the network's device.
+            baseline: Baseline ``float (C, *S)``; used where the method takes one.
             pixels: P positions in the window, in px.
 
         Returns:
@@ -74,53 +88,64 @@ class CaptumMethod:
         """
         targets = flat_index(pixels, window.shape[1:]).tolist()
         inputs = window.detach().clone()[None]
+        options = dict(self.attribute_args)
         if self.takes_baselines:
-            options = {**self.attribute_args, "baselines": baseline.detach()[None].to(inputs)}
-        else:
-            options = self.attribute_args
+            options["baselines"] = baseline.detach()[None].to(inputs)
         found = torch.zeros(len(targets), *window.shape[1:])
-        with _evaluating(network), _unpooling():
-            ready = prepared(self.kind, network, inputs)
-            attribution: Any = self.kind(ready.network, **self.method_args)
-            for place, target in enumerate(targets):
-                values = self._attribute(attribution, inputs.clone().requires_grad_(), target, options)
-                found[place] = (values.detach() / ready.slope)[0].sum(dim=0)
-        return found
-
-    def _attribute(self, attribution: Any, inputs: Tensor, target: int, options: Mapping[str, Any]) -> Tensor:
-        with warnings.catch_warnings():
+        with _allow_unpooling(), warnings.catch_warnings():
             # Some say at every call that they set hooks, which is what they were asked for.
             warnings.filterwarnings("ignore", message="Setting (forward, )?backward hooks", category=UserWarning)
-            try:
-                values: Tensor = attribution.attribute(inputs, target=target, **options)
-            except UserError:
-                raise
-            except (AssertionError, IndexError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"{self.method} refuses a window {tuple(inputs.shape)} with attribute_args "
-                    f"{self.attribute_args}: {error}; see its documentation for what they must be"
-                ) from error
-        return values
+            attribution: Any = self.kind(prepare_network(self.kind, network, inputs), **self.method_args)
+            for place, target in enumerate(targets):
+                try:
+                    values = attribution.attribute(inputs.clone().requires_grad_(), target=target, **options)
+                except UserError:
+                    raise
+                except (AssertionError, IndexError, TypeError, ValueError) as error:
+                    raise UserError(
+                        f"{self.method} refuses a window {tuple(inputs.shape)} with attribute_args "
+                        f"{self.attribute_args}: {error}; see its documentation for what they must be"
+                    ) from error
+                found[place] = values.detach()[0].sum(dim=0)
+        return found
+
+
+class BoundCaptum(BoundMethod):
+    """A method of captum and the network that it explains.
+
+    Args:
+        method: Settings of the method.
+        network: Network as in :meth:`AttributionMethod.bind`.
+    """
+
+    def __init__(self, method: Captum, network: nn.Module) -> None:
+        self.method = method
+        self._answers = PixelOutput(network, method.output)
+
+    def fields(
+        self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape], together: Sequence[Sequence[int]]
+    ) -> list[Field]:
+        """Compute fields over the whole window, in the units of the method; see :meth:`Captum.attribute`."""
+        flat = flat_index(pixels, image.shape[1:])
+        outputs, before = (answers_at(self._answers, window, flat).tolist() for window in (image, baseline))
+        with torch.inference_mode(False), torch.enable_grad(), single_precision(image.device):
+            values = self.method.attribute(self._answers, image, baseline, pixels).numpy().astype(np.float32)
+        origin = (0,) * (image.ndim - 1)
+        return [Field(*found) for found in zip(pixels, [origin] * len(pixels), values, outputs, before, strict=True)]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Class path and arguments."""
+        record = {name: getattr(self.method, name) for name in ("method", "method_args", "attribute_args", "output")}
+        return {**record, "baseline": self.method.baseline if self.method.takes_baselines else None}
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        # One by one: a module may be in another mode than its parent.
-        for module, mode in modes.items():
-            module.training = mode
-
-
-@contextmanager
-def _unpooling() -> Iterator[None]:
+def _allow_unpooling() -> Iterator[None]:
     """Let ``max_unpool`` run under torch's deterministic algorithms, for DeepLIFT's rule for max pooling.
 
     torch refuses it because several windows may have one maximum; those of the copy that DeepLIFT hooks never overlap
-    (:mod:`~lightning_emseg.attribution.captum_networks`), so that nothing depends on an order.
+    (:func:`~lightning_emseg.attribution.captum_networks.separate_pool_windows`), so that nothing depends on an order.
     """
     strict, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
@@ -135,7 +160,7 @@ def _unpooling() -> Iterator[None]:
         torch.use_deterministic_algorithms(strict, warn_only=warn_only)
 
 
-def _kind(path: str) -> Any:
+def _find_method(path: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -150,6 +175,12 @@ def _kind(path: str) -> Any:
         raise UserError(f"{path} is about a layer or neuron inside the network: {advice}")
     if issubclass(found, FeaturePermutation):
         raise UserError(f"{path} swaps pixels between windows, but gets one at a time: {advice}")
+    if issubclass(found, LRP):
+        raise UserError(
+            f"{path} has rules for a few kinds of layers only and gives wrong fields where anything else joins them, "
+            "as additions do: take captum.attr.DeepLift, or captum.attr.InputXGradient, which its rules come down to "
+            "in networks of ReLUs and max pools (Ancona et al. 2018)"
+        )
     parameters = list(inspect.signature(found).parameters)
     if not hasattr(found, "attribute") or not parameters or parameters[0] not in _NETWORK_NAMES:
         raise UserError(f"{path} does not attribute a network's output by itself: {advice}")
@@ -159,10 +190,11 @@ def _kind(path: str) -> Any:
 def _check_arguments(
     what: str, takes: Mapping[str, inspect.Parameter], given: Mapping[str, Any], ours: Sequence[str]
 ) -> None:
-    named = {
-        name: parameter for name, parameter in takes.items() if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    theirs = {
+        name: parameter
+        for name, parameter in takes.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD and name not in ours
     }
-    theirs = {name: parameter for name, parameter in named.items() if name not in ours}
     unknown = [name for name in given if name not in theirs]
     if unknown:
         raise UserError(f"{what} has no {', '.join(unknown)}: it can have {', '.join(theirs) or 'nothing'}")
@@ -173,81 +205,8 @@ def _check_arguments(
         )
 
 
-def _tuples(value: Any) -> Any:
+def _as_tuples(value: Any) -> Any:
     """Lists as tuples, at any depth: YAML has no tuples, captum no lists."""
     if isinstance(value, Mapping):
-        return {key: _tuples(each) for key, each in value.items()}
-    return tuple(_tuples(each) for each in value) if isinstance(value, list | tuple) else value
-
-
-class Captum(AttributionMethod):
-    """Any method of captum that explains single outputs by the input, one call a pixel over the whole window.
-
-    The completeness error is reported for every method, but means something only for those whose attributions are
-    meant to sum to F(x) − F(x'), as DeepLift's.
-
-    Args:
-        method: Class path, e.g. ``captum.attr.Saliency``.
-        method_args: Arguments of the class, the network aside.
-        attribute_args: Arguments of its ``attribute``, the baseline aside.
-        output: Whether the ``logit`` or the ``probability`` at a pixel is attributed.
-        baseline: What the image is compared with, by methods that do: ``noise``, ``zero``, ``mean`` or ``blurred``.
-
-    Raises:
-        UserError: if there is no such method or the arguments are not its own.
-    """
-
-    def __init__(
-        self,
-        method: str,
-        method_args: dict[str, Any] | None = None,
-        attribute_args: dict[str, Any] | None = None,
-        output: Output = "logit",
-        baseline: Baseline = "noise",
-    ) -> None:
-        self.captum = CaptumMethod(method, method_args, attribute_args)
-        self.output, self.baseline = output, baseline
-
-    def bind(self, network: nn.Module, stride: int | Sequence[int]) -> "BoundCaptum":
-        """Prepare for one network; see :meth:`AttributionMethod.bind`."""
-        return BoundCaptum(self, network)
-
-
-class BoundCaptum(BoundMethod):
-    """A method of captum and the network that it explains.
-
-    Args:
-        method: The settings.
-        network: As in :meth:`AttributionMethod.bind`.
-    """
-
-    def __init__(self, method: Captum, network: nn.Module) -> None:
-        self.method = method
-        self._answers = PixelOutput(network, method.output)
-
-    def fields(
-        self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape], together: Sequence[Sequence[int]]
-    ) -> list[Field]:
-        """Fields over the whole window, in the units of the method.
-
-        Raises:
-            UserError: if the method would be wrong on this network, or refuses its arguments.
-        """
-        flat = flat_index(pixels, image.shape[1:])
-        outputs, before = (answers_at(self._answers, window, flat).tolist() for window in (image, baseline))
-        with torch.inference_mode(False), torch.enable_grad(), single_precision(image.device):
-            values = self.method.captum.fields(self._answers, image, baseline, pixels).numpy().astype(np.float32)
-        origin = (0,) * (image.ndim - 1)
-        return [Field(*found) for found in zip(pixels, [origin] * len(pixels), values, outputs, before, strict=True)]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Class path and arguments."""
-        captum = self.method.captum
-        return {
-            "method": captum.method,
-            "method_args": captum.method_args,
-            "attribute_args": captum.attribute_args,
-            "output": self.method.output,
-            "baseline": self.method.baseline if captum.takes_baselines else None,
-        }
+        return {key: _as_tuples(each) for key, each in value.items()}
+    return tuple(_as_tuples(each) for each in value) if isinstance(value, list | tuple) else value

@@ -1,18 +1,18 @@
 """Attribution fields of many pixels of one window: integrated gradients, exactly or fast and nearly so."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from captum.attr._utils.approximation_methods import approximation_parameters
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data_modules.geometry import Shape
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.network import PixelOutput, box_around, flat_index, single_precision
 from lightning_emseg.attribution.points import group_pixels
 
@@ -39,11 +39,23 @@ class IntegrationPath:
 
     def nodes(self) -> list[tuple[float, float]]:
         """Positions on the path, 0 at the baseline and 1 at the image, with their weights, which sum to 1."""
-        sizes, alphas = approximation_parameters(self.rule)
-        weights = sizes(self.steps)
-        # Captum's trapezoids are 1/n wide although n points are 1/(n − 1) apart: every field would be 1/n too small.
-        whole = sum(weights)
-        return [(alpha, weight / whole) for alpha, weight in zip(alphas(self.steps), weights, strict=True)]
+        n = self.steps
+        if self.rule == "gausslegendre":
+            places, weights = np.polynomial.legendre.leggauss(n)
+            alphas, sizes = (0.5 * (1 + places)).tolist(), (0.5 * weights).tolist()
+        else:
+            first, last = {
+                "riemann_left": (0, 1 - 1 / n),
+                "riemann_middle": (1 / (2 * n), 1 - 1 / (2 * n)),
+                "riemann_right": (1 / n, 1),
+                "riemann_trapezoid": (0, 1),
+            }[self.rule]
+            alphas, sizes = torch.linspace(first, last, n).tolist(), [1 / n] * n
+            if self.rule == "riemann_trapezoid":
+                sizes[0] = sizes[-1] = sizes[0] / 2
+        # Trapezoids are 1/(n − 1) wide, others 1/n: only the sum makes them the same rule as captum's.
+        whole = sum(sizes)
+        return [(alpha, size / whole) for alpha, size in zip(alphas, sizes, strict=True)]
 
     def arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
         """The context that the network runs in, whatever was around it."""
@@ -68,38 +80,29 @@ def path_attributions(
     Returns:
         ``float32 (len(groups), *S)`` on the CPU.
     """
-    fields = [
-        _group_sums(answers, image, baseline, groups[first : first + _GROUPS_AT_ONCE], path)
-        for first in range(0, len(groups), _GROUPS_AT_ONCE)
-    ]
-    return torch.cat(fields) if fields else torch.empty(0, *image.shape[1:])
-
-
-def _group_sums(
-    answers: nn.Module, image: Tensor, baseline: Tensor, groups: Sequence[Tensor], path: IntegrationPath
-) -> Tensor:
-    # Inside `validate` Lightning is in inference mode, which no gradient survives.
-    with torch.inference_mode(False), torch.enable_grad(), path.arithmetic(image.device):
-        difference = image - baseline
-        sums = torch.zeros(len(groups), *image.shape[1:], device=image.device)
-        for alphas, weights in _path_batches(path, image):
-            shape = (-1, *(1,) * image.ndim)
-            points = (baseline + alphas.view(shape) * difference).requires_grad_()
-            found = answers(points)
-            for index, group in enumerate(groups):
-                pull = torch.zeros_like(found)
-                pull[:, group.to(image.device)] = weights[:, None].to(found.dtype)
-                (gradient,) = torch.autograd.grad(found, points, pull, retain_graph=index < len(groups) - 1)
-                sums[index] += (gradient * difference).sum(dim=(0, 1))
-    return sums.cpu()
-
-
-def _path_batches(path: IntegrationPath, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    fields = torch.zeros(len(groups), *image.shape[1:])
     nodes = path.nodes()
     batch = max(1, _BATCH_PX.get(image.device.type, _BATCH_PX["cuda"]) // image[0].numel())
-    for first in range(0, len(nodes), batch):
-        some = torch.tensor(nodes[first : first + batch], dtype=torch.float32, device=image.device)
-        yield some[:, 0], some[:, 1]
+    shape = (-1, *(1,) * image.ndim)
+    for first in range(0, len(groups), _GROUPS_AT_ONCE):
+        some = groups[first : first + _GROUPS_AT_ONCE]
+        # Inside `validate` Lightning is in inference mode, which no gradient survives.
+        with torch.inference_mode(False), torch.enable_grad(), path.arithmetic(image.device):
+            difference = image - baseline
+            sums = torch.zeros(len(some), *image.shape[1:], device=image.device)
+            for start in range(0, len(nodes), batch):
+                alphas, weights = (
+                    torch.tensor(nodes[start : start + batch], dtype=torch.float32).to(image.device).unbind(1)
+                )
+                points = (baseline + alphas.view(shape) * difference).requires_grad_()
+                found = answers(points)
+                for index, group in enumerate(some):
+                    pull = torch.zeros_like(found)
+                    pull[:, group.to(image.device)] = weights[:, None].to(found.dtype)
+                    (gradient,) = torch.autograd.grad(found, points, pull, retain_graph=index < len(some) - 1)
+                    sums[index] += (gradient * difference).sum(dim=(0, 1))
+        fields[first : first + _GROUPS_AT_ONCE] = sums.cpu()
+    return fields
 
 
 def answers_at(answers: nn.Module, window: Tensor, pixels: Tensor) -> Tensor:
@@ -107,44 +110,6 @@ def answers_at(answers: nn.Module, window: Tensor, pixels: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.no_grad(), single_precision(window.device):
         found: Tensor = answers(window[None])[0, pixels.to(window.device)].float().cpu()
     return found
-
-
-Values = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Field:
-    """What the answer at one pixel rests on.
-
-    Attributes:
-        pixel: Position in the window, in px.
-        origin: First pixel of ``values`` in the window.
-        values: Attributions ``float32``, one a window pixel; outside of them the field is zero, or taken for it.
-        output: F(x), the answer on the image.
-        baseline_output: F(x'), the answer on the baseline.
-    """
-
-    pixel: Shape
-    origin: Shape
-    values: Values
-    output: float
-    baseline_output: float
-
-    @property
-    def difference(self) -> float:
-        """F(x) − F(x'), which a complete field sums to."""
-        return self.output - self.baseline_output
-
-    @property
-    def completeness_error(self) -> float:
-        """``|Σ A − (F(x) − F(x'))|``."""
-        return abs(float(self.values.sum(dtype=np.float64)) - self.difference)
-
-    def whole(self, shape: Sequence[int]) -> Values:
-        """The field over all of a window of ``shape`` px."""
-        values = np.zeros(shape, np.float32)
-        values[tuple(slice(o, o + n) for o, n in zip(self.origin, self.values.shape, strict=True))] = self.values
-        return values
 
 
 def exact_groups(
@@ -213,14 +178,20 @@ def exact_fields(
     for group in together:
         box = box_around(pixels[group[0]], reach, image.shape[1:], stride)
         if cuts and len(group) == 1 and _saves_work(box, image.shape[1:]):
-            fields[group[0]] = _cut_field(answers, image, baseline, pixels[group[0]], box, path, reach)
+            pixel, part = pixels[group[0]], (slice(None), *box)
+            inside = tuple(at - side.start for at, side in zip(pixel, box, strict=True))
+            (field,) = shared_fields(answers, image[part], baseline[part], [inside], [[0]], path, reach)
+            origin = tuple(at + side.start for at, side in zip(field.origin, box, strict=True))
+            fields[group[0]] = replace(field, pixel=pixel, origin=origin)
         else:
             shared.append(group)
     whole = [index for group in shared for index in group]
     if whole:
         place = {index: at for at, index in enumerate(whole)}
         groups_of_whole = [[place[index] for index in group] for group in shared]
-        found = _shared(answers, image, baseline, [pixels[index] for index in whole], groups_of_whole, path, reach)
+        found = shared_fields(
+            answers, image, baseline, [pixels[index] for index in whole], groups_of_whole, path, reach
+        )
         fields.update(zip(whole, found, strict=True))
     return [fields[index] for index in range(len(pixels))]
 
@@ -250,7 +221,8 @@ def cuts_are_safe(
     logits, noise = PixelOutput(network), noise_for(network, shape)
     for expected, pixel, box in zip(answers_at(logits, noise, flat_index(pixels, sides)), pixels, boxes, strict=True):
         part = noise[(slice(None), *box)]
-        alone = answers_at(logits, part, flat_index([_inside(pixel, box)], part.shape[1:]))[0]
+        inside = tuple(at - side.start for at, side in zip(pixel, box, strict=True))
+        alone = answers_at(logits, part, flat_index([inside], part.shape[1:]))[0]
         if not torch.allclose(expected, alone, rtol=1e-4, atol=1e-4):
             return False
     return True
@@ -270,7 +242,7 @@ def noise_for(network: nn.Module, shape: Sequence[int]) -> Tensor:
     return (255 * torch.rand(*shape, generator=torch.Generator().manual_seed(0))).to(device)
 
 
-def fast_fields(
+def shared_fields(
     answers: PixelOutput,
     image: Tensor,
     baseline: Tensor,
@@ -294,18 +266,6 @@ def fast_fields(
         path: Path of integration.
         reach: Largest distance from the pixel that is kept, along each axis, in px.
     """
-    return _shared(answers, image, baseline, pixels, together, path, reach)
-
-
-def _shared(
-    answers: PixelOutput,
-    image: Tensor,
-    baseline: Tensor,
-    pixels: Sequence[Shape],
-    together: Sequence[Sequence[int]],
-    path: IntegrationPath,
-    reach: Shape,
-) -> list[Field]:
     shape = tuple(image.shape[1:])
     flat = flat_index(pixels, shape)
     outputs, baseline_outputs = (answers_at(answers, window, flat) for window in (image, baseline))
@@ -364,26 +324,6 @@ def nearest(
 def _saves_work(box: tuple[slice, ...], shape: Sequence[int]) -> bool:
     """Whether passes over a part of a window are cheaper, where those over the whole share some of their first half."""
     return 4 * _size(box) <= 3 * math.prod(shape)
-
-
-def _cut_field(
-    answers: PixelOutput,
-    image: Tensor,
-    baseline: Tensor,
-    pixel: Shape,
-    cut: tuple[slice, ...],
-    path: IntegrationPath,
-    reach: Shape,
-) -> Field:
-    index = (slice(None), *cut)
-    (field,) = _shared(answers, image[index], baseline[index], [_inside(pixel, cut)], [[0]], path, reach)
-    origin = tuple(at + part.start for at, part in zip(field.origin, cut, strict=True))
-    return Field(pixel, origin, field.values, field.output, field.baseline_output)
-
-
-def _inside(pixel: Shape, cut: tuple[slice, ...]) -> Shape:
-    """Position of a pixel in a part of its window."""
-    return tuple(at - part.start for at, part in zip(pixel, cut, strict=True))
 
 
 def _size(box: tuple[slice, ...]) -> int:

@@ -11,17 +11,16 @@ from data_modules.errors import UserError
 from data_modules.geometry import Shape
 from lightning_emseg.attribution.areas import effective_reach
 from lightning_emseg.attribution.fields import (
-    Field,
     IntegrationPath,
     PathRule,
     Precision,
     cuts_are_safe,
     exact_fields,
     exact_groups,
-    fast_fields,
     noise_for,
+    shared_fields,
 )
-from lightning_emseg.attribution.method import AttributionMethod, BoundMethod
+from lightning_emseg.attribution.method import AttributionMethod, BoundMethod, Field
 from lightning_emseg.attribution.network import Output, PixelOutput, folded, receptive_radius
 from lightning_emseg.attribution.points import group_pixels
 from lightning_emseg.attribution.windows import Baseline
@@ -101,7 +100,7 @@ class BoundIntegratedGradients(BoundMethod):
             example = noise_for(self._network, image.shape)[None]
             self._fast = PixelOutput(folded(self._network, example), self.method.output)
         path = IntegrationPath(self.method.steps, self.method.rule, self.method.precision)
-        return fast_fields(self._fast, image, baseline, pixels, together, path, reach)
+        return shared_fields(self._fast, image, baseline, pixels, together, path, reach)
 
     def groups(self, pixels: Sequence[Shape], shape: Sequence[int]) -> list[list[int]]:
         """Group pixels that are further apart than their fields reach; see :meth:`BoundMethod.groups`."""

@@ -6,18 +6,14 @@ from itertools import groupby, pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from data_modules.geometry import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.areas import Accuracy, compare_fields, sizes_of, summarise_accuracy
-from lightning_emseg.attribution.fields import Field
-from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.network import single_precision
+from lightning_emseg.attribution.method import BoundMethod, Field
 from lightning_emseg.attribution.points import ChosenPixels
 from lightning_emseg.attribution.table import FieldRow, field_inside
-from lightning_emseg.attribution.windows import Baseline, Place, Window, baseline_of, read_window
+from lightning_emseg.attribution.windows import Baseline, Place, Window, baseline_window, number_of, read_window
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,9 @@ def measure_units(
     for place, some in groupby(units, key=lambda unit: unit.place):
         window = setting.read(place)
         image = torch.from_numpy(window.image).to(device)
-        baseline = torch.from_numpy(baseline_of(window, setting.baseline, place, setting.seed)).to(device)
+        key = (setting.seed, number_of(window.mosaic))
+        before = baseline_window(setting.baseline, window.image, key, place.origin, window.pixel_size_nm)
+        baseline = torch.from_numpy(before).to(device)
         for exact, chosen in groupby(some, key=lambda unit: unit.exact):
             group = list(chosen)
             pixels = [pixel for unit in group for pixel in unit.pixels]
@@ -195,12 +193,3 @@ def accuracy_of(found: Sequence[MeasuredPixel], thresholds: Sequence[float]) -> 
         if each.exact and each.field is not None
     ]
     return summarise_accuracy(differences, thresholds)
-
-
-def foreground_probability(network: nn.Module, window: Window, device: torch.device) -> NDArray[np.uint8]:
-    """Quantised probability ``uint8 (*S)`` of a window, 255 for certain foreground."""
-    image = torch.from_numpy(window.image).to(device)[None]
-    with torch.inference_mode(False), torch.no_grad(), single_precision(device):
-        probability = torch.sigmoid(network(image)[0, 0].float())
-    found: NDArray[np.uint8] = (probability * 255).round().to(torch.uint8).cpu().numpy()
-    return found

@@ -2,14 +2,48 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.network import Output
 from lightning_emseg.attribution.windows import Baseline
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Field:
+    """Attribution field of the answer at one pixel.
+
+    Attributes:
+        pixel: Position in the window, in px.
+        origin: First pixel of ``values`` in the window.
+        values: Attributions ``float32``, one a window pixel; outside of them the field is zero, or taken for it.
+        output: F(x), the answer on the image.
+        baseline_output: F(x'), the answer on the baseline.
+    """
+
+    pixel: Shape
+    origin: Shape
+    values: Values
+    output: float
+    baseline_output: float
+
+    @property
+    def completeness_error(self) -> float:
+        """``|Σ A − (F(x) − F(x'))|``."""
+        return abs(float(self.values.sum(dtype=np.float64)) - (self.output - self.baseline_output))
+
+    def whole(self, shape: Sequence[int]) -> Values:
+        """The field over all of a window of ``shape`` px."""
+        values = np.zeros(shape, np.float32)
+        values[tuple(slice(o, o + n) for o, n in zip(self.origin, self.values.shape, strict=True))] = self.values
+        return values
 
 
 class BoundMethod(ABC):

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from types import FunctionType
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.windows import SECTION_AXES, per_axis
+from lightning_emseg.attribution.windows import SECTION_AXES, Window, per_axis
 
 
 @contextmanager
@@ -167,6 +169,15 @@ def _fits(first: _Convolution, second: _Norm) -> bool:
 _CELL = 32
 
 
+def foreground_probability(network: nn.Module, window: Window, device: torch.device) -> NDArray[np.uint8]:
+    """Quantised probability ``uint8 (*S)`` of a window, 255 for certain foreground."""
+    image = torch.from_numpy(window.image).to(device)[None]
+    with torch.inference_mode(False), torch.no_grad(), single_precision(device):
+        probability = torch.sigmoid(network(image)[0, 0].float())
+    found: NDArray[np.uint8] = (probability * 255).round().to(torch.uint8).cpu().numpy()
+    return found
+
+
 def receptive_radius(
     network: nn.Module, shape: Sequence[int], channels: int, stride: int | Sequence[int]
 ) -> Shape | None:
@@ -192,7 +203,9 @@ def receptive_radius(
     radii = []
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         for axis, (side, step) in enumerate(zip(shape, per_axis(stride, len(shape)), strict=True)):
-            cut = _cut(side, step)
+            # Where a cell begins near the middle of the side; 0 if none does.
+            coarse = math.lcm(step, _CELL)
+            cut = side // 2 // coarse * coarse or side // 2 // step * step
             reaches = []
             for filled in (slice(0, cut + 1), slice(cut - 1, side)) if cut else ():
                 window = torch.zeros(1, channels, *shape, device=device)
@@ -206,12 +219,6 @@ def receptive_radius(
             else:
                 return None
     return tuple(radii)
-
-
-def _cut(side: int, stride: int) -> int:
-    """Where a cell begins near the middle of a side; 0 if none does."""
-    coarse = math.lcm(stride, _CELL)
-    return side // 2 // coarse * coarse or side // 2 // stride * stride
 
 
 def _reach(answer: Tensor, axis: int, filled: slice) -> int | None:

@@ -2,45 +2,55 @@
 
 import io
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import t as student
 
 from data_modules.batch import IGNORE
 from lightning_emseg.attribution.areas import AREA, THRESHOLDS, Extent, Values
-from lightning_emseg.attribution.fields import Field
-from lightning_emseg.attribution.panels import (
-    BLACK,
-    OUTCOME_COLOURS,
-    FieldValues,
-    PanelField,
-    attribution_panel,
-    colour_key,
-    field_picture,
-    font_of,
-    framed,
-    overview,
-    sheet,
-    whole_view,
-    wrapped,
-    zoomed,
-)
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.table import FieldRow, field_inside
 from lightning_emseg.attribution.windows import SECTION_AXES, Window
-from lightning_emseg.core.pictures import Picture
+from lightning_emseg.core.pictures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, Picture
+
+OUTCOME_COLOURS = {
+    name: "#{:02x}{:02x}{:02x}".format(*colour)
+    for name, colour in {
+        "TP": TRUE_POSITIVE,
+        "FP": FALSE_POSITIVE,
+        "FN": FALSE_NEGATIVE,
+        "TN": (50, 80, 120),
+    }.items()
+}
+EVIDENCE = FuncNorm(
+    (lambda value: np.sign(value) * np.abs(value) ** 0.5, lambda place: np.sign(place) * place**2), vmin=-1, vmax=1
+)
+"""Colours follow sign(w)·√|w|: most evidence lies far below 0.1 and would be white on a linear scale."""
+# Those of the palette that stand for no outcome; with three styles they make twelve different lines.
+_OTHERS = ("#0072B2", "#D55E00", "#56B4E9", "#000000")
+_STYLES = ("-", "--", "-.")
+_MEANING = {"TP": "correct", "FP": "false positive", "FN": "missed", "TN": "background"}
+_TICKS = (1.0, 0.5, 0.2, 0.05, 0.0, -0.05, -0.2, -0.5, -1.0)
+_LARGEST = 768
+"""Side in px above which fields are reduced for display."""
+_CELL_INCHES = 4.0
+
 
 CurveValues = NDArray[np.float64]
 MARKED = (0.01, 0.05, 0.1)
 """Thresholds with a dotted line; U-RISC's authors quote S_k at 0.01."""
-# Those of the palette that stand for no outcome; with three styles they make twelve different lines.
-_OTHERS = ("#0072B2", "#D55E00", "#56B4E9", "#000000")
-_STYLES = ("-", "--", "-.")
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,9 @@ class AreaSeries:
     """Areas of the attribution fields of one kind of pixels.
 
     Attributes:
-        name: For the legend: an outcome (``TP``, ``FP``, ``FN``, ``TN``), a data set, a network.
+        name: Entry of the legend: an outcome (``TP``, ``FP``, ``FN``, ``TN``), a data set, a network.
         sizes: S_k in nm², of volumes in nm³, ``float (n, K)``: a row a pixel, a column a threshold.
-        window: Area or volume of the window that was attributed, likewise.
+        window: Area or volume of the window that was attributed, in the same unit.
         nm_per_px: Effective size of the attributed pixels along Y and X, in nm.
     """
 
@@ -61,12 +71,12 @@ class AreaSeries:
 
 
 def mean_and_band(values: CurveValues) -> tuple[CurveValues, CurveValues]:
-    """Mean over pixels and half the width of its 95 % confidence interval by Student's t with n − 1 degrees.
+    """Compute the mean over pixels and half the width of its 95 % confidence interval (Student's t, n − 1 degrees).
 
     The interval takes pixels as independent; pixels of one mosaic are not quite that.
 
     Args:
-        values: ``float (n, K)``, n at least 1.
+        values: Values ``float (n, K)``, n at least 1.
 
     Returns:
         Two arrays ``(K,)``; the second is NaN for a single pixel.
@@ -79,15 +89,15 @@ def mean_and_band(values: CurveValues) -> tuple[CurveValues, CurveValues]:
 
 
 def area_figure(thresholds: Sequence[float], series: Sequence[AreaSeries], extent: Extent = AREA) -> Figure:
-    """S_k against k: in nm² or nm³ on a logarithmic axis, and beside it as a share of the window in %.
+    """Draw S_k against k: in nm² or nm³ on a logarithmic axis, and beside it as a share of the window in %.
 
     Lines are means over pixels, bands their 95 % confidence intervals, see :func:`mean_and_band`; a series of one
     pixel has no band. S_k is defined in the U-RISC preprint (2021), section on attribution.
 
     Args:
-        thresholds: The K values of k, at least two, rising, above 0.
+        thresholds: K values of k, at least two, rising, above 0.
         series: One line each.
-        extent: That all series are of.
+        extent: Extent of all series.
 
     Raises:
         ValueError: if the thresholds are not as said, or the areas of a series are none or not at these thresholds.
@@ -102,10 +112,14 @@ def area_figure(thresholds: Sequence[float], series: Sequence[AreaSeries], exten
     left, right = figure.subplots(1, 2, sharex=True)
     others = itertools.cycle(_OTHERS)
     for one, style in zip(series, itertools.cycle(_STYLES)):
-        colour = _hex(OUTCOME_COLOURS[one.name]) if one.name in OUTCOME_COLOURS else next(others)
+        colour = OUTCOME_COLOURS.get(one.name) or next(others)
         label = f"{one.name} (n = {len(one.sizes):,}, {one.nm_per_px:g} nm/px)"
-        _line(left, k, one.sizes, colour, style, label)
-        _line(right, k, 100 * one.sizes / one.window, colour, style, label)
+        for axes, values in ((left, one.sizes), (right, 100 * one.sizes / one.window)):
+            mean, half = mean_and_band(values)
+            # Zero has no place on a logarithmic axis, and a drop to its lower end would look like a value.
+            axes.plot(k, np.where(mean > 0, mean, np.nan), color=colour, linestyle=style, label=label)
+            if len(values) > 1:
+                axes.fill_between(k, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
     left.set_yscale("log", nonpositive="clip")
     left.set_ylabel(f"{extent.label} ({extent.sign})")
     right.set_ylim(bottom=0)
@@ -123,142 +137,178 @@ def area_figure(thresholds: Sequence[float], series: Sequence[AreaSeries], exten
 
 
 def figure_picture(figure: Figure) -> Picture:
-    """The figure as RGB ``uint8 (Y, X, 3)``, for PNG files (``overlay.save``) and loggers."""
+    """Render a figure as RGB ``uint8 (Y, X, 3)``, for PNG files and loggers."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return np.asarray(Image.open(file).convert("RGB"))
 
 
-def _line(axes: Axes, k: CurveValues, values: CurveValues, colour: str, style: str, label: str) -> None:
-    mean, half = mean_and_band(values)
-    # Zero has no place on a logarithmic axis, and a drop to its lower end would look like a value.
-    axes.plot(k, np.where(mean > 0, mean, np.nan), color=colour, linestyle=style, label=label)
-    if len(values) > 1:
-        axes.fill_between(k, mean - half, mean + half, color=colour, alpha=0.2, linewidth=0)
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
-
-
-_COLUMNS = 5
-
-
-def projected(values: FieldValues) -> FieldValues:
-    """The value of largest magnitude along Z, with its sign: ``(Z, Y, X)`` to ``(Y, X)``."""
-    strongest = np.abs(values).argmax(axis=0)[None]
-    found: FieldValues = np.take_along_axis(values, strongest, axis=0)[0]
-    return found
-
-
-def volume_panel(
-    window: Window,
-    probability: Picture,
-    shown: Sequence[tuple[FieldRow, Field, FieldValues]],
-    captions: Sequence[str],
-    zoom_px: int | None,
-) -> Picture:
-    """A row a pixel: its section of image, probability and truth, its field in that section, and all of the field.
-
-    All of the field is its value of largest magnitude along Z: evidence for the foreground hides behind stronger
-    evidence against it, while :data:`~lightning_emseg.attribution.areas.SHADOW` counts it.
-
-    Args:
-        window: Of a volume.
-        probability: ``uint8 (Z, Y, X)``, 255 for certain foreground.
-        shown: What was measured of pixels of this window, their fields, and the normalised values of these over the
-            part of the window that belongs to the mosaic.
-        captions: The figures of each pixel.
-        zoom_px: As in :func:`~lightning_emseg.attribution.panels.attribution_panel`.
-
-    Returns:
-        RGB ``uint8``.
-    """
-    image = window.image[0][window.inside].round().astype(np.uint8)
-    truth, probability = window.truth[window.inside], probability[window.inside]
-    marked = np.where(truth == IGNORE, 90, 255 * (truth == 1)).astype(np.uint8)
-    whole = whole_view(image.shape[1:])
-    font = font_of(max(13, round(whole.width * whole.scale / 26)))
-    nm_per_px = window.pixel_size_nm[-1]
-    cells: list[Image.Image] = []
-    panels: list[PanelField] = []
-    for number, ((row, field, values), caption) in enumerate(zip(shown, captions, strict=True), 1):
-        z, y, x = field.pixel
-        view, colour = zoomed(whole, (y, x), zoom_px), OUTCOME_COLOURS[row.outcome]
-        section = PanelField(row.outcome, (y, x), values[z], caption)
-        for title, volume in ((f"{number}  image, z {z}", image), ("probability", probability), ("truth", marked)):
-            picture = overview(volume[z], whole, [section], [view], nm_per_px, font, first=number)
-            cells.append(framed(picture, [title], BLACK, 1, font))
-        for panel, title in (
-            (section, f"{number}  {row.outcome}  at z {z}, y {y}, x {x}"),
-            (replace(section, values=projected(values), caption=""), f"{number}  largest magnitude along Z"),
-        ):
-            picture = field_picture(panel, view, nm_per_px, font)
-            lines = [title, *wrapped(panel.caption, picture.width, font)]
-            cells.append(framed(picture, lines, colour, max(3, round(font.size / 4)), font))
-        panels.append(section)
-    key = colour_key(cells[0].size, panels, font, zoomed=zoom_px is not None)
-    return sheet([*cells, key], _COLUMNS, gap=round(font.size))
-
-
-Shown = tuple[FieldRow, Field, Values]
-
-
-def window_panel(
+def window_figure(
     window: Window,
     probability: Picture,
     shown: Sequence[tuple[FieldRow, Field]],
     thresholds: Sequence[float],
     reach: int | Sequence[int] | None,
-) -> Picture:
+) -> Figure:
     """Draw a window, without what lies outside of its mosaic, as in Figure 8 of the U-RISC preprint (2021).
 
+    The first row of an image shows image, probability and truth with the numbered pixels, below them are the fields,
+    four in a row. A volume has a row a pixel: its section of image, probability and truth, its field in that section,
+    and the field's value of largest magnitude along Z. That is not what
+    :data:`~lightning_emseg.attribution.areas.SHADOW` counts, as evidence for the foreground hides behind stronger
+    evidence against it.
+
     Args:
-        window: Of an image, or of a volume: there every pixel is shown in its own section.
+        window: Window of an image or volume.
         probability: ``uint8`` of the window's shape, 255 for certain foreground.
-        shown: What was measured of pixels of this window, and their fields.
-        thresholds: That the sizes of the rows are of.
+        shown: Pixels of this window: what was measured of them, and their fields.
+        thresholds: Thresholds that the sizes of the rows are of.
         reach: Distance from the pixel at which fields were cut off, in px, one for all axes or one an axis; ``None``
-            where they were not.
+            where they were not. Fields are zoomed to it.
     """
-    place = list(thresholds).index(THRESHOLDS[0])
-    fields = [(row, field, _over(window, field)) for row, field in shown]
-    captions = [_caption(row, place) for row, _ in shown]
+    greys = {
+        "image": window.image[0][window.inside],
+        "probability": probability[window.inside],
+        "truth": np.where(window.truth == IGNORE, 90, 255 * (window.truth == 1))[window.inside],
+    }
+    sides = window.shape_inside[-SECTION_AXES:]
     side = None if reach is None else 2 * (reach if isinstance(reach, int) else max(reach[-SECTION_AXES:])) + 1
     # Boxes nearly as large as the window would hide it and enlarge nothing.
-    zoom = side if side is not None and 1.5 * side < min(window.shape_inside[-SECTION_AXES:]) else None
-    return _PANELS[window.truth.ndim](window, probability, fields, captions, zoom)
+    zoom = side if side is not None and 1.5 * side < min(sides) else None
+    volume = len(window.shape_inside) > SECTION_AXES
+    columns = 5 if volume else 4
+    rows = 1 + (len(shown) if volume else math.ceil(len(shown) / columns))
+    size = (columns * _CELL_INCHES, rows * (_CELL_INCHES * min(max(sides[0] / sides[1], 0.6), 2.0) + 0.7))
+    figure = Figure(size, dpi=100, layout="constrained")
+    cells = iter(figure.subplots(rows, columns, squeeze=False).flat)
+    nm = window.pixel_size_nm[-1]
+    if not volume:
+        for title, grey in greys.items():
+            _draw_grey(next(cells), grey, title, shown, zoom, nm)
+        _draw_key(next(cells), shown)
+    for number, (row, field) in enumerate(shown, 1):
+        values = np.zeros(window.shape_inside, np.float32)
+        part = field_inside(field, window.inside)
+        values[tuple(slice(first, first + n) for first, n in zip(field.origin, part.shape, strict=True))] = part
+        at = ", ".join(f"{axis} {position}" for axis, position in zip("zyx"[-values.ndim :], field.pixel, strict=True))
+        title = f"{number}  {row.outcome}  at {at}\n{_caption(row, list(thresholds).index(THRESHOLDS[0]))}"
+        if not volume:
+            _draw_field(next(cells), values, title, row.outcome, field.pixel, zoom, nm)
+            continue
+        z, *pixel = field.pixel
+        for name, grey in greys.items():
+            _draw_grey(next(cells), grey[z], f"{number}  {name}, z {z}", shown[number - 1 : number], zoom, nm, number)
+        _draw_field(next(cells), values[z], title, row.outcome, pixel, zoom, nm)
+        title = f"{number}  largest magnitude along Z"
+        _draw_field(next(cells), project_field(values), title, row.outcome, pixel, zoom, nm)
+    if volume:
+        _draw_key(next(cells), shown)
+    for cell in cells:
+        cell.set_axis_off()
+    return figure
 
 
-def _over(window: Window, field: Field) -> Values:
-    """The normalised field over all of the window that belongs to the mosaic."""
-    values = np.zeros(window.shape_inside, np.float32)
-    part = field_inside(field, window.inside)
-    values[tuple(slice(start, start + side) for start, side in zip(field.origin, part.shape, strict=True))] = part
-    return values
+def project_field(values: Values) -> Values:
+    """Keep the value of largest magnitude along Z, with its sign: ``(Z, Y, X)`` to ``(Y, X)``."""
+    strongest = np.abs(values).argmax(axis=0)[None]
+    found: Values = np.take_along_axis(values, strongest, axis=0)[0]
+    return found
+
+
+def reduce_field(values: Values, step: int) -> Values:
+    """Keep the value of largest magnitude in every block of ``step`` × ``step`` px, so that sparse evidence stays."""
+    height, width = values.shape
+    padded = np.pad(values, ((0, -height % step), (0, -width % step)))
+    blocks = padded.reshape(padded.shape[0] // step, step, -1, step).swapaxes(1, 2)
+    return project_field(np.moveaxis(blocks.reshape(*blocks.shape[:2], -1), -1, 0))
+
+
+def nice_length(limit: float) -> float:
+    """The largest of 1, 2 and 5 × 10ⁿ that is at most ``limit``, which is above 0.
+
+    >>> nice_length(49.0)
+    20.0
+    """
+    power = 10.0 ** math.floor(math.log10(limit))
+    return max((factor * power for factor in (1, 2, 5) if factor * power <= limit), default=power)
 
 
 def _caption(row: FieldRow, place: int) -> str:
     sizes = [
         f"S{size.extent.suffix}({THRESHOLDS[0]:g}) = {size.nm(place):,.0f} {size.extent.sign}" for size in row.sizes
     ]
-    return ", ".join([*sizes, f"F(x) = {row.output:.2f}", f"F(x') = {row.baseline_output:.2f}"])
+    return f"{', '.join(sizes)}\nF(x) = {row.output:.2f}, F(x') = {row.baseline_output:.2f}"
 
 
-def _of_image(
-    window: Window, probability: Picture, shown: Sequence[Shown], captions: Sequence[str], zoom_px: int | None
-) -> Picture:
-    image = window.image[0][window.inside].round().astype(np.uint8)
-    fields = [
-        PanelField(row.outcome, (field.pixel[0], field.pixel[1]), values, caption)
-        for (row, field, values), caption in zip(shown, captions, strict=True)
-    ]
-    truth, probability = window.truth[window.inside], probability[window.inside]
-    # The scale bar lies along X.
-    return attribution_panel(image, probability, truth, fields, window.pixel_size_nm[-1], zoom_px)
+def _box_around(pixel: Sequence[int], shape: Sequence[int], zoom: int | None) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a box of ``zoom`` px around a pixel, inside the window; without it, the window."""
+    height, width = (min(zoom or side, side) for side in shape)
+    top, left = (min(max(at - n // 2, 0), side - n) for at, n, side in zip(pixel, (height, width), shape, strict=True))
+    return top, left, height, width
 
 
-_PANELS: Mapping[int, Callable[[Window, Picture, Sequence[Shown], Sequence[str], int | None], Picture]] = {
-    2: _of_image,
-    3: volume_panel,
-}
+def _draw_grey(
+    axes: Axes,
+    grey: NDArray[np.generic],
+    title: str,
+    shown: Sequence[tuple[FieldRow, Field]],
+    zoom: int | None,
+    nm: float,
+    first: int = 1,
+) -> None:
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
+    for number, (row, field) in enumerate(shown, first):
+        y, x = pixel = field.pixel[-SECTION_AXES:]
+        colour = OUTCOME_COLOURS[row.outcome]
+        if zoom is not None:
+            top, left, height, width = _box_around(pixel, grey.shape, zoom)
+            axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=2))
+        _mark(axes, y, x, colour)
+        rim = [withStroke(linewidth=3, foreground=colour)]
+        axes.annotate(
+            str(number), (x, y), (6, 6), textcoords="offset points", color="white", path_effects=rim, zorder=4
+        )
+    _finish(axes, title, "black", 1, nm, grey.shape[1])
+
+
+def _draw_field(
+    axes: Axes, values: Values, title: str, outcome: str, pixel: Sequence[int], zoom: int | None, nm: float
+) -> None:
+    """The part of a field around its pixel that is shown, with a ring around the pixel."""
+    top, left, height, width = _box_around(pixel, values.shape, zoom)
+    part = values[top : top + height, left : left + width]
+    step = math.ceil(max(part.shape) / _LARGEST)
+    reduced = reduce_field(part, step)
+    bottom, right = (start + step * count - 0.5 for start, count in zip((top, left), reduced.shape, strict=True))
+    corners = (left - 0.5, right, bottom, top - 0.5)
+    axes.imshow(reduced, cmap="RdBu", norm=EVIDENCE, interpolation="nearest", extent=corners)
+    _mark(axes, pixel[0], pixel[1], "black")
+    _finish(axes, title, OUTCOME_COLOURS[outcome], 3, nm, width)
+
+
+def _mark(axes: Axes, y: int, x: int, colour: str) -> None:
+    # A ring: the pixel itself, often the strongest evidence, has to stay visible.
+    rim = [withStroke(linewidth=4, foreground="white")]
+    axes.plot(x, y, "o", markersize=10, markeredgewidth=2, fillstyle="none", color=colour, path_effects=rim)
+
+
+def _finish(axes: Axes, title: str, colour: str, frame: int, nm: float, width: int) -> None:
+    """Title, frame in a colour, and a scale bar of at most 30 % of the width."""
+    length = nice_length(0.3 * width * nm)
+    text = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
+    bar = AnchoredSizeBar(axes.transData, length / nm, text, "lower left", pad=0.3, borderpad=0.3, sep=2)
+    axes.add_artist(bar)
+    axes.set_title(title, loc="left", fontsize=9)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=colour, linewidth=frame)
+
+
+def _draw_key(axes: Axes, shown: Sequence[tuple[FieldRow, Field]]) -> None:
+    """Colour bar, and the meaning of the colours of outcomes."""
+    axes.set_axis_off()
+    bar = axes.inset_axes((0.05, 0.05, 0.08, 0.9))
+    scale = ScalarMappable(EVIDENCE, "RdBu")
+    axes.figure.colorbar(scale, cax=bar, ticks=_TICKS, format="{x:g}", label="evidence against        evidence for")
+    present = [name for name in OUTCOME_COLOURS if name in {row.outcome for row, _ in shown}]
+    handles = [Patch(color=OUTCOME_COLOURS[name], label=f"{name}  {_MEANING[name]}") for name in present]
+    axes.legend(handles=handles, loc="upper right", frameon=False, title="colour: sign(w)·√|w|")

@@ -1,7 +1,7 @@
 """Pixels to attribute: outcomes, random choice, groups that share a pass; windows ``(Y, X)`` or ``(Z, Y, X)``."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.windows import Hashes, HashPurpose, Place, location_hash
+from lightning_emseg.attribution.windows import PRIORITY, Hashes, Place, location_hash
 
 Pixel = tuple[int, ...]
 """Position in a window, in px."""
 OUTCOMES = ("TP", "FP", "FN", "TN")
 """Correct, incorrect and broken membrane, correct background; an outcome's code is its position here."""
-_BLOCK = 1024
 
 
 def outcomes(truth: NDArray[np.uint8], predicted: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -56,69 +55,52 @@ def priorities(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) 
     Returns:
         ``uint64`` of ``shape``, for :func:`stratified`.
     """
-    return location_hash((HashPurpose.PRIORITY, *key), origin, shape)
+    return location_hash((PRIORITY, *key), origin, shape)
 
 
 def stratified(
-    truth: NDArray[np.uint8],
-    predicted: NDArray[np.bool_],
-    per_outcome: int,
-    priority: Hashes,
-    apart: Sequence[int] | None = None,
+    truth: NDArray[np.uint8], predicted: NDArray[np.bool_], per_outcome: int, priority: Hashes
 ) -> list[tuple[Pixel, str]]:
     """Choose the pixels of lowest priority number of each outcome, all where there are too few.
-
-    With ``apart`` the outcomes take turns, and each takes its first pixel that is far enough from all chosen so far,
-    of whichever outcome; once it has none left, its first pixel that is not chosen yet.
 
     Args:
         truth: ``uint8`` of the window's shape: 0, 1, or 255 for ignored pixels, which are never chosen.
         predicted: ``bool`` of the same shape.
         per_outcome: Number of pixels wanted of each of :data:`OUTCOMES`.
-        priority: Of the same shape, see :func:`priorities`; equal numbers count in C order.
-        apart: Distance wanted along at least one axis, in px, at least 1, one value an axis; without it only the
-            priority counts.
+        priority: Numbers of the same shape, see :func:`priorities`; equal ones count in C order.
 
     Returns:
-        Pixels with their outcomes, outcome by outcome in the order of :data:`OUTCOMES`, each in the order of choice.
+        Pixels with their outcomes, outcome by outcome in the order of :data:`OUTCOMES`, each by priority.
 
     Raises:
-        ValueError: if shapes differ, the truth has other values or ``apart`` is no distance for each axis.
+        ValueError: if shapes differ or the truth has other values.
     """
     codes = outcomes(truth, predicted)
-    if priority.shape != codes.shape:
-        raise ValueError(f"priority {priority.shape} and truth {codes.shape} differ in shape")
-    distance = _distance((1,) * codes.ndim if apart is None else apart, codes.ndim)
-    blocked = np.zeros(codes.shape, np.bool_)
-    candidates = [
-        _candidates(_by_priority(codes == code, priority), blocked, per_outcome) for code in range(len(OUTCOMES))
+    return [
+        (pixel, name)
+        for code, name in enumerate(OUTCOMES)
+        for pixel in lowest_priority(codes == code, priority, per_outcome)
     ]
-    chosen: list[list[Pixel]] = [[] for _ in OUTCOMES]
-    for _, (code, offered) in itertools.product(range(per_outcome), enumerate(candidates)):
-        for index in itertools.islice(offered, 1):
-            pixel = tuple(int(at) for at in np.unravel_index(index, codes.shape))
-            blocked[tuple(slice(max(at - d + 1, 0), at + d) for at, d in zip(pixel, distance, strict=True))] = True
-            chosen[code].append(pixel)
-    return [(pixel, name) for name, pixels in zip(OUTCOMES, chosen, strict=True) for pixel in pixels]
 
 
-def lattice(shape: Sequence[int], step: Sequence[int], offset: Sequence[int]) -> list[Pixel]:
-    """Pixels of a regular grid in C order: every 10th pixel of U-RISC, every 8th of ISBI 2012 in the published code.
+def lowest_priority(mask: NDArray[np.bool_], priority: Hashes, count: int) -> list[Pixel]:
+    """Find the ``count`` pixels of a mask with the lowest priority numbers, in their order.
 
     Args:
-        shape: Of the window, in px.
-        step: Distance of neighbours along each axis, in px, at least 1.
-        offset: First position along each axis, in px, at least 0.
-
-    Raises:
-        ValueError: if a step or an offset is too small, or their numbers of axes differ.
-
-    >>> lattice((4, 6), (3, 4), (0, 1))
-    [(0, 1), (0, 5), (3, 1), (3, 5)]
+        mask: Pixels to choose from.
+        priority: Numbers of the same shape; equal ones count in C order.
+        count: Number of pixels; fewer where the mask has fewer.
     """
-    if min(step) < 1 or min(offset) < 0:
-        raise ValueError(f"a lattice needs steps of at least 1 and offsets of at least 0, got {step} and {offset}")
-    return list(itertools.product(*(range(a, side, b) for a, side, b in zip(offset, shape, step, strict=True))))
+    if priority.shape != mask.shape:
+        raise ValueError(f"priority {priority.shape} and mask {mask.shape} differ in shape")
+    flat = np.flatnonzero(mask)
+    numbers = priority.ravel()[flat]
+    if 0 < count < len(flat):
+        # Sorting all of a window would take longer.
+        low = numbers <= np.partition(numbers, count - 1)[count - 1]
+        flat, numbers = flat[low], numbers[low]
+    flat = flat[np.argsort(numbers, kind="stable")[:count]]
+    return [tuple(map(int, pixel)) for pixel in zip(*np.unravel_index(flat, mask.shape), strict=True)]
 
 
 def group_pixels(pixels: Sequence[Pixel], apart: Sequence[int]) -> list[list[int]]:
@@ -139,12 +121,15 @@ def group_pixels(pixels: Sequence[Pixel], apart: Sequence[int]) -> list[list[int
     Raises:
         ValueError: if ``apart`` is no distance for each axis of the pixels.
 
-    >>> groups([(0, 0), (0, 3), (0, 6), (5, 1)], (4, 4))
+    >>> group_pixels([(0, 0), (0, 3), (0, 6), (5, 1)], (4, 4))
     [[0, 2], [1, 3]]
     """
     if not pixels:
         return []
-    distance = np.array(_distance(apart, len(pixels[0])))
+    axes = len(pixels[0])
+    if len(apart) != axes or min(apart) < 1:
+        raise ValueError(f"apart has to be a distance of at least 1 px for each of {axes} axes, got {tuple(apart)}")
+    distance = np.array(apart)
     # In C order, so that the order given plays no role.
     given = sorted(range(len(pixels)), key=lambda index: tuple(pixels[index]))
     places = np.array([pixels[index] for index in given])
@@ -162,32 +147,6 @@ def group_pixels(pixels: Sequence[Pixel], apart: Sequence[int]) -> list[list[int
         taken[news, group] = True
         rank[news] += 1
     return sorted(sorted(members) for members in found if members)
-
-
-def _distance(apart: Sequence[int], axes: int) -> Pixel:
-    if len(apart) != axes or min(apart) < 1:
-        raise ValueError(f"apart has to be a distance of at least 1 px for each of {axes} axes, got {tuple(apart)}")
-    return tuple(apart)
-
-
-def _by_priority(where: NDArray[np.bool_], priority: Hashes) -> NDArray[np.int64]:
-    """Flat positions at which ``where`` holds, the lowest priority number first."""
-    flat = np.flatnonzero(where)
-    return flat[np.argsort(priority.ravel()[flat], kind="stable")]
-
-
-def _candidates(order: NDArray[np.int64], blocked: NDArray[np.bool_], count: int) -> Iterator[int]:
-    """Up to ``count`` flat positions in order: those not blocked when their turn comes, then the others.
-
-    The caller blocks more places between one candidate and the next, never fewer.
-    """
-    offered: set[int] = set()
-    for start in range(0, len(order), _BLOCK):
-        block = order[start : start + _BLOCK]
-        while (free := ~blocked.reshape(-1)[block]).any():
-            offered.add(int(block[free.argmax()]))
-            yield int(block[free.argmax()])
-    yield from (index for index in order[:count].tolist() if index not in offered)
 
 
 @dataclass(frozen=True)

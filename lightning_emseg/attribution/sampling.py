@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,14 @@ from tqdm import tqdm
 from data_modules.batch import IGNORE
 from data_modules.geometry import Grid, Shape
 from data_modules.store import MosaicView
-from lightning_emseg.attribution.measurement import StudySetting, foreground_probability
-from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, outcomes, priorities, stratified
-from lightning_emseg.attribution.windows import Hashes, Place, Window, number_of, per_axis, read_window, window_shape
+from lightning_emseg.attribution.measurement import StudySetting
+from lightning_emseg.attribution.network import foreground_probability
+from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, lowest_priority, outcomes, priorities, stratified
+from lightning_emseg.attribution.windows import Place, Window, number_of, per_axis, read_window, window_shape
 
 _TRIES = 20
+_EVERYTHING = 2**62
+"""More pixels than any study has."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +53,20 @@ def choose_windows(
         seed: Of the choice.
     """
     chosen: list[Place] = []
-    for place in _proposals(views, size, stride, count, seed):
-        if len(chosen) == count:
-            break
-        truth = views[place.mosaic].read_mask(place.origin, place.size)
-        if place not in chosen and (truth == 1).any() and (truth == 0).any():
-            chosen.append(place)
-    return chosen
-
-
-def _proposals(
-    views: Sequence[MosaicView], size: Sequence[int], stride: int | Sequence[int], count: int, seed: int
-) -> Iterator[Place]:
     order = np.random.default_rng([seed, len(views)]).permutation(len(views))
     for attempt in range(_TRIES * count):
+        if len(chosen) == count:
+            break
         mosaic = int(order[attempt % len(views)])
         view = views[mosaic]
         shape = window_shape(size, view.shape, stride)
         room = [max(0, extent - side) for extent, side in zip(view.shape, shape, strict=True)]
         random = np.random.default_rng([seed, number_of(view.key), attempt // len(views)])
-        yield Place(mosaic, tuple(int(random.integers(0, most + 1)) for most in room), shape)
+        place = Place(mosaic, tuple(int(random.integers(0, most + 1)) for most in room), shape)
+        truth = view.read_mask(place.origin, place.size)
+        if place not in chosen and (truth == 1).any() and (truth == 0).any():
+            chosen.append(place)
+    return chosen
 
 
 def pick_pixels(
@@ -120,29 +117,10 @@ def inner_part(place: Place, extent: Sequence[int]) -> tuple[slice, ...]:
 def spread_evenly(wanted: int, parts: int) -> list[int]:
     """``wanted`` divided over ``parts`` as evenly as can be.
 
-    >>> spread(8, 3)
+    >>> spread_evenly(8, 3)
     [3, 3, 2]
     """
     return [wanted // parts + (index < wanted % parts) for index in range(parts)]
-
-
-Mask = NDArray[np.bool_]
-OutcomeCodes = NDArray[np.uint8]
-EVERYTHING = 2**62
-"""More pixels than any study has."""
-
-
-@dataclass(frozen=True)
-class Strata:
-    """Kinds of pixels and how many of each are wanted over all windows.
-
-    Attributes:
-        masks: From outcome codes ``uint8 (*S)`` and the pixels that may be chosen ``bool (*S)`` to one mask a kind.
-        quotas: Pixels wanted of each kind; fewer where there are fewer.
-    """
-
-    masks: Callable[[OutcomeCodes, Mask], list[Mask]]
-    quotas: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -156,38 +134,6 @@ class GridWindow:
 
     place: Place
     owned: tuple[slice, ...]
-
-
-def by_outcome(points: int) -> Strata:
-    """As many pixels of each outcome, wherever in the mosaics.
-
-    Args:
-        points: Pixels of all outcomes together.
-    """
-    share, rest = divmod(points, len(OUTCOMES))
-    quotas = tuple(share + (code < rest) for code in range(len(OUTCOMES)))
-    return Strata(lambda codes, free: [free & (codes == code) for code in range(len(OUTCOMES))], quotas)
-
-
-def anywhere(points: int) -> Strata:
-    """Pixels whatever their outcome, each as likely as any other."""
-    return Strata(lambda codes, free: [free], (points,))
-
-
-def on_grid(points: int | None, step: int | Sequence[int]) -> Strata:
-    """Every ``step``-th pixel of a window along each axis (Shi et al. 2021: 10 on U-RISC, 8 on ISBI 2012).
-
-    Args:
-        points: A random choice of so many of these, or ``None`` for all.
-        step: In px of the window, after any resize, one for all axes or one an axis.
-    """
-
-    def masks(codes: OutcomeCodes, free: Mask) -> list[Mask]:
-        lattice = np.zeros(free.shape, np.bool_)
-        lattice[tuple(slice(each // 2, None, each) for each in per_axis(step, free.ndim))] = True
-        return [lattice & free]
-
-    return Strata(masks, (EVERYTHING if points is None else points,))
 
 
 def tiles_of(
@@ -230,37 +176,56 @@ def choose_pixels(
     setting: StudySetting,
     tiles: Sequence[GridWindow],
     level: int,
-    strata: Strata,
     device: torch.device,
+    points: int | None,
+    step: int | Sequence[int] | None = None,
 ) -> list[ChosenPixels]:
     """Choose pixels at random places that depend on seed, mosaic and position alone.
 
     Every window with a label is predicted once. Memory holds the best candidates so far, whatever the mosaics' size.
 
     Args:
-        network: From grey windows to logits; its own prediction of the window decides on outcomes.
-        setting: Of the study.
+        network: Network from grey windows to logits; its own prediction of the window decides on outcomes.
+        setting: Mosaics and settings of the study.
         tiles: Windows to choose from.
         level: Quantised threshold, 0–255.
-        strata: Kinds of pixels.
-        device: Of the network.
+        device: Device of the network.
+        points: Number of pixels over all windows, fewer where there are fewer; with ``step``, ``None`` takes all.
+        step: Distance of a grid's pixels along each axis, in px of the window after any resize, one for all axes or one
+            an axis (Shi et al. 2021: 10 on U-RISC, 8 on ISBI 2012). Without it there are as many pixels of each
+            outcome, wherever in the mosaics, or pixels anywhere where no mosaic has a label.
 
     Returns:
         Windows with at least one chosen pixel, in the order of ``tiles``.
     """
-    best: list[list[tuple[int, int, Shape, str]]] = [[] for _ in strata.quotas]
+    if step is None and any(view.mask is not None for view in setting.views):
+        quotas = spread_evenly(points or 0, len(OUTCOMES))
+    else:
+        quotas = [_EVERYTHING if points is None else points]
+    best: list[list[tuple[int, int, Shape, str]]] = [[] for _ in quotas]
     for number, tile in enumerate(tqdm(tiles, desc="choose pixels", unit="window", disable=None)):
-        window = setting.read(tile.place)
-        view = setting.views[tile.place.mosaic]
-        positions = _positions(tile.place, window)
-        free = _within(positions, tile.owned)
+        place, window = tile.place, setting.read(tile.place)
+        view = setting.views[place.mosaic]
+        # Along each axis the pixel of the mosaic that each pixel of the window lies in.
+        positions = [
+            np.floor(start + (np.arange(side) + 0.5) * scale).astype(np.int64)
+            for start, side, scale in zip(place.origin, window.truth.shape, window.scale, strict=True)
+        ]
+        owned = [(axis >= part.start) & (axis < part.stop) for axis, part in zip(positions, tile.owned, strict=True)]
+        free: NDArray[np.bool_] = functools.reduce(np.logical_and.outer, owned)
+        if step is not None:
+            lattice = np.zeros(free.shape, np.bool_)
+            lattice[tuple(slice(each // 2, None, each) for each in per_axis(step, free.ndim))] = True
+            free &= lattice
         codes = np.full(free.shape, IGNORE, np.uint8)
         if view.mask is not None:
             codes = outcomes(window.truth, foreground_probability(network, window, device) >= level)
             free &= codes != IGNORE
-        order = _order(view, tile.place, positions, setting.seed)
-        for kept, mask, quota in zip(best, strata.masks(codes, free), strata.quotas, strict=True):
-            for pixel in _lowest(mask, order, quota):
+        order = priorities((setting.seed, number_of(view.key)), place.origin, place.size)
+        order = order[np.ix_(*[axis - start for axis, start in zip(positions, place.origin, strict=True)])]
+        for kind, (kept, quota) in enumerate(zip(best, quotas, strict=True)):
+            mask = free if len(quotas) == 1 else free & (codes == kind)
+            for pixel in lowest_priority(mask, order, quota):
                 code = int(codes[pixel])
                 kept.append((int(order[pixel]), number, pixel, "" if code == IGNORE else OUTCOMES[code]))
             kept.sort()
@@ -272,29 +237,3 @@ def choose_pixels(
         ChosenPixels(tiles[number].place, tuple(pixel for pixel, _ in pairs), tuple(outcome for _, outcome in pairs))
         for number, pairs in sorted(found.items())
     ]
-
-
-def _positions(place: Place, window: Window) -> list[NDArray[np.int64]]:
-    """Along each axis the pixel of the mosaic that each pixel of the window lies in."""
-    return [
-        np.floor(start + (np.arange(side) + 0.5) * scale).astype(np.int64)
-        for start, side, scale in zip(place.origin, window.truth.shape, window.scale, strict=True)
-    ]
-
-
-def _within(positions: Sequence[NDArray[np.int64]], owned: Sequence[slice]) -> Mask:
-    inside = [(axis >= part.start) & (axis < part.stop) for axis, part in zip(positions, owned, strict=True)]
-    free: Mask = functools.reduce(np.logical_and.outer, inside)
-    return free
-
-
-def _order(view: MosaicView, place: Place, positions: Sequence[NDArray[np.int64]], seed: int) -> Hashes:
-    order = priorities((seed, number_of(view.key)), place.origin, place.size)
-    return order[np.ix_(*[axis - start for axis, start in zip(positions, place.origin, strict=True)])]
-
-
-def _lowest(mask: Mask, order: Hashes, count: int) -> list[Shape]:
-    flat = np.flatnonzero(mask)
-    if count < len(flat):
-        flat = flat[np.argpartition(order.ravel()[flat], count)[:count]]
-    return [tuple(int(at) for at in pixel) for pixel in zip(*np.unravel_index(flat, mask.shape), strict=True)]

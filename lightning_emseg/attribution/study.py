@@ -1,6 +1,5 @@
 """Offline studies: many pixels of whole mosaics, window by window, continued where they were cut short; their files."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -22,7 +21,6 @@ from lightning_emseg.attribution.areas import (
     compare_fields,
     summarise_accuracy,
 )
-from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.measurement import (
     MeasuredPixel,
     StudySetting,
@@ -31,8 +29,8 @@ from lightning_emseg.attribution.measurement import (
     measure_units,
     shared_units,
 )
-from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.pictures import AreaSeries, area_figure, window_panel
+from lightning_emseg.attribution.method import BoundMethod, Field
+from lightning_emseg.attribution.pictures import AreaSeries, area_figure, window_figure
 from lightning_emseg.attribution.points import OUTCOMES
 from lightning_emseg.attribution.study_store import (
     FIELDS_STORE,
@@ -53,10 +51,10 @@ from lightning_emseg.attribution.table import (
     summarise,
     summary_records,
     summary_text,
-    write_records,
 )
 from lightning_emseg.attribution.windows import read_window
-from lightning_emseg.core.pictures import Picture, save
+from lightning_emseg.core.pictures import Picture
+from lightning_emseg.core.tables import write_csv, write_json
 
 CURVE = tuple(sorted({*(float(f"{10 ** (step / 10 - 3):.6g}") for step in range(31)), *THRESHOLDS}))
 """Thresholds of the S_k against k curve: ten a decade from 0.001 to 1, and those of the tables."""
@@ -203,6 +201,8 @@ def _timed(
     return kept, time.perf_counter() - began
 
 
+REPORT = "summary.txt"
+"""Written last: a study that has it is finished."""
 CURVE_FILES = tuple(dict.fromkeys(f"curve{extent.suffix}.png" for some in EXTENTS.values() for extent in some))
 """Files that `write_curves` may write."""
 _SHOWN_EACH = 2
@@ -212,23 +212,28 @@ _SHOWN_EACH = 2
 def write_tables(folder: Path, study: Study) -> str:
     """Write ``points.csv``, ``summary.csv`` and ``summary.json``; returns the text for the terminal."""
     k = study.thresholds
-    write_records(folder / "points.csv", point_records(study.rows, k, THRESHOLDS))
+    write_csv(folder / "points.csv", point_records(study.rows, k, THRESHOLDS))
     summaries = summarise(study.rows, k, THRESHOLDS)
-    write_records(folder / "summary.csv", summary_records(summaries))
+    write_csv(folder / "summary.csv", summary_records(summaries))
     accuracy = study.accuracy(k)
+    exact_pixels = sum(int(window["exact_pixels"]) for window in study.windows)
+    exact_seconds = sum(float(window["exact_seconds"]) for window in study.windows)
+    seconds = sum(float(window["seconds"]) for window in study.windows) / len(study.rows)
+    exact = exact_seconds / exact_pixels if exact_pixels else None
     record = {
         "summary": json_records(summaries),
         "curve": json_records(summarise(study.rows, k, k)),
         "fast_against_exact": accuracy and asdict(accuracy),
         "exact_completeness_error": study.exact_completeness,
-        "seconds_per_pixel": _seconds(study),
+        "seconds_per_pixel": {"all": seconds, "exact": exact},
         "normalisation": NORMALISATION,
         "method": study.windows[0]["method"],
         "settings": study.plan.settings,
     }
-    (folder / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(folder / "summary.json", record)
     table = summary_text(summaries, study.accuracy([k[0], *THRESHOLDS]), study.exact_completeness)
-    return "\n".join([_headline(study), table, *_shortage(study), _speed(study)])
+    compared = "" if exact is None else f", {exact:.2f} s where exact fields were computed alone"
+    return "\n".join([_headline(study), table, *_shortage(study), f"{seconds:.2f} s a pixel{compared}"])
 
 
 def write_curves(folder: Path, study: Study) -> list[Path]:
@@ -244,19 +249,17 @@ def write_figures(
     """Write S_k against k, a line for each named series of pixels, one file for each of their extents."""
     paths = []
     for number, size in enumerate(named[0][1][0].sizes):
-        path = folder / f"{name}{size.extent.suffix}.png"
-        area_figure(thresholds, [_series(line, rows, number) for line, rows in named], size.extent).savefig(path)
-        paths.append(path)
+        series = []
+        for line, rows in named:
+            sizes = [row.sizes[number] for row in rows]
+            areas = np.array([s.counts for s in sizes], np.float64) * np.array([[s.place_nm] for s in sizes])
+            # Means where they differ.
+            window = float(np.mean([s.window * s.place_nm for s in sizes]))
+            nm = float(np.mean([math.sqrt(row.sizes[-1].place_nm) for row in rows]))
+            series.append(AreaSeries(line, areas, window, round(nm, 3)))
+        paths.append(folder / f"{name}{size.extent.suffix}.png")
+        area_figure(thresholds, series, size.extent).savefig(paths[-1])
     return paths
-
-
-def _series(name: str, rows: Sequence[FieldRow], number: int) -> AreaSeries:
-    """One extent of some pixels' fields; window and pixel size are means where they differ."""
-    sizes = [row.sizes[number] for row in rows]
-    areas = np.array([size.counts for size in sizes], np.float64) * np.array([[size.place_nm] for size in sizes])
-    window = float(np.mean([size.window * size.place_nm for size in sizes]))
-    in_plane = [math.sqrt(row.sizes[-1].place_nm) for row in rows]
-    return AreaSeries(name, areas, window, round(float(np.mean(in_plane)), 3))
 
 
 def write_panel(folder: Path, study: Study, view: MosaicView, probability: Picture) -> Path:
@@ -275,8 +278,7 @@ def write_panel(folder: Path, study: Study, view: MosaicView, probability: Pictu
     places = sorted((at for at, rank in enumerate(ranks) if rank < _SHOWN_EACH), key=lambda at: (ranks[at], at))
     shown = [(rows[at], store.read_field(plan.name(0), at)) for at in places]
     reach = study.windows[0]["reach_px"]
-    picture = window_panel(window, probability, shown, study.thresholds, reach)
-    save(picture, folder / "panels.png")
+    window_figure(window, probability, shown, study.thresholds, reach).savefig(folder / "panels.png")
     return folder / "panels.png"
 
 
@@ -323,16 +325,3 @@ def _shortage(study: Study) -> list[str]:
     if settings["windows"] is None:
         return [f"fewer pixels than asked for: {short}; there are no more"]
     return [f"fewer pixels than asked for in {settings['windows']} windows: {short}; --windows null chooses from all"]
-
-
-def _seconds(study: Study) -> dict[str, float | None]:
-    exact_pixels = sum(int(window["exact_pixels"]) for window in study.windows)
-    exact = sum(float(window["exact_seconds"]) for window in study.windows)
-    every = sum(float(window["seconds"]) for window in study.windows)
-    return {"all": every / len(study.rows), "exact": exact / exact_pixels if exact_pixels else None}
-
-
-def _speed(study: Study) -> str:
-    seconds = _seconds(study)
-    compared = "" if seconds["exact"] is None else f", {seconds['exact']:.2f} s where exact fields were computed alone"
-    return f"{seconds['all']:.2f} s a pixel{compared}"

@@ -16,10 +16,11 @@ from data_modules.errors import UserError
 from data_modules.geometry import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.areas import EXTENTS, Difference, Extent, FieldSize
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, checked_pixels, richest_window
 from lightning_emseg.attribution.table import FieldRow
 from lightning_emseg.attribution.windows import Place
+from lightning_emseg.core.tables import write_json
 from lightning_emseg.inference.prediction_store import differences
 
 PLAN_FILE = "plan.json"
@@ -89,14 +90,7 @@ def write_plan(folder: Path, plan: StudyPlan, views: Sequence[MosaicView]) -> No
         }
         for part in plan.parts
     ]
-    write_whole(folder / PLAN_FILE, json.dumps({"settings": plan.settings, "windows": parts}, indent=1))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all."""
-    hidden = path.with_name(f".{path.name}.partial")
-    hidden.write_text(text + "\n")
-    hidden.replace(path)
+    write_json(folder / PLAN_FILE, {"settings": plan.settings, "windows": parts})
 
 
 def read_plan(folder: Path) -> StudyPlan:
@@ -220,11 +214,12 @@ class FieldsStore:
         together = min(len(values), max(1, _CHUNK_VALUES // math.prod(values.shape[1:])))
         group.create_array("fields", data=values, chunks=(together, *values.shape[1:]))
         rows = result.rows
+        codes = {"": _NO_OUTCOME, **{name: code for code, name in enumerate(OUTCOMES)}}
         arrays: dict[str, NDArray[Any]] = {
             "origin": origins,
             "pixel": np.array([field.pixel for field in fields], np.int64),
             "position": np.array([row.position for row in rows], np.int64),
-            "outcome": np.array([_code(row.outcome) for row in rows], np.uint8),
+            "outcome": np.array([codes[row.outcome] for row in rows], np.uint8),
             "output": np.array([row.output for row in rows]),
             "baseline_output": np.array([row.baseline_output for row in rows]),
             "completeness_error": np.array([row.completeness_error for row in rows]),
@@ -329,10 +324,6 @@ def _counts(extent: Extent) -> str:
 
 def _inside(extent: Extent) -> str:
     return f"pixels{extent.suffix}_inside"
-
-
-def _code(outcome: str) -> int:
-    return OUTCOMES.index(outcome) if outcome else _NO_OUTCOME
 
 
 def _boxed(fields: list[Field], shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

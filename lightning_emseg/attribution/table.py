@@ -1,18 +1,17 @@
-"""Tables of a study: one row a pixel, mean ± SE by outcome, CSV files, text for a terminal."""
+"""Tables of a study: one row a pixel, mean ± SE by outcome, records for files, text for a terminal."""
 
-import csv
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from data_modules.geometry import Shape
 from lightning_emseg.attribution.areas import Accuracy, Extent, FieldSize, Values, normalised
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES
+from lightning_emseg.core.tables import MeanSE, align, mean_se
 
+Record = dict[str, str | int | float | None]
 EVERY = "all"
 """Name of the summary over all outcomes."""
 
@@ -23,13 +22,13 @@ class FieldRow:
 
     Attributes:
         mosaic: ``<split>/<sample>``.
-        position: Of the pixel in its mosaic, in px.
+        position: Position of the pixel in its mosaic, in px.
         window: First pixel of its window in the mosaic, in px.
         outcome: ``TP``, ``FP``, ``FN`` or ``TN``; empty where there is no truth.
         output: F(x).
         baseline_output: F(x').
         completeness_error: ``|Σ A − (F(x) − F(x'))|``.
-        sizes: Of the field; first S_k, an area in images and a volume in volumes.
+        sizes: Sizes of the field; first S_k, an area in images and a volume in volumes.
     """
 
     mosaic: str
@@ -48,17 +47,13 @@ class MeanSize:
 
     Attributes:
         extent: How it was measured.
-        nm: Mean, in nm² or nm³.
-        nm_se: Standard deviation over √n, ddof 1; ``None`` for one pixel.
-        share: Mean over the window, 0–1.
-        share_se: Likewise.
+        nm: Mean in nm² or nm³.
+        share: Mean share of the window, 0–1.
     """
 
     extent: Extent
-    nm: float
-    nm_se: float | None
-    share: float
-    share_se: float | None
+    nm: MeanSE
+    share: MeanSE
 
 
 @dataclass(frozen=True)
@@ -66,10 +61,10 @@ class FieldSummary:
     """Mean ± SE over the pixels of one outcome, at one threshold.
 
     Attributes:
-        outcome: Of :data:`~lightning_emseg.attribution.points.OUTCOMES`, or ``all``.
+        outcome: One of :data:`~lightning_emseg.attribution.points.OUTCOMES`, or ``all``.
         threshold: k.
         pixels: Number of pixels n.
-        sizes: Of the fields; first S_k.
+        sizes: Sizes of the fields; first S_k.
         completeness: Mean over pixels of the completeness error over ``max(|F(x) − F(x')|, 1)``.
     """
 
@@ -81,13 +76,13 @@ class FieldSummary:
 
 
 def field_inside(field: Field, inside: Sequence[slice]) -> Values:
-    """The normalised field, over the part of it that belongs to the mosaic."""
+    """Normalise a field over the part of it that belongs to the mosaic."""
     cut = tuple(slice(0, max(0, part.stop - start)) for part, start in zip(inside, field.origin, strict=True))
     return normalised(field.values[cut])
 
 
 def relative_error(row: FieldRow, floor: float = 1.0) -> float:
-    """Completeness error over ``max(|F(x) − F(x')|, floor)``."""
+    """Compute the completeness error over ``max(|F(x) − F(x')|, floor)``."""
     return row.completeness_error / max(abs(row.output - row.baseline_output), floor)
 
 
@@ -97,58 +92,43 @@ def mean_completeness(errors: Sequence[float]) -> float | None:
 
 
 def summarise(rows: Sequence[FieldRow], thresholds: Sequence[float], wanted: Sequence[float]) -> list[FieldSummary]:
-    """Mean ± SE of S_k by outcome, and over all of them.
+    """Compute mean ± SE of S_k by outcome, and over all of them.
 
     Args:
-        rows: Of a study, all of images or all of volumes.
-        thresholds: That the sizes of the rows are of.
+        rows: Rows of a study, all of images or all of volumes.
+        thresholds: Thresholds that the sizes of the rows are of.
         wanted: Thresholds among them to be summarised.
     """
-    return [
-        _summary(outcome, k, list(thresholds).index(k), chosen) for outcome, chosen in _by_outcome(rows) for k in wanted
-    ]
-
-
-def _by_outcome(rows: Sequence[FieldRow]) -> Iterator[tuple[str, list[FieldRow]]]:
-    for outcome in OUTCOMES:
-        if chosen := [row for row in rows if row.outcome == outcome]:
-            yield outcome, chosen
-    if rows:
-        yield EVERY, list(rows)
-
-
-def _summary(outcome: str, threshold: float, place: int, rows: Sequence[FieldRow]) -> FieldSummary:
-    sizes = tuple(
-        MeanSize(
-            some[0].extent,
-            *_mean_se([size.nm(place) for size in some]),
-            *_mean_se([size.share(place) for size in some]),
-        )
-        for some in zip(*(row.sizes for row in rows), strict=True)
-    )
-    error = float(np.mean([relative_error(row) for row in rows]))
-    return FieldSummary(outcome, threshold, len(rows), sizes, error)
-
-
-def _mean_se(values: Sequence[float]) -> tuple[float, float | None]:
-    mean = float(np.mean(values))
-    return mean, float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
-
-
-Record = Mapping[str, str | int | float | None]
+    by_outcome = {name: [row for row in rows if row.outcome == name] for name in OUTCOMES}
+    summaries = []
+    for outcome, chosen in {**by_outcome, EVERY: rows}.items():
+        for k in wanted if chosen else ():
+            place = list(thresholds).index(k)
+            sizes = tuple(
+                MeanSize(
+                    some[0].extent,
+                    mean_se(size.nm(place) for size in some),
+                    mean_se(size.share(place) for size in some),
+                )
+                for some in zip(*(row.sizes for row in chosen), strict=True)
+            )
+            error = float(np.mean([relative_error(row) for row in chosen]))
+            summaries.append(FieldSummary(outcome, k, len(chosen), sizes, error))
+    return summaries
 
 
 def point_records(rows: Sequence[FieldRow], thresholds: Sequence[float], wanted: Sequence[float]) -> list[Record]:
-    """One record a pixel.
+    """Make one record a pixel.
 
     Args:
-        rows: Of a study.
-        thresholds: That the sizes of the rows are of.
+        rows: Rows of a study.
+        thresholds: Thresholds that the sizes of the rows are of.
         wanted: Thresholds among them that are given.
     """
     places = {k: list(thresholds).index(k) for k in wanted}
-    return [
-        {
+    records = []
+    for row in rows:
+        record: Record = {
             "mosaic": row.mosaic,
             **{f"{axis}_px": at for axis, at in zip("zyx"[-len(row.position) :], row.position, strict=True)},
             "outcome": row.outcome,
@@ -156,90 +136,55 @@ def point_records(rows: Sequence[FieldRow], thresholds: Sequence[float], wanted:
             "baseline_output": row.baseline_output,
             "completeness_error": row.completeness_error,
             "relative_completeness_error": relative_error(row),
-            **{key: value for size in row.sizes for key, value in _of_point(size, places).items()},
         }
-        for row in rows
-    ]
-
-
-def _of_point(size: FieldSize, places: Mapping[float, int]) -> Record:
-    extent = size.extent
-    return {
-        **{extent.column_at(k): size.nm(place) for k, place in places.items()},
-        **{f"share{extent.suffix}_{k:g}": size.share(place) for k, place in places.items()},
-        extent.place_column: size.place_nm,
-        f"window{extent.suffix}_px": size.window,
-    }
+        for size in row.sizes:
+            suffix, unit = size.extent.suffix, size.extent.unit
+            record |= {f"S{suffix}_{k:g}_{unit}": size.nm(place) for k, place in places.items()}
+            record |= {f"share{suffix}_{k:g}": size.share(place) for k, place in places.items()}
+            record |= {size.extent.place_column: size.place_nm, f"window{suffix}_px": size.window}
+        records.append(record)
+    return records
 
 
 def summary_records(summaries: Sequence[FieldSummary]) -> list[Record]:
-    """One record an outcome and threshold."""
-    return [
-        {
-            "outcome": each.outcome,
-            "k": each.threshold,
-            "pixels": each.pixels,
-            **{key: value for size in each.sizes for key, value in _of_mean(size).items()},
-            "relative_completeness_error": each.completeness,
-        }
-        for each in summaries
-    ]
-
-
-def _of_mean(size: MeanSize) -> Record:
-    extent = size.extent
-    share = f"share{extent.suffix}"
-    return {extent.column: size.nm, f"{extent.column}_se": size.nm_se, share: size.share, f"{share}_se": size.share_se}
+    """Make one record an outcome and threshold."""
+    records = []
+    for each in summaries:
+        record: Record = {"outcome": each.outcome, "k": each.threshold, "pixels": each.pixels}
+        for size in each.sizes:
+            for name, value in ((size.extent.column, size.nm), (f"share{size.extent.suffix}", size.share)):
+                record |= {name: value.mean, f"{name}_se": value.se}
+        records.append({**record, "relative_completeness_error": each.completeness})
+    return records
 
 
 def json_records(summaries: Sequence[FieldSummary]) -> list[Record]:
-    """One record an outcome and threshold, under the names of ``summary.json``."""
-    return [
-        {
-            "outcome": each.outcome,
-            "threshold": each.threshold,
-            "pixels": each.pixels,
-            **{key: value for size in each.sizes for key, value in _in_json(size).items()},
-            "completeness": each.completeness,
-        }
-        for each in summaries
-    ]
-
-
-def _in_json(size: MeanSize) -> Record:
-    extent = size.extent
-    name, share = f"{extent.quantity}{extent.suffix}", f"share{extent.suffix}"
-    return {f"{name}_{extent.unit}": size.nm, f"{name}_se": size.nm_se, share: size.share, f"{share}_se": size.share_se}
-
-
-def write_records(path: Path, records: Sequence[Record], append: bool = False) -> None:
-    """Write records of one kind as CSV, floats in full precision; nothing where there are none."""
-    if not records:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    begun = append and path.is_file()
-    with path.open("a" if append else "w", newline="") as file:
-        writer = csv.DictWriter(file, list(records[0]))
-        if not begun:
-            writer.writeheader()
-        writer.writerows(records)
+    """Make one record an outcome and threshold, under the names of ``summary.json``."""
+    names = {"k": "threshold", "relative_completeness_error": "completeness"}
+    for size in (size for each in summaries[:1] for size in each.sizes):
+        quantity = f"{size.extent.quantity}{size.extent.suffix}"
+        names |= {size.extent.column: f"{quantity}_{size.extent.unit}", f"{size.extent.column}_se": f"{quantity}_se"}
+    return [{names.get(key, key): value for key, value in record.items()} for record in summary_records(summaries)]
 
 
 def summary_text(summaries: Sequence[FieldSummary], accuracy: Accuracy | None, exact_completeness: float | None) -> str:
-    """S_k by outcome and threshold, in nm² or nm³ and as share of the window, with the errors that were measured.
+    """Format S_k by outcome and threshold, in nm² or nm³ and as share of the window, with the errors measured.
 
     Args:
-        summaries: At least one.
-        accuracy: Of fast fields; of volumes these are errors of the volume.
+        summaries: Summaries, at least one.
+        accuracy: Accuracy of fast fields; of volumes these are errors of the volume.
         exact_completeness: Mean relative completeness error of exact fields.
     """
-    titles = "".join(
-        f"{f'{size.extent.title} in {size.extent.sign}':>22}{size.extent.share:>20}" for size in summaries[0].sizes
-    )
-    lines = [f"{'outcome':<8}{'k':>6}{'pixels':>8}{titles}{'completeness':>14}"]
+    titles = [
+        title
+        for size in summaries[0].sizes
+        for title in (f"{size.extent.title} in {size.extent.sign}", size.extent.share)
+    ]
+    rows = [["outcome", "k", "pixels", *titles, "completeness"]]
     for each in summaries:
-        first = f"{each.outcome:<8}{each.threshold:>6g}{each.pixels:>8}"
-        lines.append(f"{first}{''.join(map(_cells, each.sizes))}{each.completeness:>14.1%}")
+        cells = [cell for size in each.sizes for cell in (format_mean(size.nm, ",.0f"), format_mean(size.share, ".2%"))]
+        rows.append([each.outcome, f"{each.threshold:g}", str(each.pixels), *cells, f"{each.completeness:.1%}"])
+    lines = [align(rows)]
     if accuracy is not None:
         errors = ", ".join(
             f"{error:.1%} (k = {k:g}, bias {bias:+.1%})"
@@ -254,10 +199,10 @@ def summary_text(summaries: Sequence[FieldSummary], accuracy: Accuracy | None, e
     return "\n".join(lines)
 
 
-def _cells(size: MeanSize) -> str:
-    share = _with_se(100 * size.share, size.share_se and 100 * size.share_se, "{:.2f}")
-    return f"{_with_se(size.nm, size.nm_se, '{:,.0f}'):>22}{share + ' %':>20}"
+def format_mean(value: MeanSE, form: str) -> str:
+    """Format a mean and its standard error, both by a format specification.
 
-
-def _with_se(mean: float, se: float | None, form: str) -> str:
-    return form.format(mean) + ("" if se is None else f" ± {form.format(se)}")
+    >>> format_mean(MeanSE(0.5, 0.125, 4), ".1%")
+    '50.0% ± 12.5%'
+    """
+    return f"{value.mean:{form}}" + ("" if value.se is None else f" ± {value.se:{form}}")

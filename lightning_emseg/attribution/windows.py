@@ -2,9 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Literal
 
 import numpy as np
@@ -128,13 +127,8 @@ def refuse_planes(network_axes: int, axes: int) -> None:
 Hashes = NDArray[np.uint64]
 _STEP = 0x9E3779B97F4A7C15
 _WORD = 2**64 - 1
-
-
-class HashPurpose(IntEnum):
-    """What the numbers of a place are for; those of two purposes have nothing to do with each other."""
-
-    PRIORITY = 1
-    NOISE = 2
+# What the numbers of a place are for; those of two purposes have nothing to do with each other.
+PRIORITY, _NOISE = 1, 2
 
 
 def number_of(name: str) -> int:
@@ -188,7 +182,7 @@ def location_noise(key: Sequence[int], origin: Sequence[int], shape: Sequence[in
     Returns:
         ``uint8`` of ``shape``.
     """
-    return (location_hash((HashPurpose.NOISE, *key), origin, shape) >> np.uint64(56)).astype(np.uint8)
+    return (location_hash((_NOISE, *key), origin, shape) >> np.uint64(56)).astype(np.uint8)
 
 
 def _splitmix64(seed: Hashes, index: Hashes) -> Hashes:
@@ -225,39 +219,16 @@ def baseline_window(
     Returns:
         ``float32 (C, *S)``, grey levels 0–255.
     """
-    return _MAKERS[kind](image, key, origin, pixel_size_nm)
-
-
-def _noise(image: GreyWindow, key: Sequence[int], origin: Sequence[int], pixel_size_nm: Sequence[float]) -> GreyWindow:
-    channels = [location_noise((*key, channel), origin, image.shape[1:]) for channel in range(len(image))]
-    return np.stack(channels).astype(np.float32)
-
-
-def _zero(image: GreyWindow, key: Sequence[int], origin: Sequence[int], pixel_size_nm: Sequence[float]) -> GreyWindow:
-    return np.zeros_like(image)
-
-
-def _mean(image: GreyWindow, key: Sequence[int], origin: Sequence[int], pixel_size_nm: Sequence[float]) -> GreyWindow:
-    return np.full_like(image, 127.5)
-
-
-def _blurred(
-    image: GreyWindow, key: Sequence[int], origin: Sequence[int], pixel_size_nm: Sequence[float]
-) -> GreyWindow:
-    # Not across sections: they differ in brightness and place, and within each of them nothing is left to be seen.
-    across = [0.0] * (image.ndim - SECTION_AXES)
-    blurred: GreyWindow = gaussian_filter(
-        image, [*across, *(_BLUR_NM / size for size in pixel_size_nm[-SECTION_AXES:])], mode="reflect"
-    )
-    return blurred
-
-
-_MAKERS: dict[Baseline, Callable[[GreyWindow, Sequence[int], Sequence[int], Sequence[float]], GreyWindow]] = {
-    "noise": _noise,
-    "zero": _zero,
-    "mean": _mean,
-    "blurred": _blurred,
-}
+    if kind == "noise":
+        channels = [location_noise((*key, channel), origin, image.shape[1:]) for channel in range(len(image))]
+        return np.stack(channels).astype(np.float32)
+    if kind == "blurred":
+        # Not across sections: they differ in brightness and place, and within each of them nothing is left to be seen.
+        across = [0.0] * (image.ndim - SECTION_AXES)
+        in_plane = [_BLUR_NM / size for size in pixel_size_nm[-SECTION_AXES:]]
+        blurred: GreyWindow = gaussian_filter(image, [*across, *in_plane], mode="reflect")
+        return blurred
+    return np.full_like(image, {"zero": 0, "mean": 127.5}[kind])
 
 
 @dataclass(frozen=True)
@@ -333,7 +304,8 @@ def read_window(mosaic: MosaicView, place: Place, resize: Shape | None = None) -
     scale = tuple(size / side for size, side in zip(place.size, shape, strict=True))
     if shape != place.size:
         image = _antialiased(image, shape)
-        truth = _nearest(truth, shape)
+        resized = F.interpolate(torch.from_numpy(truth.astype(np.float32))[None, None], shape, mode="nearest-exact")
+        truth = resized[0, 0].numpy().astype(np.uint8)
     inside = tuple(
         # In whole numbers: a quotient of floats can end up just above the side.
         slice(0, -(-min(size, extent - start) * side // size))
@@ -343,15 +315,6 @@ def read_window(mosaic: MosaicView, place: Place, resize: Shape | None = None) -
     return Window(mosaic.key, image[None], truth, inside, pixel_size_nm, scale)
 
 
-def baseline_of(window: Window, kind: Baseline, place: Place, seed: int) -> NDArray[np.float32]:
-    """The baseline of a window, ``float32 (C, *S)``.
-
-    Noise belongs to places, so that overlapping windows share it, unless they are resized: noise is made as fine as the
-    pixels that the network sees.
-    """
-    return baseline_window(kind, window.image, (seed, number_of(window.mosaic)), place.origin, window.pixel_size_nm)
-
-
 def _antialiased(image: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
     # Torch antialiases two axes at a time: those of a section, then that of the sections beside all others.
     sections = torch.from_numpy(image).reshape(-1, 1, *image.shape[-2:])
@@ -359,10 +322,4 @@ def _antialiased(image: NDArray[np.float32], shape: Shape) -> NDArray[np.float32
     if len(shape) > 2 and shape[0] != len(found):
         found = F.interpolate(found[None, None], (shape[0], found.shape[1]), mode="bilinear", antialias=True)[0, 0]
     resized: NDArray[np.float32] = found.view(shape).numpy()
-    return resized
-
-
-def _nearest(truth: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
-    found = F.interpolate(torch.from_numpy(truth.astype(np.float32))[None, None], shape, mode="nearest-exact")
-    resized: NDArray[np.uint8] = found[0, 0].numpy().astype(np.uint8)
     return resized

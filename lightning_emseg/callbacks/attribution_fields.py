@@ -1,6 +1,5 @@
 """Attribution fields and their areas at validation time."""
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ from lightning_emseg.attribution.measurement import (
 )
 from lightning_emseg.attribution.method import AttributionMethod
 from lightning_emseg.attribution.network import GreyNetwork, detached_copy
-from lightning_emseg.attribution.pictures import window_panel
+from lightning_emseg.attribution.pictures import figure_picture, window_figure
 from lightning_emseg.attribution.points import OUTCOMES, checked_pixels
 from lightning_emseg.attribution.sampling import Picks, choose_windows, pick_pixels, spread_evenly
 from lightning_emseg.attribution.table import (
@@ -45,12 +44,12 @@ from lightning_emseg.attribution.table import (
     summarise,
     summary_records,
     summary_text,
-    write_records,
 )
 from lightning_emseg.attribution.windows import refuse_planes, strides_of, window_shape, window_sides
 from lightning_emseg.callbacks.overlays import log_picture
 from lightning_emseg.core.distributed import from_all_ranks, from_first_rank
 from lightning_emseg.core.pictures import save
+from lightning_emseg.core.tables import write_csv, write_json
 from lightning_emseg.evaluation.mosaics import datasets_of
 from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
@@ -78,13 +77,14 @@ def publish(trainer: pl.Trainer, report: AttributionReport) -> None:
     assert trainer.state.fn is not None
     verb, fitting = trainer.state.fn.value, trainer.state.fn.value == "fit"
     folder = Path(trainer.default_root_dir) / "attribution"
+    folder.mkdir(parents=True, exist_ok=True)
     rows = [each.row for each in report.found]
     summaries = summarise(rows, THRESHOLDS, THRESHOLDS)
     when: Record = {"epoch": trainer.current_epoch, "step": trainer.global_step}
     points = [{**when, **record} for record in point_records(rows, THRESHOLDS, THRESHOLDS)]
-    write_records(folder / f"points-{verb}.csv", points, append=fitting)
+    write_csv(folder / f"points-{verb}.csv", points, append=fitting)
     means = [{**when, **record} for record in summary_records(summaries)]
-    write_records(folder / f"summary-{verb}.csv", means, append=fitting)
+    write_csv(folder / f"summary-{verb}.csv", means, append=fitting)
     accuracy = report.accuracy and asdict(report.accuracy)
     windows = [
         {
@@ -96,7 +96,7 @@ def publish(trainer: pl.Trainer, report: AttributionReport) -> None:
         for each in report.picks
     ]
     record = {**when, **report.record, "fast_against_exact": accuracy, "windows": windows}
-    (folder / f"{verb}.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_json(folder / f"{verb}.json", record)
     text = summary_text(summaries, report.accuracy, report.record["exact_completeness_error"])
     rank_zero_info(f"\n{text}\n{folder / f'summary-{verb}.csv'}")
     for logger in trainer.loggers:
@@ -112,10 +112,10 @@ def scalars(summaries: Sequence[FieldSummary], report: AttributionReport) -> dic
     for each in summaries:
         place = f"{each.threshold:g}/{each.outcome}"
         for size in each.sizes:
-            values[f"attribution/{size.extent.column}_{place}"] = size.nm
-            values[f"attribution/share{size.extent.suffix}_{place}"] = size.share
-            if size.nm_se is not None:
-                values[f"attribution/{size.extent.column}_se_{place}"] = size.nm_se
+            values[f"attribution/{size.extent.column}_{place}"] = size.nm.mean
+            values[f"attribution/share{size.extent.suffix}_{place}"] = size.share.mean
+            if size.nm.se is not None:
+                values[f"attribution/{size.extent.column}_se_{place}"] = size.nm.se
         values[f"attribution/pixels/{each.outcome}"] = float(each.pixels)
         values[f"attribution/completeness_error/{each.outcome}"] = each.completeness
     if report.accuracy is not None:
@@ -138,7 +138,7 @@ def _draw(trainer: pl.Trainer, report: AttributionReport, name: str) -> None:
         }
         fields = [kept[chosen.pixels[at]] for at in chosen.first_of_each()]
         reach = report.record.get("reach_px")
-        picture = window_panel(picks.window, picks.probability, fields, THRESHOLDS, reach)
+        picture = figure_picture(window_figure(picks.window, picks.probability, fields, THRESHOLDS, reach))
         save(picture, Path(trainer.default_root_dir) / "figures" / f"attribution-{name}{suffix}.png")
         for logger in trainer.loggers:
             log_picture(logger, f"attribution{suffix}", picture, trainer.global_step)
@@ -200,7 +200,7 @@ class AttributionFields(pl.Callback):
         Raises:
             UserError: because fields are of one foreground's probability.
         """
-        if isinstance(pl_module, SegmentationMixin) and pl_module.outputs.classes:
+        if isinstance(pl_module, SegmentationMixin) and pl_module.classes:
             raise UserError("AttributionFields is of one foreground: leave it out where model.classes are told apart")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -68,7 +68,7 @@ class ErrorMaps(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Have whole maps kept until the end."""
         if stage in ("validate", "test") and isinstance(pl_module, SegmentationMixin):
-            pl_module.keeps_maps = pl_module.keeps_maps or not pl_module.outputs.classes
+            pl_module.keeps_maps = pl_module.keeps_maps or not pl_module.classes
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write ``errors-validate/``; nothing in a fit."""
@@ -106,4 +106,4 @@ class ErrorMaps(pl.Callback):
         image, truth = view.read_image(origin, view.shape), view.read_mask(origin, view.shape)
         return write_error_files(
             folder, view.key, image, truth, maps.read(number), level, view.pixel_size_nm, self.tolerance_nm
-        )
+        )[0]

@@ -167,6 +167,6 @@ def log_picture(logger: Logger, name: str, picture: Picture, step: int) -> None:
 
 def _picture(module: pl.LightningModule, image: Picture, truth: Picture, predicted: Picture) -> Picture:
     assert isinstance(module, SegmentationMixin)
-    if module.outputs.classes:
-        return class_comparison(image, truth, predicted, module.outputs.classes)
+    if module.classes:
+        return class_comparison(image, truth, predicted, module.classes)
     return comparison(image, truth, predicted, level_of(float(module.threshold)))

@@ -72,7 +72,7 @@ class PredictionWriter(pl.Callback):
         assert data.sweep is not None
         self._level = level_of(float(module.threshold))
         provenance = self._provenance(trainer, module, data)
-        classes = module.outputs.classes
+        classes = module.classes
         store = PredictionStore(Path(str(self.out)), data.mosaics, data.label, provenance, self.overwrite, classes)
         # One rank looks and tells the others, who would otherwise see what it has begun meanwhile.
         earlier = from_first_rank(store.survey)

@@ -138,7 +138,7 @@ class SweepProgress:
 
     def _shares_in_order(self) -> Iterator[tuple[int, float]]:
         for span in self._sweep.spans:
-            tiles = sum(len(run.origins) for run in self._sweep.runs(span))
+            tiles = sum(len(origins) for origins in self._sweep.runs(span))
             yield tiles, self._megapixels(span) / tiles
 
     def add(self, tiles: int) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from data_modules.errors import UserError
 from lightning_emseg.attribution.areas import THRESHOLDS, Extent
-from lightning_emseg.attribution.study import Study, nm_text, pixel_sizes, read_study, write_figures
-from lightning_emseg.attribution.table import MeanSize, Record, summarise, summary_records, write_records
-from lightning_emseg.commands.attribute import REPORT
+from lightning_emseg.attribution.study import REPORT, Study, nm_text, pixel_sizes, read_study, write_figures
+from lightning_emseg.attribution.table import MeanSize, Record, format_mean, summarise, summary_records
+from lightning_emseg.core.tables import MeanSE, align, write_csv
 
 _COMPARABLE = ("label", "sampling", "step", "overlap", "resize", "seed")
 
@@ -44,8 +44,8 @@ def areas(studies: list[Path], out: Path, names: list[str] | None = None) -> str
     figures = write_figures(out, "areas", thresholds, [(name, study.rows) for name, study in found.items()])
     extents = [size.extent for size in found[labels[0]].rows[0].sizes]
     records = [record for name, study in found.items() for record in _records(name, study, found[labels[0]])]
-    write_records(out / "areas.csv", records)
-    lines = [*_warnings(found), *_table(records, extents), ", ".join(map(str, [out / "areas.csv", *figures]))]
+    write_csv(out / "areas.csv", records)
+    lines = [*_warnings(found), _table(records, extents), ", ".join(map(str, [out / "areas.csv", *figures]))]
     return "\n".join(lines)
 
 
@@ -82,12 +82,12 @@ def _records(name: str, study: Study, first: Study) -> Iterator[Record]:
 
 
 def _ratio(mine: MeanSize, base: MeanSize | None) -> tuple[float | None, float | None]:
-    if base is None or base.nm == 0:
+    if base is None or base.nm.mean == 0:
         return None, None
-    ratio = mine.nm / base.nm
-    if mine.nm_se is None or base.nm_se is None or ratio == 0:
+    ratio = mine.nm.mean / base.nm.mean
+    if mine.nm.se is None or base.nm.se is None or ratio == 0:
         return ratio, None
-    return ratio, ratio * math.hypot(mine.nm_se / mine.nm, base.nm_se / base.nm)
+    return ratio, ratio * math.hypot(mine.nm.se / mine.nm.mean, base.nm.se / base.nm.mean)
 
 
 def _window_nm(study: Study) -> str:
@@ -115,36 +115,24 @@ def _warnings(studies: Mapping[str, Study]) -> Iterator[str]:
             yield f"not comparable as it stands: {key} is {told}"
 
 
-def _table(records: Sequence[Record], extents: Sequence[Extent]) -> list[str]:
+def _table(records: Sequence[Record], extents: Sequence[Extent]) -> str:
     header = ["study", "outcome", "k", "pixels"]
+    forms: dict[str, str] = {}
     for extent in extents:
         header += [f"{extent.title} in {extent.sign}", extent.share, f"ratio{extent.suffix}"]
+        forms |= {extent.column: ",.0f", f"share{extent.suffix}": ".2%", f"ratio{extent.suffix}": ".3f"}
     rows = [[*header, "nm/px", "window nm", "baseline", "steps"]]
     for record in records:
         nm = str(record["nm_per_px"])
         if record["mosaic_nm_per_px"] != record["nm_per_px"]:
             nm += f" (mosaic {record['mosaic_nm_per_px']})"
+        means: list[tuple[Any, Any, str]] = [(record[name], record[f"{name}_se"], form) for name, form in forms.items()]
         rows.append(
             [
                 *(str(record[key]) for key in ("study", "outcome", "k", "pixels")),
-                *(
-                    _with_se(record[name], record[f"{name}_se"], form)
-                    for extent in extents
-                    for name, form in (
-                        (extent.column, ",.0f"),
-                        (f"share{extent.suffix}", ".2%"),
-                        (f"ratio{extent.suffix}", ".3f"),
-                    )
-                ),
+                *("–" if mean is None else format_mean(MeanSE(mean, se, 0), form) for mean, se, form in means),
                 nm,
                 *(str(record[key]) for key in ("window_nm", "baseline", "steps")),
             ]
         )
-    columns = [[cell.ljust(max(map(len, column))) for cell in column] for column in zip(*rows, strict=True)]
-    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
-
-
-def _with_se(mean: Any, se: Any, form: str) -> str:
-    if mean is None:
-        return "–"
-    return f"{mean:{form}}" + ("" if se is None else f" ± {se:{form}}")
+    return align(rows)

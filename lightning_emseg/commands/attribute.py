@@ -1,7 +1,7 @@
 """``emseg attribute``: which pixels a network's decisions rest on, over whole mosaics."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +15,14 @@ from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg import __version__
 from lightning_emseg.attribution.captum import Captum
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
-from lightning_emseg.attribution.measurement import StudySetting, foreground_probability
+from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.method import AttributionMethod
-from lightning_emseg.attribution.network import detached_copy
-from lightning_emseg.attribution.sampling import Strata, anywhere, by_outcome, choose_pixels, on_grid, some_of, tiles_of
+from lightning_emseg.attribution.network import detached_copy, foreground_probability
+from lightning_emseg.attribution.sampling import choose_pixels, some_of, tiles_of
 from lightning_emseg.attribution.study import (
     CURVE,
     CURVE_FILES,
+    REPORT,
     read_study,
     run_study,
     write_curves,
@@ -35,7 +36,6 @@ from lightning_emseg.attribution.study_store import (
     earlier_plan,
     plan_of,
     write_plan,
-    write_whole,
 )
 from lightning_emseg.attribution.windows import (
     check_sides,
@@ -46,6 +46,7 @@ from lightning_emseg.attribution.windows import (
     window_sides,
 )
 from lightning_emseg.core import checkpoints
+from lightning_emseg.core.tables import write_whole
 from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
@@ -55,8 +56,6 @@ METHODS = (Captum, IntegratedGradients)
 """Named on the command line without their module, as these are imported."""
 # Lazy, as the command line otherwise takes no option of a method whose class was not named.
 _DEFAULT: AttributionMethod = lazy_instance(IntegratedGradients)
-REPORT = "summary.txt"
-"""Written last: a study that has it is finished."""
 
 
 def attribute(
@@ -118,15 +117,15 @@ def attribute(
     """
     module = restore(checkpoint)
     # Before labels are looked at: theirs may be of classes too.
-    if module.outputs.classes:
-        raise UserError(f"the network tells {len(module.outputs.classes)} classes apart: fields are of one foreground")
+    if module.classes:
+        raise UserError(f"the network tells {len(module.classes)} classes apart: fields are of one foreground")
     views = _views(store, split, label, samples)
     axes = len(views[0].shape)
     refuse_planes(module.network_axes, axes)
     strides = strides_of(module.network, module.stride, axes)
     size = check_sides("window", window, window_sides(window, module.hparams, axes), axes)
     resized = None if resize is None else check_sides("resize", resize, resized_sides(resize, size), axes, strides)
-    _check(module, overlap, points, step, windows)
+    _check(module, overlap, sampling, points, step, windows)
     where = _device(device)
     network = detached_copy(module.network, float(module.grey_mean), float(module.grey_std)).to(where)
     bound, level = method.bind(network, strides), level_of(float(module.threshold))
@@ -145,8 +144,7 @@ def attribute(
     if plan is None or (out / REPORT).is_file():
         tiles = some_of(tiles_of(views, size, overlap, strides, resized is not None), views, windows, seed)
         steps = grid_steps(step, views[0].pixel_size_nm, size, resized or size)
-        strata = _STRATA[sampling](points, steps, label is not None)
-        chosen = choose_pixels(network, setting, tiles, level, strata, where)
+        chosen = choose_pixels(network, setting, tiles, level, where, points, steps if sampling == "grid" else None)
         if not chosen:
             raise UserError(f"no pixel of {split} can be attributed: all of them are ignored, or --step is too large")
         plan = plan_of(settings, chosen, check)
@@ -154,7 +152,7 @@ def attribute(
         write_plan(out, plan, views)
     run_study(plan, bound, setting, out, where)
     text = _publish(out, plan, setting, network if label is not None else None, where)
-    write_whole(out / REPORT, text)
+    write_whole(out / REPORT, f"{text}\n")
     return text
 
 
@@ -186,11 +184,15 @@ def _views(store: str, split: str, label: str | None, samples: Sequence[str] | N
     return views
 
 
-def _check(module: SegmentationMixin, overlap: float, points: int | None, step: int, windows: int | None) -> None:
+def _check(
+    module: SegmentationMixin, overlap: float, sampling: Sampling, points: int | None, step: int, windows: int | None
+) -> None:
     if module.in_channels != 1:
         raise UserError(f"the network takes {module.in_channels} channels, and mosaics have one: it cannot be studied")
     if not 0 <= overlap < 1:
         raise UserError(f"--overlap {overlap} has to be at least 0 and below 1")
+    if points is None and sampling == "stratified":
+        raise UserError("--sampling stratified needs a number of --points; for all pixels of a lattice take grid")
     for option, value in (("points", points), ("step", step), ("windows", windows)):
         if value is not None and value < 1:
             raise UserError(f"--{option} {value} has to be at least 1")
@@ -203,18 +205,6 @@ def _device(name: str) -> torch.device:
         return torch.zeros(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} cannot be used here ({str(error).splitlines()[0]}): take cpu") from None
-
-
-def _stratified(points: int | None, steps: Sequence[int], labelled: bool) -> Strata:
-    if points is None:
-        raise UserError("--sampling stratified needs a number of --points; for all pixels of a lattice take grid")
-    return by_outcome(points) if labelled else anywhere(points)
-
-
-_STRATA: Mapping[Sampling, Callable[[int | None, Sequence[int], bool], Strata]] = {
-    "stratified": _stratified,
-    "grid": lambda points, steps, labelled: on_grid(points, steps),
-}
 
 
 def _provenance(

@@ -6,7 +6,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_modules.store import MosaicStore, MosaicView, shard_rows
-from lightning_emseg.evaluation.score_table import ScoreTable, score_rows
+from lightning_emseg.evaluation.evaluator import Evaluator
+from lightning_emseg.evaluation.score_table import ScoreTable
 from lightning_emseg.metrics.pixels import Counts, choose_level, mean_curves, truth_histogram
 
 
@@ -31,7 +32,7 @@ def baseline_tables(store: str | Path, split: str, fit: str, label: str) -> dict
     views = {part: [MosaicView.of(sample, label) for sample in opened.samples(part)] for part in (fit, split)}
     dark = {part: np.stack([grey_histogram(mosaic) for mosaic in mosaics]) for part, mosaics in views.items()}
     keys = [mosaic.key for mosaic in views[split]]
-    choices = []
+    evaluator, choices = Evaluator(), []
     for polarity, step in (("dark", 1), ("bright", -1)):
         level = choose_level(dark[fit][..., ::step], "mean_f1")
         choices.append((mean_curves(dark[fit][..., ::step])["mean_f1"][level], level, polarity, step))
@@ -42,9 +43,9 @@ def baseline_tables(store: str | Path, split: str, fit: str, label: str) -> dict
     nothing[..., 0] = counts.sum(axis=-1)
     grey = 255 - level if polarity == "dark" else level
     return {
-        "all background": ScoreTable(label, 1 / 255, "nothing is foreground", score_rows(keys, nothing, label, 1), {}),
-        f"best global threshold ({polarity}, grey {grey})": ScoreTable(
-            label, level / 255, f"mean_f1 on {fit}", score_rows(keys, counts, label, level), mean_curves(counts)
+        "all background": evaluator.table(keys, nothing, label, 1, "nothing is foreground"),
+        f"best global threshold ({polarity}, grey {grey})": evaluator.table(
+            keys, counts, label, level, f"mean_f1 on {fit}"
         ),
     }
 

@@ -8,15 +8,12 @@ from tqdm import tqdm
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
-from lightning_emseg.core.tables import write_json
+from lightning_emseg.core.tables import align, write_json
 from lightning_emseg.evaluation.error_layers import error_layers, write_label_layers
-from lightning_emseg.evaluation.error_pictures import write_analysis_files
-from lightning_emseg.evaluation.errors import analyse
-from lightning_emseg.evaluation.pairs import pair_up
-from lightning_emseg.evaluation.reading import PairReader, SidePolarity
-from lightning_emseg.evaluation.sources import prediction_store, truth_store
-from lightning_emseg.evaluation.thresholds import SWEEP, default_threshold, given_threshold
-from lightning_emseg.metrics.mosaic_pair import MosaicPair
+from lightning_emseg.evaluation.error_pictures import write_error_files
+from lightning_emseg.evaluation.pair_scores import SWEEP, default_threshold, given_threshold
+from lightning_emseg.evaluation.reading import PairReader
+from lightning_emseg.evaluation.sources import pair_up, prediction_store, truth_store
 
 
 def errors(
@@ -37,11 +34,11 @@ def errors(
         prediction: Store that `lightning predict` wrote.
         truth: Store of images and labels.
         out: Folder for index.json and the pictures, as `lightning test` writes them into errors-test/ of a run.
-        split: That is looked at; all of them by default.
+        split: Split to analyse; all splits by default.
         samples: Names of those to look at, e.g. '["15"]'; all with a partner by default.
-        label: Of the truth.
+        label: Label of the truth.
         foreground: Classes that are foreground, for a label of kind classes.
-        threshold: A number above 0 and up to 1, or run:PATH for that of a run; what the prediction records by default.
+        threshold: Number above 0 and up to 1, or run:PATH for that of a run; what the prediction records by default.
         tolerance_nm: Distance up to which an error is one of thickness.
         layers: Whether errors, breaks and spurious membranes are added to the prediction store as label layers, for
             viewers; those of an earlier call are replaced.
@@ -54,36 +51,35 @@ def errors(
     pairing = pair_up(
         prediction_store(prediction, split, None), truth_store(truth, split, label, foreground or ()), samples
     )
-    choice = given_threshold(threshold) or default_threshold([pair.prediction for pair in pairing.pairs], False)
-    reader = PairReader(SidePolarity("prediction", "bright"), SidePolarity("truth", "bright"))
+    level, criterion = given_threshold(threshold) or default_threshold(
+        [each.prediction for each in pairing.pairs], False
+    )
+    reader = PairReader((), "bright", "bright")
     entries = []
     for pair in tqdm(pairing.pairs, desc="errors", unit="mosaic", disable=None):
         loaded = reader.read(pair)
         view = MosaicView.of(MosaicStore(truth).sample(pair.truth.key), None)
-        comparison = MosaicPair(loaded.truth, loaded.probability, choice.level, view.pixel_size_nm)
-        analysis = analyse(comparison, tolerance_nm)
         image = view.read_image((0,) * len(view.shape), view.shape)
-        entries.append(write_analysis_files(out, pair.key, image, comparison, analysis))
+        entry, found = write_error_files(
+            out, pair.key, image, loaded.truth, loaded.found, level, view.pixel_size_nm, tolerance_nm
+        )
+        entries.append(entry)
         if layers:
-            made_from = {"truth": truth, "threshold": choice.level / 255, "tolerance_nm": tolerance_nm}
-            write_label_layers(prediction, pair.prediction.key, error_layers(analysis), made_from, overwrite=True)
+            made_from = {"truth": truth, "threshold": level / 255, "tolerance_nm": tolerance_nm}
+            write_label_layers(prediction, pair.prediction.key, error_layers(found), made_from, overwrite=True)
     write_json(out / "index.json", {"mosaics": entries})
     added = f"; layers in {prediction}" if layers else ""
-    last = f"threshold {choice.level / 255:.3f} ({choice.criterion}); {out / 'index.json'}{added}"
-    return "\n".join([*pairing.notes, *_table(entries), last])
+    last = f"threshold {level / 255:.3f} ({criterion}); {out / 'index.json'}{added}"
+    return "\n".join([*pairing.notes, _table(entries), last])
 
 
-def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    width = max(len("mosaic"), *(len(entry["key"]) for entry in entries))
-    lines = [f"{'mosaic':<{width}}  false px, real  missed px, real  breaks  a mm  spurious  worst region (y, x)"]
+def _table(entries: Sequence[Mapping[str, Any]]) -> str:
+    rows = [["mosaic", "false px, real", "missed px, real", "breaks", "a mm", "spurious", "worst region (y, x)"]]
     for entry in entries:
         pixels, breaks = entry["pixels"], entry["breaks"]
         false, missed = (pixels[name] - pixels[f"{name}_within_tolerance"] for name in ("fp", "fn"))
-        number = breaks["count"] if breaks else "–"
+        number = str(breaks["count"]) if breaks else "–"
         rate = "–" if not breaks or breaks["per_mm"] is None else f"{breaks['per_mm']:.0f}"
-        worst = entry["regions"][0]["origin_px"] if entry["regions"] else "–"
-        lines.append(
-            f"{entry['key']:<{width}}  {false:>14,}  {missed:>15,}  {number:>6}  {rate:>4}  "
-            f"{entry['spurious']['count']:>8}  {worst}"
-        )
-    return lines
+        worst = str(entry["regions"][0]["origin_px"]) if entry["regions"] else "–"
+        rows.append([entry["key"], f"{false:,}", f"{missed:,}", number, rate, str(entry["spurious"]["count"]), worst])
+    return align(rows)

@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_modules.errors import UserError
-from lightning_emseg.results.leaderboard import collect as collect_run
-from lightning_emseg.results.leaderboard import markdown, read_leaderboard, read_results, replaced, write_results
+from lightning_emseg.results.leaderboard import (
+    collect_scores,
+    leaderboard_table,
+    read_leaderboard,
+    read_measured,
+    replace_table,
+    write_measured,
+)
 
 
 def leaderboard(
@@ -24,8 +30,8 @@ def leaderboard(
     are not.
 
     Args:
-        rows: YAML with columns and a row an experiment: file below experiments/, data, what the paper prints, how it
-            was run here.
+        rows: YAML with columns and a row an experiment: file below experiments/, data, how it was run here, and what
+            its paper prints, unless the package knows it.
         collect: Run folders by experiment, as '{isbi2012/linknet.yaml: runs/isbi2012-linknet}'; of several runs, as
             with other seeds, give a list. Scores are those of test, or of validate where nothing was tested.
         rerun: Experiments to fit and test before they are collected, as '[demo.yaml]'.
@@ -36,8 +42,8 @@ def leaderboard(
     Raises:
         UserError: if a run has no scores, an experiment has no row, or a rerun fails.
     """
-    definition = read_leaderboard(rows)
-    known = [row.experiment for row in definition.rows]
+    headings, found = read_leaderboard(rows)
+    known = [row.experiment for row in found]
     wanted = [*(collect or {}), *(rerun or [])]
     if unknown := sorted(set(wanted) - set(known)):
         raise UserError(f"{rows} has no row for {', '.join(unknown)}; it has {', '.join(known)}")
@@ -47,12 +53,12 @@ def leaderboard(
         _run(rows.parent.parent / experiment, extra_configs or (), folder)
         runs[experiment] = [folder]
     file = rows.with_suffix(".json")
-    results = {**read_results(file), **{name: collect_run(run) for name, run in runs.items()}}
-    table = markdown(definition, results)
+    measured = {**read_measured(file), **{name: collect_scores(run) for name, run in runs.items()}}
+    table = leaderboard_table(headings, found, measured)
     if readme is not None:
-        readme.write_text(replaced(readme.read_text(), table, str(readme)))
+        readme.write_text(replace_table(readme.read_text(), table, str(readme)))
     if runs:
-        write_results(file, results, known)
+        write_measured(file, measured, known)
     return table
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from data_modules.errors import UserError
-from lightning_emseg.results.files import QUALITY_FILE, QualityTable, read_quality
 from lightning_emseg.results.page.document import album_text, make_page
-from lightning_emseg.results.runs import STUDY_FILE, AreaStudy, read_runs, read_study
+from lightning_emseg.results.page.sections import quality_tables
+from lightning_emseg.results.runs import read_runs, read_study
 
 
 def report(
@@ -31,32 +31,13 @@ def report(
             file cannot be written.
     """
     found = read_runs(runs)
-    page = make_page(
-        found, [_study(path) for path in studies or ()], [_quality(path) for path in quality or ()], max_mb
+    html, album, notes = make_page(
+        found, [read_study(path) for path in studies or ()], [quality_tables(path) for path in quality or ()], max_mb
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page.html, encoding="utf-8")
+        out.write_text(html, encoding="utf-8")
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}): choose another file") from error
-    lines = [*(f"note: {note}" for note in page.notes), album_text(page.album)]
+    lines = [*(f"note: {note}" for note in notes), album_text(album)]
     return "\n".join([*lines, f"{out} ({out.stat().st_size / 1e6:.1f} MB)"])
-
-
-def _study(folder: Path) -> AreaStudy:
-    try:
-        return read_study(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"--studies {folder} holds no finished study ({STUDY_FILE}): give a folder of `emseg attribute` ({error})"
-        ) from error
-
-
-def _quality(folder: Path) -> QualityTable:
-    try:
-        return read_quality(folder / QUALITY_FILE)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"--quality {folder} holds no readable {QUALITY_FILE}: give a folder of `emseg data quality --out` "
-            f"({error})"
-        ) from error

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from lightning_emseg.evaluation.errors import (
     Codes,
     ErrorAnalysis,
     ErrorObject,
-    ErrorRegion,
     PixelOutcome,
     analyse,
     pixel_counts,
@@ -67,67 +65,6 @@ def error_picture(codes: Codes, image: Picture) -> Image.Image:
     return picture
 
 
-_QUALITY = 85
-"""Of JPEG: smaller ones show blocks in electron micrographs."""
-
-
-@dataclass(frozen=True)
-class Planes:
-    """What is shown of a mosaic.
-
-    Attributes:
-        image: Grey ``uint8``.
-        truth: ``uint8``: 0, 1, or 255, which is shown grey.
-        probability: ``uint8``.
-        codes: Error map ``uint8``.
-    """
-
-    image: Picture
-    truth: Picture
-    probability: Picture
-    codes: Codes
-
-    def at(self, index: int | tuple[slice, ...]) -> "Planes":
-        """A section or a window of all four."""
-        return Planes(self.image[index], self.truth[index], self.probability[index], self.codes[index])
-
-
-def step_for(shape: Sequence[int], longest: int) -> int:
-    """Mosaic px along one side of a shown px, so that no side is above ``longest`` px.
-
-    >>> step_for((9958, 9959), 1536)
-    7
-    """
-    return -(-max(shape) // longest)
-
-
-def four_views(planes: Planes, step: int) -> dict[str, Image.Image]:
-    """``image``, ``truth``, ``probability`` and ``errors`` reduced by a whole number.
-
-    The first three are means over blocks of ``step`` × ``step`` px, errors as
-    :func:`lightning_emseg.evaluation.errors.reduced` has them.
-
-    Args:
-        planes: What is shown, with two axes.
-        step: Side of a block in px, at least 1.
-
-    Returns:
-        Pictures of ``⌈Y / step⌉ × ⌈X / step⌉`` px, by name.
-    """
-    shown = np.zeros(256, np.uint8)
-    shown[1], shown[IGNORE] = 255, IGNORED[0]
-    greys = {"image": planes.image, "truth": shown[planes.truth], "probability": planes.probability}
-    views = {name: Image.fromarray(grey).reduce(step) for name, grey in greys.items()}
-    errors = error_picture(reduced(planes.codes, step), np.asarray(views["image"]))
-    return {**views, "errors": errors}
-
-
-def save_views(views: Mapping[str, Image.Image], folder: Path, names: Mapping[str, str]) -> None:
-    """Write pictures into a folder that exists, under the file names given; JPEG or PNG by their ending."""
-    for name, view in views.items():
-        view.save(folder / names[name], quality=_QUALITY, optimize=True)
-
-
 Entry = dict[str, Any]
 LONGEST_PX = 1536
 """Longest side of the pictures of a whole mosaic."""
@@ -135,6 +72,8 @@ REGION_PX = 256
 REGIONS = 6
 LISTED = 20
 """Number of breaks and of spurious membranes that are listed; all are counted."""
+_QUALITY = 85
+"""Quality of JPEG: smaller ones show blocks in electron micrographs."""
 _WHOLE_FILES = {"image": "image.jpg", "truth": "truth.png", "probability": "probability.jpg", "errors": "errors.png"}
 
 
@@ -147,11 +86,11 @@ def write_error_files(
     level: int,
     pixel_size_nm: Sequence[float],
     tolerance_nm: float,
-) -> Entry:
+) -> tuple[Entry, ErrorAnalysis]:
     """Analyse a mosaic and write pictures of its errors, of the whole and of the worst regions.
 
     Args:
-        folder: Gets a folder ``<split>__<sample>``, in which earlier files are replaced.
+        folder: Folder that gets a folder ``<split>__<sample>``, in which earlier files are replaced.
         key: ``<split>/<sample>``.
         image: Grey ``uint8``, ``(Y, X)`` or ``(Z, Y, X)``. Of a volume the section with the most real errors is
             shown, and regions are windows of it; all figures are of the volume.
@@ -159,69 +98,80 @@ def write_error_files(
         probability: ``uint8``, 255 for certain foreground.
         level: Quantised threshold, 0–255: pixels of at least ``level`` are foreground.
         pixel_size_nm: One value an axis.
-        tolerance_nm: Up to which an error is one of thickness, in nm.
+        tolerance_nm: Distance up to which an error is one of thickness, in nm.
 
     Returns:
-        JSON-ready entry: ``key``, ``pixel_size_nm``, ``shape_px``, ``section`` (the shown one of a volume, else null),
-        ``scale`` (shown px for one of the mosaic), ``threshold``, ``tolerance_nm``, ``files`` (paths below ``folder``),
-        ``pixels`` (``tp``, ``fp``, ``fn``, ``tn``, and how many of the errors are within the tolerance), ``breaks``
-        and ``spurious`` (``count``, of breaks ``per_mm`` of the truth's skeleton, and the ``worst``), ``regions``.
-        Null stands for what does not exist: breaks and lengths in a volume, a rate without any true membrane.
+        The analysis, and before it a JSON-ready entry: ``key``, ``pixel_size_nm``, ``shape_px``, ``section`` (the shown
+        one of a volume, else null), ``scale`` (shown px for one of the mosaic), ``threshold``, ``tolerance_nm``,
+        ``files`` (paths below ``folder``), ``pixels`` (``tp``, ``fp``, ``fn``, ``tn``, and how many of the errors are
+        within the tolerance), ``breaks`` and ``spurious`` (``count``, of breaks ``per_mm`` of the truth's skeleton, and
+        the ``worst``), ``regions``. Null stands for what does not exist: breaks and lengths in a volume, a rate without
+        any true membrane.
 
     Raises:
         UserError: if shapes, types or values do not fit each other, nothing of the truth is known, or a file cannot
             be written.
     """
     _check(key, image, truth, probability, pixel_size_nm)
-    analysis = analyse(MosaicPair(truth, probability, level, pixel_size_nm), tolerance_nm)
-    return write_analysis_files(folder, key, image, MosaicPair(truth, probability, level, pixel_size_nm), analysis)
-
-
-def write_analysis_files(
-    folder: Path, key: str, image: Picture, comparison: MosaicPair, analysis: ErrorAnalysis
-) -> Entry:
-    """The same for a mosaic that has been analysed already.
-
-    Args:
-        folder: Gets a folder ``<split>__<sample>``.
-        key: ``<split>/<sample>``.
-        image: Grey ``uint8`` of the mosaic's shape.
-        comparison: Its truth and prediction.
-        analysis: Of this comparison.
-
-    Raises:
-        UserError: if a file cannot be written.
-    """
-    planes = Planes(image, comparison.labels, comparison.probability, analysis.codes)
-    section = _worst_section(analysis) if image.ndim == 3 else None
+    # The pair is not kept: its distances take 8 bytes a pixel.
+    found = analyse(MosaicPair(truth, probability, level, pixel_size_nm), tolerance_nm)
+    section = int(np.count_nonzero(real_errors(found.codes), axis=(1, 2)).argmax()) if image.ndim == 3 else None
+    planes = [image, truth, probability, found.codes]
     if section is not None:
-        planes = planes.at(section)
-    step = step_for(planes.image.shape, LONGEST_PX)
+        planes = [plane[section] for plane in planes]
+    step = -(-max(planes[0].shape) // LONGEST_PX)
     name = re.sub(r"[^\w.-]+", "_", key.replace("/", "__"))
-    regions = worst_regions(planes.codes, REGION_PX, REGIONS)
+    regions = []
     try:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for earlier in (folder / name).glob("region-*.png"):
             earlier.unlink()
-        save_views(four_views(planes, step), folder / name, _WHOLE_FILES)
-        for number, region in enumerate(regions, 1):
-            save_views(four_views(planes.at(region.slices), 1), folder / name, _region_files(number))
+        _save_views(folder / name, _WHOLE_FILES, planes, step)
+        for number, region in enumerate(worst_regions(planes[3], REGION_PX, REGIONS), 1):
+            files = {view: f"region-{number}-{view}.png" for view in _WHOLE_FILES}
+            _save_views(folder / name, files, [plane[region.slices] for plane in planes], 1)
+            regions.append(
+                {
+                    "origin_px": list(region.origin),
+                    "size_px": list(region.size),
+                    "error_px": region.error_px,
+                    "files": {view: f"{name}/{file}" for view, file in files.items()},
+                }
+            )
     except OSError as error:
         raise UserError(f"{folder / name}: pictures of {key} cannot be written: {error}") from error
-    return {
+    breaks = None
+    if found.breaks is not None:
+        count = len(found.breaks.found)
+        breaks = {
+            **_listed(found.breaks.found),
+            "per_mm": count / found.skeleton_nm * 1e6 if found.skeleton_nm else None,
+        }
+    counts = pixel_counts(found.codes)
+    near_positive = counts[PixelOutcome.TOLERATED_FALSE_POSITIVE]
+    near_negative = counts[PixelOutcome.TOLERATED_FALSE_NEGATIVE]
+    entry = {
         "key": key,
-        "pixel_size_nm": list(comparison.pixel_size_nm),
+        "pixel_size_nm": list(pixel_size_nm),
         "shape_px": list(image.shape),
         "section": section,
         "scale": 1 / step,
-        "threshold": comparison.level / 255,
-        "tolerance_nm": analysis.tolerance_nm,
-        "files": _below(name, _WHOLE_FILES),
-        "pixels": _pixels(analysis),
-        "breaks": _breaks(analysis),
-        "spurious": _listed(analysis.spurious.found),
-        "regions": [_region(name, number, region) for number, region in enumerate(regions, 1)],
+        "threshold": level / 255,
+        "tolerance_nm": tolerance_nm,
+        "files": {view: f"{name}/{file}" for view, file in _WHOLE_FILES.items()},
+        "pixels": {
+            "tp": counts[PixelOutcome.TRUE_POSITIVE],
+            "fp": counts[PixelOutcome.FALSE_POSITIVE] + near_positive,
+            "fn": counts[PixelOutcome.FALSE_NEGATIVE] + near_negative,
+            "tn": counts[PixelOutcome.TRUE_NEGATIVE],
+            "fp_within_tolerance": near_positive,
+            "fn_within_tolerance": near_negative,
+        },
+        "breaks": breaks,
+        "spurious": _listed(found.spurious.found),
+        "regions": regions,
     }
+    return entry, found
 
 
 def _check(key: str, image: Picture, truth: Picture, probability: Picture, pixel_size_nm: Sequence[float]) -> None:
@@ -241,59 +191,37 @@ def _check(key: str, image: Picture, truth: Picture, probability: Picture, pixel
         raise UserError(f"{key}: all pixels of the truth are {IGNORE} (unknown): leave this mosaic out")
 
 
-def _worst_section(analysis: ErrorAnalysis) -> int:
-    return int(np.count_nonzero(real_errors(analysis.codes), axis=(1, 2)).argmax())
+def _save_views(folder: Path, files: Mapping[str, str], planes: Sequence[NDArray[np.uint8]], step: int) -> None:
+    """Write image, truth, probability and errors, reduced by a whole number; JPEG or PNG by the ending.
 
+    The first three are means over blocks of ``step`` × ``step`` px, errors as
+    :func:`lightning_emseg.evaluation.errors.reduced` has them.
 
-def _pixels(analysis: ErrorAnalysis) -> dict[str, int]:
-    counts = pixel_counts(analysis.codes)
-    near_positive, near_negative = (
-        counts[tolerated]
-        for tolerated in (PixelOutcome.TOLERATED_FALSE_POSITIVE, PixelOutcome.TOLERATED_FALSE_NEGATIVE)
-    )
-    return {
-        "tp": counts[PixelOutcome.TRUE_POSITIVE],
-        "fp": counts[PixelOutcome.FALSE_POSITIVE] + near_positive,
-        "fn": counts[PixelOutcome.FALSE_NEGATIVE] + near_negative,
-        "tn": counts[PixelOutcome.TRUE_NEGATIVE],
-        "fp_within_tolerance": near_positive,
-        "fn_within_tolerance": near_negative,
-    }
-
-
-def _breaks(analysis: ErrorAnalysis) -> Entry | None:
-    if analysis.breaks is None:
-        return None
-    found = analysis.breaks.found
-    return {**_listed(found), "per_mm": len(found) / analysis.skeleton_nm * 1e6 if analysis.skeleton_nm else None}
+    Args:
+        folder: Folder that exists.
+        files: Names by view.
+        planes: Image, truth, probability and error map ``uint8 (Y, X)``.
+        step: Side of a block in px, at least 1.
+    """
+    image, truth, probability, codes = planes
+    shown = np.zeros(256, np.uint8)
+    shown[1], shown[IGNORE] = 255, IGNORED[0]
+    greys = {"image": image, "truth": shown[truth], "probability": probability}
+    views = {name: Image.fromarray(grey).reduce(step) for name, grey in greys.items()}
+    views["errors"] = error_picture(reduced(codes, step), np.asarray(views["image"]))
+    for name, view in views.items():
+        view.save(folder / files[name], quality=_QUALITY, optimize=True)
 
 
 def _listed(found: Sequence[ErrorObject]) -> Entry:
-    return {"count": len(found), "worst": [_object(one) for one in found[:LISTED]]}
-
-
-def _object(one: ErrorObject) -> Entry:
-    return {
-        "centre_px": [round(place, 1) for place in one.centre_px],
-        "box_px": [list(corner) for corner in one.box_px],
-        "size_px": one.size_px,
-        "size_nm": one.size_nm,
-        "length_nm": None if math.isnan(one.length_nm) else one.length_nm,
-    }
-
-
-def _region_files(number: int) -> dict[str, str]:
-    return {view: f"region-{number}-{view}.png" for view in _WHOLE_FILES}
-
-
-def _region(name: str, number: int, region: ErrorRegion) -> Entry:
-    return {
-        "origin_px": list(region.origin),
-        "size_px": list(region.size),
-        "error_px": region.error_px,
-        "files": _below(name, _region_files(number)),
-    }
-
-
-def _below(name: str, files: Mapping[str, str]) -> dict[str, str]:
-    return {view: f"{name}/{file}" for view, file in files.items()}
+    worst = [
+        {
+            "centre_px": [round(place, 1) for place in one.centre_px],
+            "box_px": [list(corner) for corner in one.box_px],
+            "size_px": one.size_px,
+            "size_nm": one.size_nm,
+            "length_nm": None if math.isnan(one.length_nm) else one.length_nm,
+        }
+        for one in found[:LISTED]
+    ]
+    return {"count": len(found), "worst": worst}

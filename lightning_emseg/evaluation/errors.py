@@ -13,8 +13,7 @@ from data_modules.batch import IGNORE
 from data_modules.errors import UserError
 from data_modules.geometry import Grid
 from lightning_emseg.metrics.boundary.skeleton import SHORTEST_BREAK_NM, runs, skeleton
-from lightning_emseg.metrics.boundary.tolerance import within
-from lightning_emseg.metrics.mosaic_pair import Mask, MosaicPair, Segments
+from lightning_emseg.metrics.mosaic_pair import Mask, MosaicPair, Segments, within
 
 Codes = NDArray[np.uint8]
 PIECE = 1 << 24
@@ -209,21 +208,17 @@ def find_spurious_membranes(codes: Codes, pixel_size_nm: Sequence[float], smalle
     ).astype(np.uint32, copy=False)
     sizes = np.bincount(labels[false])[1:]
     kept = sizes * math.prod(pixel_size_nm) >= smallest_nm * (1 - 1e-9)
-    lengths = _lengths(false, labels, pixel_size_nm) if false.ndim == 2 else np.full(len(sizes), np.nan)
+    lengths = np.full(len(sizes), np.nan)
+    if false.ndim == 2:
+        # Thinning leaves every component in one piece.
+        lines = runs(skeleton(false), pixel_size_nm)
+        lengths[labels.ravel()[lines.places] - 1] = lines.lengths_nm[lines.numbers]
     order, ids = _worst_first(sizes, kept)
     by_label, flat = np.concatenate(([np.uint32(0)], ids)), labels.reshape(-1)
     # In pieces, because numpy makes 64-bit copies of indices.
     for start in range(0, flat.size, PIECE):
         flat[start : start + PIECE] = by_label[flat[start : start + PIECE]]
     return _described(labels, lengths[order], pixel_size_nm)
-
-
-def _lengths(mask: Mask, labels: Segments, pixel_size_nm: Sequence[float]) -> NDArray[np.float64]:
-    """Length of every component of a mask, which thinning leaves in one piece each."""
-    lines = runs(skeleton(mask), pixel_size_nm)
-    lengths = np.zeros(len(lines.lengths_nm))
-    lengths[labels.ravel()[lines.places] - 1] = lines.lengths_nm[lines.numbers]
-    return lengths
 
 
 def _worst_first(

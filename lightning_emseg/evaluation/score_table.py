@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_emseg.core.tables import MeanSE, align, format_number, mean_se, write_csv
-from lightning_emseg.metrics.pixels import SCORES, Counts, average_precision, confusion_at, level_of, roc_auc
 
 Row = dict[str, float]
 COUNTS = ("tp", "fp", "fn", "tn")
@@ -143,28 +142,3 @@ def threshold_text(threshold: float, criterion: str) -> str:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def score_rows(keys: Sequence[str], counts: Counts, label: str, level: int) -> dict[str, Row]:
-    """Scores of each mosaic for foreground and background, at ``level`` and at 0.5.
-
-    Args:
-        keys: Names of the mosaics.
-        counts: ``int64 (mosaics, 2, 256)``.
-        label: Name of the foreground class; columns are ``<label>_f1``, ``background_f1``, ``<label>_f1_at_0.5``, ….
-        level: Chosen threshold as a quantised level.
-    """
-    precision, auc = average_precision(counts), roc_auc(counts)
-    rows = {}
-    for index, key in enumerate(keys):
-        row: Row = {}
-        for suffix, at in (("", level), ("_at_0.5", level_of(0.5))):
-            found = confusion_at(counts[index], at)
-            for name, confusion in ((label, found), ("background", found.of_background())):
-                row |= {f"{name}_{score}{suffix}": float(getattr(confusion, score)) for score in SCORES}
-        row[f"{label}_average_precision"] = float(precision[index])
-        row[f"{label}_roc_auc"] = float(auc[index])
-        found = confusion_at(counts[index], level)
-        row |= {name: int(getattr(found, name)) for name in ("tp", "fp", "fn", "tn")}
-        rows[key] = row
-    return rows

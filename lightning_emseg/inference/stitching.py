@@ -304,7 +304,7 @@ class SweepStitcher:
         """
         if self._stitcher is None:
             span = next(self._spans)
-            self._missing = sum(len(run.origins) for run in self._sweep.runs(span))
+            self._missing = sum(len(origins) for origins in self._sweep.runs(span))
             grid = self._sweep.grids[span.mosaic]
             self._stitcher = RowStitcher(grid, span, self._blend, self._device, self._classes)
         yield from self._stitcher.add(origins, probabilities)

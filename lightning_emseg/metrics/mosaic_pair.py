@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cc3d
 import edt
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE
-from data_modules.errors import UserError
 
 Mask = NDArray[np.bool_]
 Segments = NDArray[np.uint32]
@@ -22,7 +21,10 @@ Distances = NDArray[np.float32]
 class MosaicPair:
     """One whole mosaic as metrics see it; foreground is membrane, and cells are what it separates.
 
-    Parts are computed when they are first asked for, and kept. Nothing in here is written to.
+    Parts are computed when they are first asked for, and kept. Nothing in here is written to, but ``kept``.
+
+    Attributes:
+        kept: Results that several metrics share, by whatever key they agree on.
 
     Args:
         truth: ``uint8 (*S)``, 2D or 3D: 0, 1, or 255 where nothing is known; such pixels count nowhere.
@@ -49,14 +51,7 @@ class MosaicPair:
             raise ValueError(f"{truth.ndim} axes need as many pixel sizes, got {tuple(pixel_size_nm)}")
         self.labels, self.probability, self.level = truth, probability, level
         self.pixel_size_nm, self.threads = tuple(pixel_size_nm), threads
-
-    def at(self, level: int) -> "MosaicPair":
-        """The same at another threshold; what belongs to the truth alone is not computed again."""
-        other = MosaicPair(self.labels, self.probability, level, self.pixel_size_nm, self.threads)
-        for name in _OF_TRUTH:
-            if name in self.__dict__:
-                other.__dict__[name] = self.__dict__[name]
-        return other
+        self.kept: dict[Any, Any] = {}
 
     @cached_property
     def known(self) -> Mask:
@@ -102,9 +97,6 @@ class MosaicPair:
         return distance_to(self.predicted, self.pixel_size_nm, self.threads)
 
 
-_OF_TRUTH = ("known", "all_known", "truth", "truth_cells", "distance_to_truth_nm")
-
-
 def components(mask: Mask) -> Segments:
     """Connected components over faces (4 neighbours in 2D, 6 in 3D), numbered from 1; 0 outside of the mask."""
     found = cc3d.connected_components(mask, connectivity=4 if mask.ndim == 2 else 6, out_dtype=np.uint32)
@@ -132,38 +124,28 @@ def at_once(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
         return [each.result() for each in [pool.submit(task) for task in tasks]]
 
 
-def check_is_plane(comparison: MosaicPair, metric: str, does: str) -> None:
-    """Refuse a volume.
+# Distances come in single precision; two that differ are further apart than this, up to some 300 px.
+_ROUNDING = 1 + 2e-6
 
-    Args:
-        comparison: Of a whole mosaic.
-        metric: Name of the metric's class, as a configuration has it.
-        does: What the metric does with planes, e.g. ``scores``.
 
-    Raises:
-        UserError: if the mosaic has not two axes.
-    """
-    if comparison.labels.ndim != 2:
-        raise UserError(
-            f"{metric} {does} planes, not a volume of {comparison.labels.shape} px: "
-            f"score its sections one by one, or leave {metric} out of the metrics"
-        )
+def within(distances: Distances, tolerance: float) -> Mask:
+    """Find where distances ``float32 (*S)`` are at most a tolerance in the same unit, whatever their rounding."""
+    found: Mask = distances <= np.float32(tolerance * _ROUNDING)
+    return found
 
 
 @dataclass(frozen=True)
 class MosaicScore:
-    """Named numbers of one whole mosaic; a :class:`~.mosaic_metric.MosaicMetric` gathers them over ranks.
+    """Named numbers of one whole mosaic as a function without state.
 
     Attributes:
         columns: Names of the numbers.
-        row: Function of a comparison; returns the numbers in the order of ``columns``, NaN for those that do not exist.
+        row: Function of a pair; returns the numbers in the order of ``columns``, NaN for those that do not exist.
         planes_only: Whether volumes have no such numbers.
+        needs_probability: Whether a mask in place of the probability does not do.
     """
 
     columns: tuple[str, ...]
     row: Callable[[MosaicPair], tuple[float, ...]]
     planes_only: bool = False
-
-    def named(self, comparison: MosaicPair) -> dict[str, float]:
-        """Return the numbers of one mosaic by column."""
-        return dict(zip(self.columns, self.row(comparison), strict=True))
+    needs_probability: bool = False

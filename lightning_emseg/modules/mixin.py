@@ -15,20 +15,19 @@ from torch import Tensor, nn
 from data_modules.batch import Batch
 from data_modules.errors import UserError
 from lightning_emseg.core import checkpoints
-from lightning_emseg.evaluation.evaluator import mosaic_scores
+from lightning_emseg.evaluation.evaluator import Evaluator
 from lightning_emseg.evaluation.mosaics import (
-    Evaluations,
-    MosaicScores,
+    MosaicEvaluation,
     NonFinite,
-    build_evaluations,
-    build_prediction,
+    TileEvaluation,
     check_classes,
     datasets_of,
 )
-from lightning_emseg.evaluation.outputs import outputs_of
 from lightning_emseg.evaluation.score_table import ScoreTable
 from lightning_emseg.inference.averaging import Views, averaged, orthogonal_mean, plane_by_plane
 from lightning_emseg.inference.stitching import Blend, MosaicMaps, StitchedRows
+from lightning_emseg.losses.cross_entropy import CrossEntropyLoss
+from lightning_emseg.losses.focal_dice import FocalDiceLoss
 from lightning_emseg.metrics.classes import MosaicMetric
 from lightning_emseg.metrics.pixels import Counts, Criterion, level_of
 
@@ -47,6 +46,7 @@ class GreyInput(nn.Module):
 
     Attributes:
         network_axes: 2 of networks that take images, which see volumes plane by plane, 3 of those that take volumes.
+        classes: Names of all classes, the background first; empty for one foreground.
     """
 
     network_axes: ClassVar[int] = 2
@@ -64,7 +64,8 @@ class GreyInput(nn.Module):
         orthoplane: bool = False,
     ) -> None:
         super().__init__()
-        self.outputs, self.orthoplane = outputs_of(classes), orthoplane
+        self.evaluator, self.orthoplane = Evaluator(classes), orthoplane
+        self.classes = self.evaluator.classes
         if orthoplane and self.network_axes == 3:
             raise UserError("model.orthoplane is for networks of images: this one takes volumes")
         # 20–30 % faster on CPUs and on GPUs with tensor cores; of volumes it made no difference.
@@ -116,7 +117,21 @@ class GreyInput(nn.Module):
         return self._in_one_direction(image)
 
     def _in_one_direction(self, image: Tensor) -> Tensor:
-        return self.outputs.probability(self(image))
+        return self.probability_of(self(image))
+
+    def probability_of(self, logits: Tensor) -> Tensor:
+        """Turn logits ``(B, K, *S)`` into probabilities, 0–1; NaN where a logit is not finite.
+
+        Returns:
+            ``(B, *S)`` of the foreground, or ``(B, K, *S)`` of several classes, of which each pixel's sum to 1.
+        """
+        if self.classes:
+            maps = logits.float()
+            # Softmax makes NaN of infinity and of NaN by itself, but a certain 0 of −∞; 0 · ∞ is NaN.
+            return torch.add(torch.softmax(maps, dim=1), maps.sum(dim=1, keepdim=True), alpha=0)
+        foreground = logits[:, 0].float()
+        # A logit that overflowed must not pass for certainty: 0 · ∞ is NaN.
+        return torch.add(torch.sigmoid(foreground), foreground, alpha=0)
 
 
 def check_monitors(trainer: pl.Trainer) -> None:
@@ -182,6 +197,11 @@ def configure_optimisation(
         "optimizer": optimizer,
         "lr_scheduler": {"scheduler": make_scheduler(optimizer), "interval": interval, "monitor": "val_tiles/f1"},
     }
+
+
+def maps_of(classes: Sequence[str] | None) -> int:
+    """Return the number of maps that a network returns for ``model.classes``."""
+    return 1 if classes is None else len(classes)
 
 
 class SegmentationMixin(GreyInput, pl.LightningModule):
@@ -251,7 +271,7 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         self.compiled = compile
         if compile:
             self.network.compile()  # in place: `torch.compile(network)` would rename the keys of checkpoints
-        self.loss = loss or self.outputs.default_loss()
+        self.loss = loss or (CrossEntropyLoss() if self.classes else FocalDiceLoss())
         self.make_optimizer, self.make_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.threshold_criterion: Criterion = threshold_criterion
         self.blend: Blend = blend
@@ -262,9 +282,9 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         self.threshold_source = "0.5, not chosen on data"
         self.scores: ScoreTable | None = None
         """Of the last whole-mosaic validation or test."""
-        self._evaluations = Evaluations()
+        self._evaluations: list[TileEvaluation | MosaicEvaluation] = []
         self.metrics = metrics or []
-        self.outputs.check_metrics(self.metrics)
+        self.evaluator.check(self.metrics)
         self.keeps_maps = bool(metrics)
 
     def on_fit_start(self) -> None:
@@ -275,7 +295,7 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Refuse masks of other classes than the network's; the loaders are there only now."""
-        check_classes(self.outputs.classes, datasets_of(self.trainer.train_dataloader))
+        check_classes(self.classes, datasets_of(self.trainer.train_dataloader))
 
     def initialise_weights(self) -> None:
         """Take over weights before training begins; architectures with pretrained parts extend this."""
@@ -304,16 +324,30 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
     def _begin(self, loaders: object) -> None:
         maps = Path(self.trainer.default_root_dir) / "maps"
         kept = maps if self.keeps_maps and not self.trainer.sanity_checking else None
-        self._evaluations = build_evaluations(datasets_of(loaders), self.outputs, self.blend, self.device, kept)
+        datasets = datasets_of(loaders)
+        check_classes(self.classes, datasets)
+        self._evaluations = [
+            TileEvaluation(data, self.evaluator, self.device)
+            if data.sweep is None
+            else MosaicEvaluation(data, self.evaluator, self.blend, self.device, maps=kept)
+            for data in datasets
+        ]
 
     def on_predict_epoch_start(self) -> None:
         """Begin stitching."""
         (data,) = datasets_of(self.trainer.predict_dataloaders)
-        self._evaluations = build_prediction(data, self.outputs, self.blend, self.device, self.non_finite)
+        self._evaluations = [
+            MosaicEvaluation(data, self.evaluator, self.blend, self.device, score=False, non_finite=self.non_finite)
+        ]
+
+    @property
+    def _whole(self) -> MosaicEvaluation | None:
+        """Evaluation of whole mosaics, if there is one."""
+        return next((each for each in self._evaluations if isinstance(each, MosaicEvaluation)), None)
 
     def whole_maps(self) -> MosaicMaps | None:
         """Whole probability maps of the evaluation that is ending, if they are kept; none of several classes."""
-        return None if self.outputs.classes else self._evaluations.maps
+        return None if self.classes or self._whole is None else self._whole.maps
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Predict tiles; count them, or blend them into rows.
@@ -323,21 +357,22 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
             finished :class:`StitchedRows`.
         """
         evaluation = self._evaluations[dataloader_idx]
-        if isinstance(evaluation, MosaicScores):
+        if isinstance(evaluation, MosaicEvaluation):
             return self._sweep_step(evaluation, batch)
         # A rank that has no tile gets one batch without any.
         if not len(batch["image"]):
             return batch["mask"]
         logits = self(batch["image"])
-        return evaluation.update(batch, self.outputs.probability(logits), self.loss(logits, batch["mask"]))
+        return evaluation.update(batch, self.probability_of(logits), self.loss(logits, batch["mask"]))
 
     def on_validation_epoch_end(self) -> None:
         """Choose the threshold and log the scores; the whole-mosaic ones win where both were made."""
-        tiles, whole = self._evaluations.tiles, self._evaluations.whole
+        tiles = next((each for each in self._evaluations if isinstance(each, TileEvaluation)), None)
+        whole = self._whole
         if tiles is not None:
             counts = tiles.counts()
             self._choose_threshold(counts, "tiles")
-            values = self.outputs.tile_scores(counts.sum(axis=0), self._level, tiles.loss())
+            values = self.evaluator.tile_scores(counts.sum(axis=0), self._level, tiles.loss())
             self.log_dict(values, add_dataloader_idx=False)
             self.log("f1", values["val_tiles/f1"], prog_bar=True, logger=False)
         self.scores = None
@@ -354,7 +389,7 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         return level_of(float(self.threshold))
 
     def _choose_threshold(self, counts: Counts, source: str) -> None:
-        level = self.outputs.choose_level(counts, self.threshold_criterion)
+        level = self.evaluator.best_level(counts, self.threshold_criterion)
         if level is not None and not self.trainer.sanity_checking:
             self.threshold.fill_(level / 255)
             self.threshold_source = f"{self.threshold_criterion} on validation {source}, epoch {self.current_epoch}"
@@ -362,17 +397,19 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
     def _publish(self, verb: str, table: ScoreTable) -> None:
         """Keep the table for callbacks and log its means."""
         self.scores = table
-        self.log_dict(mosaic_scores(verb, table, self.outputs.logged(self.metrics)), add_dataloader_idx=False)
+        self.log_dict(self.evaluator.mosaic_scores(verb, table, self.metrics), add_dataloader_idx=False)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Predict one run of tiles; returns the list of :class:`StitchedRows` that it finishes."""
-        return self._sweep_step(self._evaluations.mosaics, batch)
+        evaluation = self._evaluations[0]
+        assert isinstance(evaluation, MosaicEvaluation)
+        return self._sweep_step(evaluation, batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Any:
         """Predict one run of tiles; returns the list of :class:`StitchedRows` that it finishes."""
         return self.test_step(batch, batch_idx)
 
-    def _sweep_step(self, evaluation: MosaicScores, batch: Batch) -> list[StitchedRows]:
+    def _sweep_step(self, evaluation: MosaicEvaluation, batch: Batch) -> list[StitchedRows]:
         # A rank that has no rows of any mosaic gets one batch without tiles.
         if not len(batch["image"]):
             return []
@@ -380,15 +417,18 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Score at the checkpoint's threshold."""
-        self._publish("test", self._evaluations.mosaics.table(self._level, self.threshold_source, self.metrics))
+        assert self._whole is not None
+        self._publish("test", self._whole.table(self._level, self.threshold_source, self.metrics))
 
     def on_validation_end(self) -> None:
         """Delete the maps."""
-        self._evaluations.remove_maps(self.trainer.is_global_zero)
+        if self._whole is not None:
+            self._whole.remove_maps(self.trainer.is_global_zero)
 
     def on_test_end(self) -> None:
         """Delete the maps."""
-        self._evaluations.remove_maps(self.trainer.is_global_zero)
+        if self._whole is not None:
+            self._whole.remove_maps(self.trainer.is_global_zero)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what a reader of the checkpoint wants to know."""

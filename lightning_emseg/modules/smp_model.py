@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from data_modules.errors import UserError
-from lightning_emseg.evaluation.outputs import maps_of
-from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
 from lightning_emseg.networks.wrappers import Hypercolumns, MultiScaleInput
 
 

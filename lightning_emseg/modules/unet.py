@@ -7,8 +7,7 @@ import segmentation_models_pytorch as smp
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_emseg.core.weights import initialise_encoder, load_moco_weights
-from lightning_emseg.evaluation.outputs import maps_of
-from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
 from lightning_emseg.modules.smp_model import build, with_extras
 
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from lightning_emseg.evaluation.outputs import maps_of
-from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
 from lightning_emseg.networks import vanilla_unet
 
 

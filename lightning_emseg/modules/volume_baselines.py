@@ -2,8 +2,7 @@
 
 from typing import Any, ClassVar
 
-from lightning_emseg.evaluation.outputs import maps_of
-from lightning_emseg.modules.mixin import SegmentationMixin
+from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
 from lightning_emseg.networks import volumes
 from lightning_emseg.networks.volumes.u_shape import PATCH, WIDTHS
 

@@ -1,8 +1,7 @@
-"""Leaderboards: what the papers print beside what was measured here."""
+"""Leaderboards: what papers print beside what was measured here, as a table of a document."""
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,25 @@ from typing import Any
 import yaml
 
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import mean_se
+from lightning_emseg.core.tables import MeanSE, mean_se, write_json
+from lightning_emseg.evaluation.score_table import ScoreTable
+from lightning_emseg.results.files import environment_file, read_file, read_object, to_number
+from lightning_emseg.results.papers import paper_scores
 
+BEGIN, END = "<!-- emseg leaderboard: begin -->", "<!-- emseg leaderboard: end -->"
 _KEYS = ("experiment", "data", "paper", "how")
+_PACKAGES = ("lightning-emseg", "torch", "pytorch-lightning")
 
 
 @dataclass(frozen=True)
-class ExperimentRow:
-    """A shipped experiment.
+class LeaderboardRow:
+    """Row of a leaderboard.
 
     Attributes:
-        experiment: Its file below ``experiments/``.
-        data: What it is trained on.
-        paper: By column of the score files, the score as a paper prints it.
-        how: What was run here.
+        experiment: File below ``experiments/``.
+        data: Data that it is trained on.
+        paper: Printed scores by column of the score files.
+        how: How it was run here.
     """
 
     experiment: str
@@ -33,41 +37,19 @@ class ExperimentRow:
 
 
 @dataclass(frozen=True)
-class Leaderboard:
-    """What a table has.
-
-    Attributes:
-        columns: Heading by column of the score files, in order.
-        rows: One a shipped experiment.
-    """
-
-    columns: Mapping[str, str]
-    rows: Sequence[ExperimentRow]
-
-
-@dataclass(frozen=True)
-class Score:
-    """Mean over mosaics, or over several runs, its standard error (``None`` of a single one), and their number."""
-
-    mean: float
-    se: float | None
-    n: int
-
-
-@dataclass(frozen=True)
 class MeasuredScores:
-    """What was measured for an experiment.
+    """Scores that were measured for an experiment.
 
     Attributes:
-        scores: By column of the score files, e.g. ``membrane_f1``.
+        scores: Means by column of the score files, e.g. ``membrane_f1``.
         threshold: Probability from which on a pixel counts as foreground.
         criterion: How the threshold was chosen.
+        versions: Versions of the packages that it was measured with.
+        commit: Commit of the working copy; empty outside of one.
         verb: ``test``, or ``validate`` where nothing was tested.
-        versions: Of the packages that it was measured with.
-        commit: Of the working copy; empty outside of one.
     """
 
-    scores: Mapping[str, Score]
+    scores: Mapping[str, MeanSE]
     threshold: float
     criterion: str
     versions: Mapping[str, str]
@@ -75,8 +57,11 @@ class MeasuredScores:
     verb: str = "test"
 
 
-def read_leaderboard(path: Path) -> Leaderboard:
-    """Read what a table has.
+def read_leaderboard(path: Path) -> tuple[dict[str, str], list[LeaderboardRow]]:
+    """Read the headings by column of the score files, and the rows of a leaderboard.
+
+    A row's ``paper`` is what its paper prints, of the first column unless it names columns; by default what
+    ``papers.yaml`` has of the experiment.
 
     Raises:
         UserError: if the file is missing, has no columns or rows, names an experiment twice, or has what a paper prints
@@ -96,24 +81,11 @@ def read_leaderboard(path: Path) -> Leaderboard:
     names = [row.experiment for row in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path} names {', '.join(twice)} twice")
-    return Leaderboard(headings, found)
+    return headings, found
 
 
-def _row(path: Path, given: Mapping[str, Any], columns: Mapping[str, str]) -> ExperimentRow:
-    if unknown := sorted(set(given) - set(_KEYS)):
-        raise UserError(f"{path}: unknown keys {unknown} of {given.get('experiment')}; there are {', '.join(_KEYS)}")
-    if not {"experiment", "data"} <= set(given):
-        raise UserError(f"{path}: a row needs experiment and data, this one has {dict(given)}")
-    paper = given.get("paper", {})
-    printed = paper if isinstance(paper, dict) else {next(iter(columns)): paper}
-    if unknown := sorted(set(printed) - set(columns)):
-        raise UserError(f"{path}: `paper` of {given['experiment']} has {unknown}, but columns are {', '.join(columns)}")
-    texts = {str(column): str(value) for column, value in printed.items()}
-    return ExperimentRow(str(given["experiment"]), str(given["data"]), texts, str(given.get("how", "")))
-
-
-def read_results(path: Path) -> dict[str, MeasuredScores]:
-    """Read collected results by experiment; none where there is no file yet.
+def read_measured(path: Path) -> dict[str, MeasuredScores]:
+    """Read collected scores by experiment; none where there is no file yet.
 
     Raises:
         UserError: if the file is damaged.
@@ -121,29 +93,30 @@ def read_results(path: Path) -> dict[str, MeasuredScores]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text())
         return {
-            name: MeasuredScores(**{**each, "scores": {key: Score(**score) for key, score in each["scores"].items()}})
-            for name, each in content.items()
+            name: MeasuredScores(
+                **{
+                    **each,
+                    "scores": {key: MeanSE(**score) for key, score in each["scores"].items()},
+                    "threshold": to_number(each["threshold"]),
+                }
+            )
+            for name, each in read_object(path).items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete it and collect the runs again") from None
+        raise UserError(f"{path} is damaged ({error}): move it away and collect the runs again") from None
 
 
-def write_results(path: Path, results: Mapping[str, MeasuredScores], order: Sequence[str]) -> None:
-    """Write results by experiment, in the order of the table."""
-    content = {name: asdict(results[name]) for name in order if name in results}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+def write_measured(path: Path, measured: Mapping[str, MeasuredScores], order: Sequence[str]) -> None:
+    """Write scores by experiment, in the order of the table."""
+    write_json(path, {name: asdict(measured[name]) for name in order if name in measured})
 
 
-_PACKAGES = ("lightning-emseg", "torch", "pytorch-lightning")
-
-
-def collect(runs: Sequence[Path]) -> MeasuredScores:
+def collect_scores(runs: Sequence[Path]) -> MeasuredScores:
     """Read what finished tests have left in run folders; validations where nothing was tested.
 
     Args:
-        runs: One, whose scores are means over mosaics, or several of one experiment, as with other seeds: then the
+        runs: One run, whose scores are means over mosaics, or several of one experiment, as with other seeds: then the
             mean of each run counts once, and errors are over runs.
 
     Raises:
@@ -154,90 +127,53 @@ def collect(runs: Sequence[Path]) -> MeasuredScores:
     if len(verbs) > 1:
         raise UserError(f"of {', '.join(map(str, runs))} some were tested, others validated only: test all of them")
     (verb,) = verbs
-    rows = [row for _, content in found for row in _means(content)] if len(runs) > 1 else list(_rows(found[0][1]))
+    tables = [table for _, table in found]
+    means = [{name: each.mean for name, each in table.summary.items()} for table in tables]
+    rows = means if len(runs) > 1 else list(tables[0].rows.values())
     summaries = {name: mean_se([row.get(name, math.nan) for row in rows]) for name in rows[0]}
-    scores = {name: Score(each.mean, each.se, each.n) for name, each in summaries.items() if each.n}
-    thresholds = [math.nan if content["threshold"] is None else float(content["threshold"]) for _, content in found]
-    environment = _read(runs[0] / f"environment-{verb}.json", runs[0])
+    environment = read_file(runs[0] / environment_file(verb), read_object, "run `lightning test` with its config first")
     packages = environment.get("packages") or {}
     return MeasuredScores(
-        scores,
-        sum(thresholds) / len(thresholds),
-        str(found[0][1]["criterion"]),
+        {name: each for name, each in summaries.items() if each.n},
+        sum(table.threshold for table in tables) / len(tables),
+        tables[0].criterion,
         {name: packages[name] for name in _PACKAGES if name in packages},
         str((environment.get("git") or {}).get("commit") or ""),
         verb,
     )
 
 
-def _scores(run: Path) -> tuple[str, dict[str, Any]]:
-    only_validated = not (run / "scores-test.json").is_file() and (run / "scores-validate.json").is_file()
-    verb = "validate" if only_validated else "test"
-    content = _read(run / f"scores-{verb}.json", run)
-    if not content.get("mosaics"):
-        raise UserError(
-            f"{run / f'scores-{verb}.json'} has no complete mosaic: run `lightning {verb}` on whole mosaics"
-        )
-    return verb, content
+def leaderboard_table(
+    headings: Mapping[str, str], rows: Sequence[LeaderboardRow], measured: Mapping[str, MeasuredScores]
+) -> str:
+    """Format a row an experiment as Markdown; cells stay empty where nothing was measured or printed.
 
-
-def _rows(content: Mapping[str, Any]) -> Iterator[dict[str, float]]:
-    for row in content["mosaics"].values():
-        yield {name: math.nan if value is None else float(value) for name, value in row.items()}
-
-
-def _means(content: Mapping[str, Any]) -> Iterator[dict[str, float]]:
-    rows = list(_rows(content))
-    yield {name: mean_se([row.get(name, math.nan) for row in rows]).mean for name in rows[0]}
-
-
-def _read(path: Path, run: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{run} has no {path.name}: run `lightning test` with its config first") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): run `lightning test` again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: run `lightning test` again")
-    return content
-
-
-BEGIN, END = "<!-- emseg leaderboard: begin -->", "<!-- emseg leaderboard: end -->"
-
-
-def markdown(definition: Leaderboard, results: Mapping[str, MeasuredScores]) -> str:
-    """One row an experiment; cells stay empty where nothing was measured or printed.
-
-    Columns that a paper prints are shown, and those that any result has; ``here`` where there is a result of either.
+    Columns that a paper prints are shown, and those that were measured of any; ``here`` where there is either.
 
     Raises:
-        UserError: if there is a result of an experiment that no row names.
+        UserError: if scores of an experiment were measured that no row names.
     """
-    rows, columns = definition.rows, definition.columns
-    unknown = sorted(set(results) - {row.experiment for row in rows})
-    if unknown:
+    if unknown := sorted(set(measured) - {row.experiment for row in rows}):
         raise UserError(f"no row of the table is of {', '.join(unknown)}: add one, or collect under a name that it has")
-    printed = [name for name in columns if any(name in row.paper for row in rows)]
-    measured = [name for name in columns if name in printed or any(name in each.scores for each in results.values())]
-    header = [*(f"paper: {columns[name]}" for name in printed), *(f"here: {columns[name]}" for name in measured)]
+    papers = [name for name in headings if any(name in row.paper for row in rows)]
+    here = [name for name in headings if name in papers or any(name in each.scores for each in measured.values())]
+    header = [*(f"paper: {headings[name]}" for name in papers), *(f"here: {headings[name]}" for name in here)]
     lines = [["experiment", "data", *header, "how, here"]]
     for row in rows:
-        scores = results[row.experiment].scores if row.experiment in results else {}
-        papers = (row.paper.get(name, "") for name in printed)
-        cells = (_text(scores.get(name)) for name in measured)
-        lines.append([f"`{row.experiment}`", row.data, *papers, *cells, row.how])
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        scores = measured[row.experiment].scores if row.experiment in measured else {}
+        cells = [_text(scores[name]) if name in scores else "" for name in here]
+        printed = (row.paper.get(name, "") for name in papers)
+        lines.append([f"`{row.experiment}`", row.data, *printed, *cells, row.how])
+    return markdown_table(lines)
 
 
-def replaced(text: str, table: str, name: str) -> str:
-    """A text with the table between its markers.
+def replace_table(text: str, table: str, name: str) -> str:
+    """Put a table between its markers in a text.
 
     Args:
-        text: Of the file.
-        table: From :func:`markdown`.
-        name: Of the file, for messages.
+        text: Content of the file.
+        table: Table from :func:`leaderboard_table`.
+        name: Name of the file, for messages.
 
     Raises:
         UserError: if the markers are not there once, in order.
@@ -247,7 +183,37 @@ def replaced(text: str, table: str, name: str) -> str:
     return text[: text.index(BEGIN)] + f"{BEGIN}\n{table}\n" + text[text.index(END) :]
 
 
-def _text(score: Score | None) -> str:
-    if score is None:
-        return ""
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """Format a header and rows as Markdown."""
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _row(path: Path, given: Mapping[str, Any], columns: Mapping[str, str]) -> LeaderboardRow:
+    if unknown := sorted(set(given) - set(_KEYS)):
+        raise UserError(f"{path}: unknown keys {unknown} of {given.get('experiment')}; there are {', '.join(_KEYS)}")
+    if not {"experiment", "data"} <= set(given):
+        raise UserError(f"{path}: a row needs experiment and data, this one has {dict(given)}")
+    name = str(given["experiment"])
+    shipped = {row.experiment: row.values for paper in paper_scores() for row in paper.rows}
+    paper = given.get("paper", shipped.get(name, {}))
+    printed = paper if isinstance(paper, Mapping) else {next(iter(columns)): paper}
+    if unknown := sorted(set(printed) - set(columns)):
+        raise UserError(f"{path}: `paper` of {name} has {unknown}, but columns are {', '.join(columns)}")
+    return LeaderboardRow(
+        name, str(given["data"]), {str(key): str(value) for key, value in printed.items()}, str(given.get("how", ""))
+    )
+
+
+def _scores(run: Path) -> tuple[str, ScoreTable]:
+    only_validated = not (run / "scores-test.json").is_file() and (run / "scores-validate.json").is_file()
+    verb = "validate" if only_validated else "test"
+    path = run / f"scores-{verb}.json"
+    table = read_file(path, ScoreTable.read, "run `lightning test` with its config first")
+    if not table.rows:
+        raise UserError(f"{path} has no complete mosaic: run `lightning {verb}` on whole mosaics")
+    return verb, table
+
+
+def _text(score: MeanSE) -> str:
     return f"{score.mean:.3f}" + ("" if score.se is None else f" ± {score.se:.3f}")

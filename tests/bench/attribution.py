@@ -12,8 +12,9 @@ from torch import Tensor
 
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.attribution.areas import THRESHOLDS, compare_fields, summarise_accuracy
-from lightning_emseg.attribution.fields import Field, Precision
+from lightning_emseg.attribution.fields import Precision
 from lightning_emseg.attribution.integrated_gradients import BoundIntegratedGradients, IntegratedGradients
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.network import GreyNetwork, PixelOutput, detached_copy, flat_index
 from lightning_emseg.attribution.points import Pixel, priorities, stratified
 from lightning_emseg.attribution.windows import baseline_window

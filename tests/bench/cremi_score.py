@@ -79,7 +79,8 @@ def scores(truth: Pixels, probability: Pixels) -> dict[str, float]:
     counts = np.zeros((2, LEVELS), np.int64)
     for section, labels in zip(probability, truth, strict=True):
         counts += truth_histogram(section, labels)
-    distances = CleftDistances().named(MosaicPair(truth, probability, LEVEL, SIZE_NM))
+    metric = CleftDistances()
+    distances = dict(zip(metric.columns, metric.row(MosaicPair(truth, probability, LEVEL, SIZE_NM)), strict=True))
     return {**distances, "f1": float(confusion_at(counts, LEVEL).f1), "auc": float(roc_auc(counts))}
 
 
@@ -139,7 +140,7 @@ def rows(scratch: Path) -> Iterator[Row]:
 
 def agreement(truth: Pixels, probability: Pixels) -> Row:
     """Of the CREMI score with means over scipy's transforms, as the challenge's own code has them."""
-    mine = CleftDistances().named(MosaicPair(truth, probability, LEVEL, SIZE_NM))["cremi_score_nm"]
+    mine = CleftDistances().row(MosaicPair(truth, probability, LEVEL, SIZE_NM))[2]
     start = time.perf_counter()
     masks = truth == 1, probability >= LEVEL
     means = [distance_transform_edt(~other, sampling=SIZE_NM)[mask].mean() for mask, other in (masks, masks[::-1])]

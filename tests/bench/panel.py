@@ -13,8 +13,8 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 from skimage.morphology import skeletonize
 
 from data_modules.synthetic import SyntheticMosaic
-from lightning_emseg.evaluation.compare import full, panel_row
-from lightning_emseg.metrics.mosaic_pair import MosaicPair
+from lightning_emseg.evaluation.evaluator import Evaluator
+from lightning_emseg.evaluation.pair_scores import FULL_PANEL
 from tests.bench.harness import Row, peak_of
 
 SHAPE = (9958, 9959)
@@ -51,13 +51,13 @@ def maps() -> tuple[Pixels, Pixels]:
 def ours() -> None:
     """The whole panel, in a process of its own, so that its memory can be watched."""
     truth, probability = maps()
-    panel_row(full(), lambda: MosaicPair(truth, probability, LEVEL, PIXEL_SIZE_NM))
+    Evaluator().measure(FULL_PANEL, truth, probability, LEVEL, PIXEL_SIZE_NM)
 
 
 def rows(scratch: Path) -> Iterator[Row]:
     """Seconds and memory of the panel; seconds of what others need for parts of it."""
     truth, probability = maps()
-    seconds, found = timed(lambda: panel_row(full(), lambda: MosaicPair(truth, probability, LEVEL, PIXEL_SIZE_NM)))
+    seconds, found = timed(lambda: Evaluator().measure(FULL_PANEL, truth, probability, LEVEL, PIXEL_SIZE_NM))
     peak = peak_of(ours).peak_mib
     note = ", ".join(f"{name} {found[name]:.3f}" for name in ("v_rand", "arand", "voi", "assd_nm", "skeleton_recall"))
     yield Row("panel", "full panel at one threshold", seconds, "s", target="≤ 15 s", met=seconds <= 15, note=note)

@@ -48,7 +48,7 @@ def measure(
     for index in range(count):
         store_of(store, (side, side), f"test/{index}", label=None, seed=index)
     grid = Grid((side, side), (tile, tile), overlap)
-    sizes = [len(run.origins) for run in Sweep((grid,), (RowSpan(0, 0, side),), BATCH).runs(RowSpan(0, 0, side))]
+    sizes = [len(origins) for origins in Sweep((grid,), (RowSpan(0, 0, side),), BATCH).runs(RowSpan(0, 0, side))]
     number = itertools.count()
     candidates: dict[str, Callable[[], object]] = {
         "ours": lambda: predict(module, store, scratch / f"{next(number)}.zarr", tile, overlap),

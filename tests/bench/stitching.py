@@ -119,10 +119,10 @@ def _sweep(image: Tensor) -> Sweep:
 def bare(image: Tensor) -> Iterator[tuple[tuple[Shape, ...], Tensor]]:
     """Tiles and what the network makes of them, in the order of a sweep."""
     sweep = _sweep(image)
-    for run in sweep.runs(sweep.spans[0]):
+    for origins in sweep.runs(sweep.spans[0]):
         _, room, _ = _buffers(image.device)
-        tiles = [image[y : y + TILE, x : x + TILE] for y, x in run.origins]
-        yield run.origins, network(torch.stack(tiles, out=room[: len(tiles)]))
+        tiles = [image[y : y + TILE, x : x + TILE] for y, x in origins]
+        yield origins, network(torch.stack(tiles, out=room[: len(tiles)]))
     if image.is_cuda:
         torch.cuda.synchronize()
 

@@ -9,13 +9,12 @@ import pytorch_lightning as pl
 import torch
 import zarr
 
-from data_modules import mosaic as mosaic_module
 from data_modules.augment.images import Augment
 from data_modules.augment.volumes import VolumeAugment
 from data_modules.batch import Batch
-from data_modules.errors import UserError
+from data_modules.errors import UserError, check_fractions, check_positive
 from data_modules.isbi2012 import ISBI2012
-from data_modules.mosaic import Mosaic
+from data_modules.mosaic import Mosaic, check_foreground, check_sizes
 from data_modules.patches.sampling import GridPatches
 from data_modules.patches.splits import PatchSplit, RegionSplit
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, SampleWriter
@@ -262,9 +261,9 @@ def test_volumes_need_their_own_sizes_and_augmentation(tmp_path: Path) -> None:
         write_mosaic(tmp_path / "s", key, grey(shape), binary(shape))
     with pytest.raises(UserError, match=r"data\.patch_size 32: mosaics of 3 axes need one value an axis"):
         module(tmp_path / "s").setup("fit")
-    with pytest.raises(UserError, match=r"transforms\.Augment works on 2D patches, not on volumes.*VolumeAugment"):
+    with pytest.raises(UserError, match=r"images\.Augment works on 2D patches, not on volumes.*VolumeAugment"):
         module(tmp_path / "s", patch_size=[4, 16, 16], augment=Augment()).setup("fit")
-    with pytest.raises(UserError, match=r"VolumeAugment works on volumes, not on 2D patches.*transforms\.Augment"):
+    with pytest.raises(UserError, match=r"VolumeAugment works on volumes, not on 2D patches: pass Augment"):
         module(tmp_path / "s", planes="xy", augment=VolumeAugment()).setup("fit")
     for accepted in ({"augment": VolumeAugment()}, {"planes": "xy", "patch_size": 16, "augment": Augment()}):
         module(tmp_path / "s", **{"patch_size": [4, 16, 16], **accepted}).setup("fit")
@@ -282,26 +281,26 @@ def test_data_sets_choose_their_label_and_patch_size() -> None:
 
 
 def test_counts_and_sizes() -> None:
-    mosaic_module.check_positive(a=1, b=[1, 2], c=None)
+    check_positive(a=1, b=[1, 2], c=None)
     with pytest.raises(UserError, match=r"data\.b must be at least 1, got \[4, 0\]"):
-        mosaic_module.check_positive(a=1, b=[4, 0])
+        check_positive(a=1, b=[4, 0])
 
 
 def test_fractions() -> None:
-    mosaic_module.check_fractions(a=0.0, b=0.999)
+    check_fractions(a=0.0, b=0.999)
     for wrong in (1.0, -1e-9, float("nan")):
         with pytest.raises(UserError, match=r"data\.b must be at least 0 and below 1"):
-            mosaic_module.check_fractions(a=0.5, b=wrong)
+            check_fractions(a=0.5, b=wrong)
 
 
 def test_mosaics_of_patch_size_are_large_enough(tmp_path: Path) -> None:
     for number in range(7):
         write_mosaic(tmp_path / "s", f"train/m{number}", grey((8, 9)))
     mosaics = views(tmp_path / "s", label=None)
-    mosaic_module.check_sizes(mosaics, (8, 9), allowed=False)
-    mosaic_module.check_sizes(mosaics, (9, 9), allowed=True)
+    check_sizes(mosaics, (8, 9), allowed=False)
+    check_sizes(mosaics, (9, 9), allowed=True)
     with pytest.raises(UserError, match=r"7 training mosaics .* train/m0 \(8, 9\), .*--data\.allow_small") as caught:
-        mosaic_module.check_sizes(mosaics, (9, 9), allowed=False)
+        check_sizes(mosaics, (9, 9), allowed=False)
     assert "m4" in str(caught.value)
     assert "m5" not in str(caught.value), "a list of hundreds helps nobody"
 
@@ -317,10 +316,10 @@ def test_foreground_is_that_of_the_chosen_classes(tmp_path: Path) -> None:
     def view(label: str | None, foreground: list[str | int] | None = None) -> list[MosaicView]:
         return [MosaicView.of(MosaicStore(tmp_path / "s").sample("train/a"), label, foreground or [])]
 
-    mosaic_module.check_foreground(view("organelles", ["nucleus", "vesicle"]), allowed=False)
+    check_foreground(view("organelles", ["nucleus", "vesicle"]), allowed=False)
     # Ids are not counted while writing, so nothing can be said about them; neither is there anything without a label.
-    mosaic_module.check_foreground(view("cells") + view(None), allowed=False)
+    check_foreground(view("cells") + view(None), allowed=False)
     for mosaics in (view("organelles", ["vesicle"]), view("empty")):
         with pytest.raises(UserError, match=r"no foreground at all in the masks of train/a"):
-            mosaic_module.check_foreground(mosaics, allowed=False)
-        mosaic_module.check_foreground(mosaics, allowed=True)
+            check_foreground(mosaics, allowed=False)
+        check_foreground(mosaics, allowed=True)

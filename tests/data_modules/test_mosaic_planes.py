@@ -1,5 +1,6 @@
-"""Planes of volumes as loaders hand them out, together with images."""
+"""Planes of volumes as loaders hand them out, together with images, and against numpy on the whole array."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pytorch_lightning.trainer.states import TrainerFn
 
 from data_modules.augment.images import Augment
 from data_modules.batch import Batch
 from data_modules.errors import UserError
-from data_modules.mosaic import Mosaic
+from data_modules.mosaic import Mosaic, plane_sides, plane_views, sides
 from data_modules.patches.sampling import ForegroundPatches, GridPatches
 from data_modules.patches.splits import PatchSplit, RegionSplit
-from tests.support.mosaic_checks import NAMES, VOLUMES, Bytes, PlaneStore, write_planes
+from data_modules.store import MosaicView
+from tests.support.mosaic_checks import CUBIC, NAMES, VOLUMES, Bytes, PlaneStore, plane_view, write_planes
 from tests.support.trainers import StandInTrainer, attach
+
+ORDERS = list(itertools.permutations(range(3)))
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +182,108 @@ def test_small_volumes_are_refused_per_direction(mixed: PlaneStore) -> None:
     data.setup("fit")
     batches: list[Batch] = list(data.train_dataloader())
     assert all(batch["image"].shape[1:] == (1, 21, 21) for batch in batches)
+
+
+def expected_patch(whole: Bytes, origin: Sequence[int], size: Sequence[int], mode: str) -> Bytes:
+    """Of an array that is padded far enough by numpy before anything is cut out."""
+    far = [(max(0, -o), max(0, o + s - side)) for o, s, side in zip(origin, size, whole.shape, strict=True)]
+    fill: dict[str, Any] = {"constant_values": 255} if mode == "constant" else {}
+    inside = tuple(slice(max(0, o), min(side, o + s)) for o, s, side in zip(origin, size, whole.shape, strict=True))
+    found: Bytes = np.pad(whole[inside], far, mode=mode, **fill)  # type: ignore[call-overload]
+    return found
+
+
+def assert_same(mosaic: MosaicView, image: Bytes, mask: Bytes, origin: Sequence[int], size: Sequence[int]) -> None:
+    assert mosaic.shape == image.shape
+    np.testing.assert_array_equal(mosaic.read_image(origin, size), expected_patch(image, origin, size, "symmetric"))
+    np.testing.assert_array_equal(mosaic.read_mask(origin, size), expected_patch(mask, origin, size, "constant"))
+
+
+@st.composite
+def regions(draw: st.DrawFn, shape: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Origin and size of a region that sees at least one pixel."""
+    origin = [draw(st.integers(-12, side - 1)) for side in shape]
+    return origin, [draw(st.integers(max(1, 1 - first), 30)) for first in origin]
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("order", ORDERS)
+def test_axes_in_another_order_are_numpys_transpose(
+    mixed: PlaneStore, data: st.DataObject, order: tuple[int, int, int]
+) -> None:
+    image, mask = mixed[1]["train/cube"]
+    turned = plane_view(mixed, "train/cube").along(*order)
+    assert turned.pixel_size_nm == tuple(CUBIC[axis] for axis in order)
+    assert_same(turned, image.transpose(order), mask.transpose(order), *data.draw(regions(turned.shape)))
+
+
+@given(data=st.data(), order=st.sampled_from(ORDERS))
+def test_windows_of_volumes_have_any_axis_order(
+    mixed: PlaneStore, data: st.DataObject, order: tuple[int, int, int]
+) -> None:
+    image, mask = mixed[1]["train/cube"]
+    start = [data.draw(st.integers(0, side - 3)) for side in image.shape]
+    stop = [data.draw(st.integers(first + 2, side)) for first, side in zip(start, image.shape, strict=True)]
+    inside = tuple(slice(*ends) for ends in zip(start, stop, strict=True))
+    turned = plane_view(mixed, "train/cube").window(start, stop).along(*order)
+    image, mask = (pixels[inside].transpose(order) for pixels in (image, mask))
+    assert_same(turned, image, mask, *data.draw(regions(turned.shape)))
+    inner = turned.window((1, 0, 1), turned.shape)
+    assert_same(inner, image[1:, :, 1:], mask[1:, :, 1:], *data.draw(regions(inner.shape)))
+
+
+@given(data=st.data(), key=st.sampled_from(["cube", "image"]), orders=st.lists(st.sampled_from(ORDERS), max_size=3))
+def test_views_that_are_turned_can_be_turned_again(
+    mixed: PlaneStore, data: st.DataObject, key: str, orders: list[tuple[int, int, int]]
+) -> None:
+    image, mask = mixed[1][f"train/{key}"]
+    mosaic = plane_view(mixed, f"train/{key}")
+    if key == "image":
+        mosaic, image, mask = mosaic.as_plane(), image[None], mask[None]
+    for order in orders:
+        mosaic, image, mask = mosaic.along(*order), image.transpose(order), mask.transpose(order)
+    assert_same(mosaic, image, mask, *data.draw(regions(mosaic.shape)))
+
+
+@given(data=st.data(), whole=st.booleans())
+def test_an_image_is_a_volume_of_one_plane(mixed: PlaneStore, data: st.DataObject, whole: bool) -> None:
+    image, mask = mixed[1]["train/image"]
+    mosaic = plane_view(mixed, "train/image")
+    if not whole:
+        mosaic, image, mask = mosaic.window((3, 4), (30, 35)), image[3:30, 4:35], mask[3:30, 4:35]
+    plane = mosaic.as_plane()
+    assert plane.pixel_size_nm == (4.0, 4.0, 4.0)
+    assert_same(plane, image[None], mask[None], *data.draw(regions(plane.shape)))
+
+
+def test_volumes_give_one_or_three_views(mixed: PlaneStore) -> None:
+    mosaics = [plane_view(mixed, key) for key in ("train/cube", "train/image", "train/stack")]
+    assert [each.shape for each in plane_views(mosaics, "xy")] == [(20, 24, 22), (1, 33, 40), (5, 28, 36)]
+    found = plane_views(mosaics, "orthogonal")
+    assert [each.shape for each in found] == [(20, 24, 22), (24, 20, 22), (22, 20, 24), (1, 33, 40), (5, 28, 36)]
+    assert len({each.key for each in found}) == len(found)
+    assert found[0].read_image((7, 0, 0), (1, 24, 22)).tolist() == mixed[1]["train/cube"][0][7:8].tolist()
+    image = mixed[1]["train/cube"][0]
+    np.testing.assert_array_equal(found[1].read_image((9, 0, 0), (1, 20, 22))[0], image[:, 9])
+    np.testing.assert_array_equal(found[2].read_image((9, 0, 0), (1, 20, 24))[0], image[:, :, 9])
+
+
+def test_tiles_are_planes_or_cubes(mixed: PlaneStore) -> None:
+    cube, image, stack = (plane_view(mixed, key) for key in ("train/cube", "train/image", "train/stack"))
+    store = str(mixed[0])
+    for mosaic, planes, tile in [
+        (cube, "xy", (1, 16, 16)), (stack, "xy", (1, 16, 16)), (image, "xy", (16, 16)), (image, None, (16, 16)),
+        (cube, "orthogonal", (16, 16, 16)), (stack, "orthogonal", (1, 16, 16)), (image, "orthogonal", (16, 16)),
+    ]:  # fmt: skip
+        assert Mosaic(store, tile_size=16, planes=planes).tile_shape(mosaic) == tile  # type: ignore[arg-type]
+    assert Mosaic(store, tile_size=[16, 24], planes="xy").tile_shape(cube) == (1, 16, 24)
+    assert Mosaic(store, tile_size=[16, 24], planes="orthogonal").tile_shape(stack) == (1, 16, 24)
+    assert Mosaic(store, tile_size=[4, 16, 24], planes=None).tile_shape(cube) == (4, 16, 24)
+    with pytest.raises(UserError, match="planes in three directions need one side for all"):
+        Mosaic(store, tile_size=[16, 24], planes="orthogonal").tile_shape(cube)
+    with pytest.raises(UserError, match=r"tile_size 16: mosaics of 3 axes need.*--data.planes xy or orthogonal"):
+        Mosaic(store, tile_size=16, planes=None).tile_shape(cube)
+    with pytest.raises(UserError, match=r"tile_size \[4, 16, 16\]: planes have two sides"):
+        Mosaic(store, tile_size=[4, 16, 16], planes="xy").tile_shape(cube)
+    assert plane_sides([16, 24], "patch_size") == (1, 16, 24)
+    assert sides([3, 4, 5], 3, "patch_size") == (3, 4, 5)

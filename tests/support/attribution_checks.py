@@ -1,13 +1,20 @@
 """Windows, networks and fields that tests of attribution share."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.fields import Field, IntegrationPath, cuts_are_safe, exact_fields, exact_groups
+from lightning_emseg.attribution.fields import IntegrationPath, cuts_are_safe, exact_fields, exact_groups
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.network import PixelOutput
+
+
+def lattice(shape: Sequence[int], step: Sequence[int], offset: Sequence[int]) -> list[Shape]:
+    """Pixels of a regular grid in C order."""
+    return list(itertools.product(*(range(a, side, b) for a, side, b in zip(offset, shape, step, strict=True))))
 
 
 def windows(*shape: int) -> tuple[Tensor, Tensor]:

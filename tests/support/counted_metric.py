@@ -1,19 +1,22 @@
 """A metric of whole mosaics whose values can be counted by hand, and a module with it."""
 
 from lightning_emseg.metrics.classes import MosaicMetric
-from lightning_emseg.metrics.mosaic_pair import MosaicPair
+from lightning_emseg.metrics.mosaic_pair import MosaicPair, MosaicScore
 from tests.support import tiny
 
 LEVEL = 100
 """Threshold of the module, in grey levels of the probability."""
+COLUMNS = ("cells", "ignored", "side_nm")
+
+
+def _row(pair: MosaicPair) -> tuple[float, ...]:
+    cells = float(pair.predicted_cells.max())
+    return cells, float((~pair.known).sum()), pair.pixel_size_nm[0] * pair.labels.shape[0]
 
 
 class Counted(MosaicMetric):
-    columns = ("cells", "ignored", "side_nm")
-
-    def row(self, comparison: MosaicPair) -> tuple[float, ...]:
-        cells = float(comparison.predicted_cells.max())
-        return cells, float((~comparison.known).sum()), comparison.pixel_size_nm[0] * comparison.labels.shape[0]
+    def __init__(self, mosaics: int = 1) -> None:
+        super().__init__(MosaicScore(COLUMNS, _row), mosaics)
 
 
 def module_of(*metrics: MosaicMetric) -> tiny.GreyModule:

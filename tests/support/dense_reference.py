@@ -66,9 +66,9 @@ def stream(sweep: Sweep, blend: Blend, broken: dict[Shape, float] | None = None)
     stitcher = SweepStitcher(sweep, blend, CPU)
     for span in sweep.spans:
         tile = sweep.grids[span.mosaic].tile
-        for run in sweep.runs(span):
-            tiles = np.stack([tile_at(origin, tile) for origin in run.origins])
-            for index, origin in enumerate(run.origins):
+        for origins in sweep.runs(span):
+            tiles = np.stack([tile_at(origin, tile) for origin in origins])
+            for index, origin in enumerate(origins):
                 if broken and origin in broken:
                     tiles[(index, *(side // 2 - 1 for side in tile))] = broken[origin]
-            yield from stitcher.add(run.origins, torch.from_numpy(tiles))
+            yield from stitcher.add(origins, torch.from_numpy(tiles))

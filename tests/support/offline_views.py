@@ -12,7 +12,7 @@ from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.method import BoundMethod
 from lightning_emseg.attribution.network import detached_copy
-from lightning_emseg.attribution.sampling import by_outcome, choose_pixels, tiles_of
+from lightning_emseg.attribution.sampling import choose_pixels, tiles_of
 from lightning_emseg.attribution.study import CURVE, run_study
 from lightning_emseg.attribution.study_store import plan_of, write_plan
 from tests.support import linear_network
@@ -35,7 +35,7 @@ class Study:
         self.network = detached_copy(module.network, 127.5, 127.5)
         self.setting, self.folder = StudySetting(views, "zero", CURVE, SEED), folder
         tiles = tiles_of(views, (48, 48), 0, 1, False)
-        chosen = choose_pixels(self.network, self.setting, tiles, 128, by_outcome(60), CPU)
+        chosen = choose_pixels(self.network, self.setting, tiles, 128, CPU, 60)
         self.method = IntegratedGradients(steps=4, baseline="zero", **options)
         self.plan = plan_of({"thresholds": CURVE, "method": "ig"}, chosen, check)
         folder.mkdir()

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_modules.augment.volumes import VolumeAugment, VolumeDraw
+from data_modules.augment.transforms import Draw
+from data_modules.augment.volumes import VolumeAugment
 from data_modules.batch import Batch
 
 DEPTH = 6
@@ -37,22 +38,13 @@ def noise(count: int = 2, depth: int = DEPTH, height: int = 32, width: int = 32,
     return batch_of(image, mask)
 
 
-def drawn(depth: int = DEPTH, **changes: Any) -> VolumeDraw:
+def drawn(depth: int = DEPTH, **changes: Any) -> Draw:
     """Parameters that change nothing but what is given."""
-    nothing: dict[str, Any] = {
-        "sections": np.arange(depth),
-        "flip": (1, 1),
-        "angle": 0.0,
-        "shifts": np.zeros((depth, 2), np.int64),
-        "contrast": 1.0,
-        "brightness": 0.0,
-        "section_contrast": np.ones(depth),
-        "section_brightness": np.zeros(depth),
-        "missing": np.zeros(depth, bool),
-    }
-    return VolumeDraw(**{**nothing, **changes})
+    return Draw(
+        **{"sections": np.arange(depth), "shift": np.zeros((depth, 2)), "missing": np.zeros(depth, bool), **changes}
+    )
 
 
-def forced(batch: Batch, *draws: VolumeDraw, **options: Any) -> Batch:
+def forced(batch: Batch, *draws: Draw, **options: Any) -> Batch:
     """What is made of given parameters."""
     return VolumeAugment(**options).apply(batch, draws)

@@ -7,9 +7,6 @@ from typing import Any
 
 import yaml
 
-from tests.support import ROOT
-
-ROWS = ROOT / "experiments" / "cem500k" / "table.yaml"
 CEM500K = "data/cem500k_mocov2_resnet50_200ep.pth.tar"
 
 
@@ -48,7 +45,8 @@ def write_run(
 def write_scores(folder: Path, rows: Mapping[str, Mapping[str, float | None]], **more: Any) -> None:
     """Scores of whole mosaics; the IoU at the chosen threshold is there too, and must not be used."""
     full = {key: {"mitochondrion_iou": 0.99, **row} for key, row in rows.items()} if rows else {}
-    scores = {"label": "x", "threshold": 0.4, "criterion": "mean_f1", "mosaics": full, "partial": {}, **more}
+    scores = {"label": "x", "threshold": 0.4, "criterion": "mean_f1", "mosaics": full}
+    scores |= {"f1_by_threshold": {}, "partial": {}, **more}
     (folder / "scores-test.json").write_text(json.dumps(scores))
 
 

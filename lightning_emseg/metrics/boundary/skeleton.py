@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from lightning_emseg.metrics.boundary.tolerance import within
-from lightning_emseg.metrics.mosaic_pair import Mask, MosaicPair, MosaicScore, at_once, check_is_plane
+from lightning_emseg.metrics.mosaic_pair import Mask, MosaicPair, MosaicScore, at_once, within
 
-_Mask = NDArray[np.bool_]
 Words = NDArray[np.uint64]
 _WordPlaces = NDArray[np.intp]
 
@@ -23,7 +21,7 @@ _PIECE = 8192
 _ONE, _LAST, _EVEN = np.uint64(1), np.uint64(63), np.uint64(0x5555555555555555)
 
 
-def skeleton(mask: _Mask) -> _Mask:
+def skeleton(mask: Mask) -> Mask:
     """Thin a mask until nothing more can go; what lies outside of the image counts as background.
 
     Topology is kept: every 8-connected component and every 4-connected component of the background remains, as one.
@@ -58,7 +56,7 @@ def skeleton(mask: _Mask) -> _Mask:
     rows[:, : packed.shape[1]] = packed
     _thin(words, row)
     _open_blocks(words, row)
-    found: _Mask = np.unpackbits(rows, axis=1, count=mask.shape[1], bitorder="little").view(np.bool_)
+    found: Mask = np.unpackbits(rows, axis=1, count=mask.shape[1], bitorder="little").view(np.bool_)
     return found
 
 
@@ -80,7 +78,7 @@ def _thin(words: Words, row: int) -> None:
             return
 
 
-def _spread(places: _Mask, row: int) -> _Mask:
+def _spread(places: Mask, row: int) -> Mask:
     """Words that are, or are beside, some words."""
     wide = places.copy()
     wide[1:] |= places[:-1]
@@ -223,24 +221,6 @@ SHORTEST_BREAK_NM = 40.0
 """Length in nm that a gap must exceed to count as a break, in panels and error maps."""
 
 
-@dataclass(frozen=True)
-class Breaks:
-    """Gaps in the membranes.
-
-    Attributes:
-        number: Of gaps longer than the shortest that counts.
-        skeleton_mm: Length of the whole true skeleton.
-    """
-
-    number: int
-    skeleton_mm: float
-
-    @property
-    def per_mm(self) -> float:
-        """Gaps a millimeter of true skeleton; NaN where there is none."""
-        return self.number / self.skeleton_mm if self.skeleton_mm > 0 else math.nan
-
-
 def share_covered(lines: Mask, covered: Mask) -> float:
     """Share of a skeleton's pixels that are covered; 1 where there is no skeleton.
 
@@ -260,7 +240,7 @@ def share_covered(lines: Mask, covered: Mask) -> float:
     return int(np.count_nonzero(lines & covered)) / number if number else 1.0
 
 
-def count_breaks(lines: Mask, covered: Mask, pixel_size_nm: Sequence[float], shortest_nm: float) -> Breaks:
+def count_breaks(lines: Mask, covered: Mask, pixel_size_nm: Sequence[float], shortest_nm: float) -> tuple[int, float]:
     """Count the gaps in the membranes: 8-connected runs of the true skeleton that are not covered.
 
     This is U-RISC's "incontinuity of the membrane", which the paper names but does not define. Gaps that meet at a
@@ -274,11 +254,12 @@ def count_breaks(lines: Mask, covered: Mask, pixel_size_nm: Sequence[float], sho
             :func:`~lightning_emseg.metrics.boundary.skeleton.runs`.
 
     Returns:
-        Their number and the length of the skeleton.
+        Their number, and their number a millimeter of true skeleton; NaN where there is none.
     """
     gaps = runs(lines & ~covered, pixel_size_nm).lengths_nm
-    whole = runs(lines, pixel_size_nm).lengths_nm
-    return Breaks(int(np.count_nonzero(gaps > shortest_nm)), float(whole.sum()) / 1e6)
+    number = int(np.count_nonzero(gaps > shortest_nm))
+    skeleton_mm = float(runs(lines, pixel_size_nm).lengths_nm.sum()) / 1e6
+    return number, number / skeleton_mm if skeleton_mm > 0 else math.nan
 
 
 def skeleton_recall(tolerance_nm: float, shortest_break_nm: float) -> MosaicScore:
@@ -289,12 +270,11 @@ def skeleton_recall(tolerance_nm: float, shortest_break_nm: float) -> MosaicScor
         shortest_break_nm: Length that breaks must exceed to count.
     """
     columns = ("skeleton_recall", "skeleton_precision", "breaks", "breaks_per_mm")
-    row = partial(_row, tolerance_nm=tolerance_nm, shortest_break_nm=shortest_break_nm)
+    row = partial(_recall_row, tolerance_nm=tolerance_nm, shortest_break_nm=shortest_break_nm)
     return MosaicScore(columns, row, planes_only=True)
 
 
-def _row(comparison: MosaicPair, tolerance_nm: float, shortest_break_nm: float) -> tuple[float, ...]:
-    check_is_plane(comparison, "SkeletonRecall", "thins")
+def _recall_row(comparison: MosaicPair, tolerance_nm: float, shortest_break_nm: float) -> tuple[float, ...]:
     of_truth, of_prediction = at_once(
         [
             lambda: skeleton(comparison.truth),
@@ -303,7 +283,7 @@ def _row(comparison: MosaicPair, tolerance_nm: float, shortest_break_nm: float) 
         comparison.threads,
     )
     found = within(comparison.distance_to_prediction_nm, tolerance_nm)
-    gaps = count_breaks(of_truth, found, comparison.pixel_size_nm, shortest_break_nm)
+    number, per_mm = count_breaks(of_truth, found, comparison.pixel_size_nm, shortest_break_nm)
     recall = share_covered(of_truth, found)
     precision = share_covered(of_prediction, within(comparison.distance_to_truth_nm, tolerance_nm))
-    return recall, precision, float(gaps.number), gaps.per_mm
+    return recall, precision, float(number), per_mm

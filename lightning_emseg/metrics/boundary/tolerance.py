@@ -2,18 +2,15 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_emseg.metrics.mosaic_pair import Distances, Mask, MosaicPair, MosaicScore, distance_to
+from lightning_emseg.metrics.mosaic_pair import Distances, Mask, MosaicPair, MosaicScore, distance_to, within
 
 ToleranceScores = NDArray[np.float64]
-
-# Distances come in single precision; two that differ are further apart than this, up to some 300 px.
-_ROUNDING = 1 + 2e-6
 
 
 def tolerant_scores(
@@ -60,12 +57,6 @@ def _share_within(distances: Distances, tolerance: float) -> float:
     return int(np.count_nonzero(within(distances, tolerance))) / distances.size
 
 
-def within(distances: Distances, tolerance: float) -> Mask:
-    """Where distances ``float32 (*S)`` are at most a tolerance in the same unit, whatever their rounding."""
-    found: Mask = distances <= np.float32(tolerance * _ROUNDING)
-    return found
-
-
 def harmonic_mean(precision: float, recall: float) -> float:
     """F1 of a precision and a recall; 0 where both are 0."""
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
@@ -81,10 +72,10 @@ def tolerant_f1(tolerances_nm: Sequence[float]) -> MosaicScore:
     columns = tuple(
         f"{name}_within_{tolerance:g}nm" for tolerance in tolerances_nm for name in ("f1", "precision", "recall")
     )
-    return MosaicScore(columns, partial(_row, tolerances_nm=tolerances_nm))
+    return MosaicScore(columns, partial(_tolerance_row, tolerances_nm=tolerances_nm))
 
 
-def _row(comparison: MosaicPair, tolerances_nm: Sequence[float]) -> tuple[float, ...]:
+def _tolerance_row(comparison: MosaicPair, tolerances_nm: Sequence[float]) -> tuple[float, ...]:
     scores = tolerant_scores(
         comparison.truth,
         comparison.predicted,
@@ -98,8 +89,7 @@ def _row(comparison: MosaicPair, tolerances_nm: Sequence[float]) -> tuple[float,
 Grey = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class UriscScore:
+class UriscScore(NamedTuple):
     """One image's score.
 
     Attributes:
@@ -135,7 +125,8 @@ def urisc_score(truth: Grey, predicted: Mask, bound_pix: int = 0, name: str = "t
     Raises:
         ValueError: if the shapes differ or are not those of a plane.
     """
-    if refused_by_urisc(predicted):
+    membrane = int(np.count_nonzero(predicted))
+    if predicted.size - membrane < 5 * membrane:
         warnings.warn(
             f"{name}: membrane exceeds a fifth of the background; U-RISC's published script would refuse it",
             stacklevel=2,
@@ -160,10 +151,18 @@ def urisc_binary_score(truth: Mask, predicted: Mask, bound_pix: int = 0) -> Uris
     return _urisc(truth.view(np.uint8), predicted, bound_pix)
 
 
-def refused_by_urisc(predicted: Mask) -> bool:
-    """Whether the published script would not score a prediction: its background is less than 5 times its membrane."""
-    membrane = int(np.count_nonzero(predicted))
-    return predicted.size - membrane < 5 * membrane
+def urisc_binary_f1(bound_pix: int = 0) -> MosaicScore:
+    """Name :func:`urisc_binary_score` of whole mosaics.
+
+    Args:
+        bound_pix: Radius of the disk in px.
+    """
+    columns = ("urisc_binary_f1", "urisc_binary_precision", "urisc_binary_recall")
+    return MosaicScore(columns, partial(_urisc_row, bound_pix=bound_pix), planes_only=True)
+
+
+def _urisc_row(comparison: MosaicPair, bound_pix: int) -> tuple[float, ...]:
+    return urisc_binary_score(comparison.truth, comparison.predicted, bound_pix)
 
 
 def _urisc(weight: Grey, predicted: Mask, bound_pix: int) -> UriscScore:

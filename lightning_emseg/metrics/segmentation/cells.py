@@ -4,14 +4,13 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_emseg.metrics.mosaic_pair import MosaicPair, Segments, components
 from lightning_emseg.metrics.segmentation.border_thinning import thin_borders
-from lightning_emseg.metrics.segmentation.contingency import Contingency, SplitMerge, contingency
+from lightning_emseg.metrics.segmentation.contingency import Contingency, contingency
 
 ISBI_LEVELS = (255, 230, 205, 179, 154, 128, 103, 77, 52, 26, 1)
 """Quantised levels that ISBI 2012's thresholds stand for: its script (Fiji, "Segmentation evaluation after border
@@ -73,10 +72,12 @@ def tables_over_levels(
 
 
 def curve_of(
-    tables: Sequence[Contingency], score: Callable[[Contingency], SplitMerge], levels: Sequence[int] = ISBI_LEVELS
+    tables: Sequence[Contingency],
+    score: Callable[[Contingency], tuple[float, ...]],
+    levels: Sequence[int] = ISBI_LEVELS,
 ) -> ThresholdCurve:
-    """Scores of tables that were made at these levels."""
-    return ThresholdCurve(tuple(levels), tuple(score(table).f for table in tables))
+    """Score tables that were made at these levels, by the first number of a score."""
+    return ThresholdCurve(tuple(levels), tuple(score(table)[0] for table in tables))
 
 
 def mean_curve(curves: Sequence[ThresholdCurve]) -> ThresholdCurve:
@@ -90,10 +91,6 @@ def mean_curve(curves: Sequence[ThresholdCurve]) -> ThresholdCurve:
     return ThresholdCurve(curves[0].levels, tuple(np.mean([curve.f for curve in curves], axis=0).tolist()))
 
 
-_TABLES: WeakKeyDictionary[MosaicPair, dict[bool, Contingency]] = WeakKeyDictionary()
-_SWEEPS: WeakKeyDictionary[MosaicPair, dict[bool, tuple[Contingency, ...]]] = WeakKeyDictionary()
-
-
 def table_of(comparison: MosaicPair, *, thinned: bool) -> Contingency:
     """Overlaps of the cells of truth and prediction, without background of the truth; kept as long as the comparison.
 
@@ -101,21 +98,23 @@ def table_of(comparison: MosaicPair, *, thinned: bool) -> Contingency:
         comparison: Pixels without truth count nowhere, but predicted cells may reach across them.
         thinned: Whether predicted borders are thinned first, see :func:`~.border_thinning.thin_borders`.
     """
-    made = _TABLES.setdefault(comparison, {})
+    made = comparison.kept.setdefault(table_of, {})
     if thinned not in made:
         cells = comparison.predicted_cells
         predicted = thin_borders(cells, comparison.threads) if thinned else cells
         made[thinned] = contingency(
             comparison.truth_cells, predicted, keep_truth_zero=False, threads=comparison.threads
         )
-    return made[thinned]
+    table: Contingency = made[thinned]
+    return table
 
 
 def sweep_of(comparison: MosaicPair, *, thinned: bool) -> tuple[Contingency, ...]:
     """The same at each of ISBI 2012's thresholds, as many at a time as the comparison has threads."""
-    made = _SWEEPS.setdefault(comparison, {})
+    made = comparison.kept.setdefault(sweep_of, {})
     if thinned not in made:
         made[thinned] = tables_over_levels(
             comparison.truth_cells, comparison.probability, thinned=thinned, workers=comparison.threads
         )
-    return made[thinned]
+    tables: tuple[Contingency, ...] = made[thinned]
+    return tables

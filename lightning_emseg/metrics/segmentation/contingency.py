@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,8 +155,7 @@ def _sizes(ids: Labels, count: Counts) -> Counts:
     return size[position]
 
 
-@dataclass(frozen=True)
-class SplitMerge:
+class SplitMerge(NamedTuple):
     """Agreement of two segmentations, 1 at best, NaN where the truth has no segment.
 
     Attributes:

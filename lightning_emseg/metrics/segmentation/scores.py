@@ -1,14 +1,16 @@
-"""Scores of segmentations: V-Rand, adapted Rand error, V-Info and variation of information."""
+"""Scores of segmentations: V-Rand, adapted Rand error, V-Info, variation of information, IoU of labelled objects."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_emseg.metrics.mosaic_pair import MosaicPair, MosaicScore
+from lightning_emseg.metrics.mosaic_pair import Mask, MosaicPair, MosaicScore
+from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.metrics.segmentation.cells import curve_of, sweep_of, table_of
 from lightning_emseg.metrics.segmentation.contingency import NO_SCORE, Contingency, SplitMerge
 
@@ -41,8 +43,7 @@ def v_rand(table: Contingency) -> SplitMerge:
     return SplitMerge(2 * both / (truth + predicted), both / truth, both / predicted)
 
 
-@dataclass(frozen=True)
-class AdaptedRandError:
+class AdaptedRandError(NamedTuple):
     """Adapted Rand error with its parts.
 
     Attributes:
@@ -94,15 +95,6 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole > 0 else 1.0
 
 
-def _adapted_rand_row(comparison: MosaicPair) -> tuple[float, ...]:
-    found = adapted_rand(table_of(comparison, thinned=False))
-    return found.error, found.precision, found.recall
-
-
-ADAPTED_RAND = MosaicScore(("arand", "arand_precision", "arand_recall"), _adapted_rand_row)
-"""ARAND of the cells as they are, with precision and recall."""
-
-
 def v_info(table: Contingency) -> SplitMerge:
     """Foreground-restricted information theoretic score V^Info.
 
@@ -135,22 +127,18 @@ def v_info(table: Contingency) -> SplitMerge:
     )
 
 
-@dataclass(frozen=True)
-class VariationOfInformationScore:
-    """Conditional entropies in bits, 0 at best; NaN where the truth has no segment.
+class VariationOfInformationScore(NamedTuple):
+    """Entropies in bits, 0 at best; NaN where the truth has no segment.
 
     Attributes:
+        total: Variation of information H(S|T) + H(T|S).
         split: H(S|T), of the predicted segment where the true one is known: over-segmentation.
         merge: H(T|S), of the true segment where the predicted one is known: under-segmentation.
     """
 
+    total: float
     split: float
     merge: float
-
-    @property
-    def total(self) -> float:
-        """Variation of information H(S|T) + H(T|S)."""
-        return self.split + self.merge
 
 
 def variation_of_information(table: Contingency) -> VariationOfInformationScore:
@@ -168,10 +156,10 @@ def variation_of_information(table: Contingency) -> VariationOfInformationScore:
     """
     table = table.without_background()
     if not table.pixels:
-        return VariationOfInformationScore(math.nan, math.nan)
-    return VariationOfInformationScore(
-        _mean_bits(table, table.truth_size / table.count), _mean_bits(table, table.predicted_size / table.count)
-    )
+        return VariationOfInformationScore(math.nan, math.nan, math.nan)
+    split = _mean_bits(table, table.truth_size / table.count)
+    merge = _mean_bits(table, table.predicted_size / table.count)
+    return VariationOfInformationScore(split + merge, split, merge)
 
 
 def _mean_bits(table: Contingency, inverse_probability: NDArray[np.float64]) -> float:
@@ -183,19 +171,9 @@ def _kept(lost: float, entropy: float) -> float:
     return max(0.0, 1 - lost / entropy) if entropy > 0 else 1.0
 
 
-def _variation_row(comparison: MosaicPair) -> tuple[float, ...]:
-    found = variation_of_information(table_of(comparison, thinned=False))
-    return found.total, found.split, found.merge
-
-
-VARIATION_OF_INFORMATION = MosaicScore(("voi", "voi_split", "voi_merge"), _variation_row)
-"""VOI of the cells as they are, in bits, with its parts."""
-
-
-CellFunction = Callable[[Contingency], SplitMerge]
-
-
-def cell_score(name: str, score: CellFunction, thinned: bool = True, max_over_thresholds: bool = False) -> MosaicScore:
+def cell_score(
+    name: str, score: Callable[[Contingency], SplitMerge], thinned: bool = True, max_over_thresholds: bool = False
+) -> MosaicScore:
     """Score cells at the threshold of a comparison, and at the best one if wanted.
 
     A 3D mosaic is scored as one volume; ISBI 2012 scores sections and averages them.
@@ -210,14 +188,70 @@ def cell_score(name: str, score: CellFunction, thinned: bool = True, max_over_th
     """
     name = name if thinned else f"{name}_unthinned"
     at_best = (f"{name}_max", f"{name}_max_threshold") if max_over_thresholds else ()
-    row = partial(_row, score=score, thinned=thinned, max_over_thresholds=max_over_thresholds)
-    return MosaicScore((name, f"{name}_split", f"{name}_merge", *at_best), row)
+    row = partial(_cell_row, score=score, thinned=thinned, max_over_thresholds=max_over_thresholds)
+    columns = (name, f"{name}_split", f"{name}_merge", *at_best)
+    return MosaicScore(columns, row, needs_probability=max_over_thresholds)
 
 
-def _row(comparison: MosaicPair, score: CellFunction, thinned: bool, max_over_thresholds: bool) -> tuple[float, ...]:
-    found = score(table_of(comparison, thinned=thinned))
-    row = (found.f, found.split, found.merge)
+def _cell_row(
+    comparison: MosaicPair,
+    score: Callable[[Contingency], tuple[float, ...]],
+    thinned: bool = False,
+    max_over_thresholds: bool = False,
+) -> tuple[float, ...]:
+    row = tuple(score(table_of(comparison, thinned=thinned)))
     if not max_over_thresholds:
         return row
     curve = curve_of(sweep_of(comparison, thinned=thinned), score)
     return (*row, curve.maximum, math.nan if curve.best_level is None else curve.best_level / 255)
+
+
+ADAPTED_RAND = MosaicScore(("arand", "arand_precision", "arand_recall"), partial(_cell_row, score=adapted_rand))
+"""ARAND of the cells as they are, with precision and recall."""
+VARIATION_OF_INFORMATION = MosaicScore(
+    ("voi", "voi_split", "voi_merge"), partial(_cell_row, score=variation_of_information)
+)
+"""VOI of the cells as they are, in bits, with its parts."""
+
+
+def labelled_objects_iou(truth: Mask, predicted: Mask, known: Mask | None = None) -> float:
+    """IoU of the foreground without predicted objects that touch no labelled one.
+
+    Predicted objects are connected components over faces, edges and corners (8 neighbours in 2D, 26 in 3D). One that
+    shares a pixel with the true foreground counts as a whole, also where it reaches beyond it, so that what spills over
+    or merges with a neighbour is still wrong; one that shares none is left out as a whole, even if it is wrong.
+
+    Source: Conrad and Narayan (2021), on the benchmark of Perez et al. (2014): "we ignored areas in the predicted
+    segmentations that did not coincide with a labeled instance"; that these are whole components, and their
+    neighbours, are from the published code.
+
+    Args:
+        truth: ``bool (*S)``, 2D or 3D, the labelled foreground.
+        predicted: ``bool (*S)``, the predicted one, also where nothing is known, as an object may reach across.
+        known: ``bool (*S)``, pixels that count; all by default. True foreground must be known.
+
+    Returns:
+        0–1; NaN if nothing is labelled, as every prediction would be left out.
+    """
+    labelled = int(np.count_nonzero(truth))
+    if not labelled:
+        return math.nan
+    objects = cc3d.connected_components(predicted, connectivity=8 if predicted.ndim == 2 else 26, out_dtype=np.uint32)
+    touching = np.unique(objects[truth & predicted])
+    counted = predicted if known is None else predicted & known
+    size = np.bincount(objects[counted], minlength=int(objects.max()) + 1)
+    kept = int(size[touching].sum())
+    shared = int(np.count_nonzero(truth & predicted))
+    return shared / (labelled + kept - shared)
+
+
+def _labelled_row(comparison: MosaicPair) -> tuple[float, ...]:
+    known = None if comparison.all_known else comparison.known
+    return tuple(
+        labelled_objects_iou(comparison.truth, comparison.probability >= level, known)
+        for level in (comparison.level, level_of(0.5))
+    )
+
+
+LABELLED_OBJECTS_IOU = MosaicScore(("labelled_objects_iou", "labelled_objects_iou_at_0.5"), _labelled_row)
+"""IoU where some objects are labelled only, at the threshold of a comparison and at 0.5."""

@@ -1,4 +1,4 @@
-"""Numbers, names and sortable tables."""
+"""Numbers, names and sortable tables as a reader wants them."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,58 @@ _WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class PageCell:
+    """Cell of a table.
+
+    Attributes:
+        text: Shown text.
+        value: Value that rows are sorted by; NaN comes last, and ``None`` sorts by the text.
+        full: More digits or words, shown on hovering.
+    """
+
+    text: str
+    value: float | None = None
+    full: str = ""
+
+    @property
+    def key(self) -> str:
+        """Value for the page's script; empty where it does not exist."""
+        return "" if self.value is None or math.isnan(self.value) else repr(self.value)
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """Table; the first cell of each row is its header.
+
+    Attributes:
+        caption: Subject.
+        columns: Header of each column.
+        rows: Rows that can be sorted.
+        foot: Rows that stay below, e.g. the mean.
+        marked: Numbers of rows that stand out.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[PageCell]]
+    foot: Sequence[Sequence[PageCell]] = ()
+    marked: frozenset[int] = frozenset()
+
+
+def number_cell(value: float) -> PageCell:
+    """Show a number."""
+    return PageCell(figure(value), value, "" if math.isnan(value) else repr(value))
+
+
+def mean_cell(found: MeanSE) -> PageCell:
+    """Show a mean with its standard error, sorted by the mean."""
+    full = "" if math.isnan(found.mean) else f"{found.mean!r}" + ("" if found.se is None else f" ± {found.se!r}")
+    return PageCell(with_error(found.mean, found.se), found.mean, full)
+
+
 def figure(value: float) -> str:
-    """A number with as many digits as its size deserves.
+    """Format a number with as many digits as its size deserves.
 
     >>> figure(0.82329), figure(25958.24), figure(12.5), figure(float("nan"))
     ('0.8233', '25,958', '12.50', '–')
@@ -29,7 +79,7 @@ def figure(value: float) -> str:
 
 
 def with_error(mean: float, error: float | None) -> str:
-    """``mean ± SE`` with as many decimals in both; the mean alone where there is no error.
+    """Format ``mean ± SE`` with as many decimals in both; the mean alone where there is no error.
 
     >>> with_error(1871.68, 105.777), with_error(0.5, None)
     ('1,872 ± 106', '0.5000')
@@ -42,20 +92,11 @@ def with_error(mean: float, error: float | None) -> str:
     return f"{mean:,.{decimals}f}".replace("-", "−") + f" ± {told}"
 
 
-def _decimals(value: float) -> int:
-    return next((decimals for limit, decimals in ((1000, 0), (10, 2)) if abs(value) >= limit), 4)
+def column_title(column: str) -> str:
+    """Spell out the name of a column.
 
-
-def mean_text(summary: MeanSE) -> str:
-    """``mean ± SE`` of a column."""
-    return with_error(summary.mean, summary.se)
-
-
-def title(column: str) -> str:
-    """Name of a column in words.
-
-    >>> title("membrane_f1"), title("background_iou_at_0.5"), title("v_rand_split"), title("assd_nm")
-    ('membrane F1', 'background IoU at 0.5', 'V-Rand split', 'ASSD (nm)')
+    >>> list(map(column_title, ("membrane_f1", "background_iou_at_0.5", "v_rand_split", "assd_nm")))
+    ['membrane F1', 'background IoU at 0.5', 'V-Rand split', 'ASSD (nm)']
     """
     first, *others = [_WORDS.get(word, word) for word in column.split("_")]
     words = [f"V-{others[0].capitalize()}", *others[1:]] if first == "v" and others else [first, *others]
@@ -63,7 +104,7 @@ def title(column: str) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """A number of things.
+    """Format a number of things.
 
     >>> count(1, "mosaic"), count(3, "mosaic")
     ('1 mosaic', '3 mosaics')
@@ -71,51 +112,5 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-@dataclass(frozen=True)
-class PageCell:
-    """A cell.
-
-    Attributes:
-        text: What is shown.
-        value: What rows are sorted by; NaN comes last, and ``None`` sorts by the text.
-        full: More digits or words, shown on hovering.
-    """
-
-    text: str
-    value: float | None = None
-    full: str = ""
-
-    @property
-    def key(self) -> str:
-        """The value for the page's script; empty where it does not exist."""
-        return "" if self.value is None or math.isnan(self.value) else repr(self.value)
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table; the first cell of each row is its header.
-
-    Attributes:
-        caption: What it shows.
-        columns: One a cell.
-        rows: That can be sorted.
-        foot: That stay below, e.g. the mean.
-        marked: Numbers of rows that stand out.
-    """
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[PageCell]]
-    foot: Sequence[Sequence[PageCell]] = ()
-    marked: frozenset[int] = frozenset()
-
-
-def number_cell(value: float) -> PageCell:
-    """A number."""
-    return PageCell(figure(value), value, "" if math.isnan(value) else repr(value))
-
-
-def mean_cell(mean: float, error: float | None) -> PageCell:
-    """A mean with its standard error, sorted by the mean."""
-    full = "" if math.isnan(mean) else f"{mean!r}" + ("" if error is None else f" ± {error!r}")
-    return PageCell(with_error(mean, error), mean, full)
+def _decimals(value: float) -> int:
+    return next((decimals for limit, decimals in ((1000, 0), (10, 2)) if abs(value) >= limit), 4)

@@ -2,13 +2,16 @@
 
 import itertools
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
-from data_modules.augment.images import Augment, Draw
+from data_modules.augment.images import Augment
+from data_modules.augment.transforms import Draw, blur
 from data_modules.batch import Batch
 from tests.support.patch_batches import batch_of
 
@@ -69,7 +72,7 @@ def test_zoom_and_shift_go_where_they_should() -> None:
     image = torch.zeros(2, 1, 65, 65, dtype=torch.uint8)
     image[:, 0, 40, 20] = 255
     batch = batch_of(image, (image[:, 0] > 0).to(torch.uint8))
-    out = forced(batch, Draw(scale=2.0), Draw(shift=(8 / 65, 4 / 65)))
+    out = forced(batch, Draw(scale=(2.0, 2.0)), Draw(shift=(8, 4)))
     assert int(out["image"][0, 0].argmax()) == (32 + 2 * (40 - 32)) * 65 + 32 + 2 * (20 - 32)
     # The crop is taken further down and to the right, so its content moves up and to the left.
     assert int(out["image"][1, 0].argmax()) == (40 - 8) * 65 + 20 - 4
@@ -91,7 +94,7 @@ def test_image_and_mask_stay_aligned(seed: int) -> None:
 
 def test_pixels_from_outside_are_ignored_and_mirrored() -> None:
     batch = batch_of(torch.full((1, 1, 100, 100), 90, dtype=torch.uint8), torch.zeros(1, 100, 100, dtype=torch.uint8))
-    out = forced(batch, Draw(scale=0.5))
+    out = forced(batch, Draw(scale=(0.5, 0.5)))
     outside = torch.ones(100, 100, dtype=torch.bool)
     outside[25:75, 25:75] = False
     assert (out["mask"][0][outside] == 255).float().mean() > 0.98
@@ -171,7 +174,7 @@ def test_brightness_is_a_share_of_the_grey_range() -> None:
 
 def test_noise_has_the_drawn_strength_per_patch() -> None:
     batch = batch_of(torch.full((3, 1, 128, 128), 128, dtype=torch.uint8), torch.zeros(3, 128, 128, dtype=torch.uint8))
-    draws = [Draw(noise=0.1, noise_seed=1), Draw(noise=0.02, noise_seed=2), Draw(noise=0.1, noise_seed=3)]
+    draws = [Draw(noise=25.5, noise_seed=1), Draw(noise=5.1, noise_seed=2), Draw(noise=25.5, noise_seed=3)]
     out = Augment(noise=0.1).apply(batch, draws)
     strength = out["image"].flatten(1).std(1) / 255
     torch.testing.assert_close(strength, torch.tensor([0.1, 0.02, 0.1]), rtol=0.03, atol=0)
@@ -181,12 +184,13 @@ def test_noise_has_the_drawn_strength_per_patch() -> None:
 
 def test_draws_fill_their_ranges_and_nothing_more() -> None:
     augment = Augment(rotation_deg=30, zoom=(0.5, 2.0), crop=(0.8, 0.8), translation=0.1, contrast=0.3, brightness=0.2)
-    draws = [augment.draw(np.random.default_rng([1, number])) for number in range(3000)]
+    draws = [augment.draw(np.random.default_rng([1, number]), (1, 1)) for number in range(3000)]
+    shifts = np.array([draw.shift for draw in draws])
     values = {
         "angle": ([draw.angle for draw in draws], -math.pi / 6, math.pi / 6),
-        "zoom": ([math.log(draw.scale * 0.8) for draw in draws], -math.log(2), math.log(2)),
-        "shift along Y": ([draw.shift[0] for draw in draws], -0.2, 0.2),
-        "shift along X": ([draw.shift[1] for draw in draws], -0.2, 0.2),
+        "zoom": ([math.log(draw.scale[0] * 0.8) for draw in draws], -math.log(2), math.log(2)),
+        "shift along Y": (shifts[:, 0].tolist(), -0.2, 0.2),
+        "shift along X": (shifts[:, 1].tolist(), -0.2, 0.2),
         "contrast": ([draw.contrast for draw in draws], 0.7, 1.3),
         "brightness": ([draw.brightness for draw in draws], -0.2, 0.2),
     }
@@ -194,12 +198,29 @@ def test_draws_fill_their_ranges_and_nothing_more() -> None:
         assert low - 1e-9 <= min(drawn) < low + 0.06 * (high - low), name
         assert high - 0.06 * (high - low) < max(drawn) <= high + 1e-9, name
         assert np.mean(drawn) == pytest.approx((low + high) / 2, abs=0.03 * (high - low)), name
-    assert np.corrcoef([draw.shift for draw in draws], rowvar=False)[0, 1] == pytest.approx(0, abs=0.08)
+    assert np.corrcoef(shifts, rowvar=False)[0, 1] == pytest.approx(0, abs=0.08)
     for flip in itertools.product((1, -1), repeat=2):
         assert np.mean([draw.flip == flip for draw in draws]) == pytest.approx(0.25, abs=0.04)
 
 
+class BlurredAugment(Augment):
+    """Augmentation of docs/data.md: one more change of the grey values."""
+
+    changes = (*Augment.changes, partial(blur, widest=2.0))
+
+    def draw(self, random: np.random.Generator, sides: tuple[int, ...]) -> Draw:
+        return replace(super().draw(random, sides), blur=2.0)
+
+
+def test_a_subclass_adds_a_change() -> None:
+    batch = noise()
+    plain, blurred = (kind(contrast=0, brightness=0)(batch, 1, 2) for kind in (Augment, BlurredAugment))
+    expected = ndimage.gaussian_filter(plain["image"].numpy(), (0, 0, 2, 2), mode="mirror", radius=6)
+    np.testing.assert_allclose(blurred["image"].numpy(), expected, atol=0.1)
+    assert torch.equal(blurred["mask"], plain["mask"])
+
+
 def test_a_share_of_patches_is_left_alone() -> None:
     augment = Augment(probability=0.3)
-    untouched = [augment.draw(np.random.default_rng([2, number])) == Draw() for number in range(3000)]
+    untouched = [augment.draw(np.random.default_rng([2, number]), (64, 64)) == Draw() for number in range(3000)]
     assert np.mean(untouched) == pytest.approx(0.7, abs=0.03)

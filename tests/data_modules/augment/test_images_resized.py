@@ -14,10 +14,12 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop  # type: ignore[import-untyped]
 from torchvision.transforms.functional import resized_crop  # type: ignore[import-untyped]
 
-from data_modules.augment.images import Crop, ResizedCropAugment, crop_box
+from data_modules.augment.images import ResizedCropAugment
+from data_modules.augment.transforms import Draw, crop_box, show_box
 from data_modules.augment.views import TwoViews
 from data_modules.batch import Batch
 from data_modules.errors import UserError
+from data_modules.randomness import Purpose, stream
 
 Sides = tuple[int, int]
 Range = tuple[float, float]
@@ -58,9 +60,13 @@ def test_crops_of_a_seed_are_fixed(case: tuple[Sides, Range, Range]) -> None:
 def test_views_and_augmentation_draw_fixed_crops() -> None:
     # Of `stream(3, AUGMENTATION, 1, index, 0)`, and of `default_rng(n)`, before crops were shared.
     views, augment = TwoViews(), ResizedCropAugment()
-    draws = [views.draw(3, 1, index, 0, [224, 200]) for index in range(3)]
-    assert [(draw.box, draw.centre) for draw in draws] == VIEWS
-    assert [augment.draw_crop(np.random.default_rng(number), 96, 80).box for number in range(3)] == CROPS
+    for index, (sides, centre) in enumerate(VIEWS):
+        draw = views.draw(stream(3, Purpose.AUGMENTATION, 1, index, 0), [224, 200])
+        assert draw.stretch == (224 / sides[0], 224 / sides[1])
+        assert draw.shift == (centre[0] - 111.5, centre[1] - 111.5)
+    for number, box in enumerate(CROPS):
+        draw = augment.draw(np.random.default_rng(number), (96, 80))
+        assert (draw.scale, draw.shift) == show_box(box, (96, 80), (96, 80))
 
 
 @given(
@@ -139,8 +145,14 @@ def classes(count: int = 2, side: int = 96) -> Batch:
     return batch_of(torch.from_numpy(image)[:, None], torch.from_numpy(mask))
 
 
-def forced(augment: ResizedCropAugment, batch: Batch, *draws: Crop) -> Batch:
-    return augment.apply_crops(batch, draws)
+def forced(augment: ResizedCropAugment, batch: Batch, *draws: Draw) -> Batch:
+    return augment.apply(batch, draws)
+
+
+def shown(box: tuple[int, int, int, int], side: int = 96) -> Draw:
+    """Parameters that show a box of a square patch of 96 px, and change nothing else."""
+    scale, shift = show_box(box, (96, 96), (side, side))
+    return Draw(scale=scale, shift=shift)
 
 
 def smooth_image(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -160,7 +172,7 @@ def test_without_changes_the_patch_stays() -> None:
 @pytest.mark.parametrize("box", [(10, 20, 40, 30), (0, 0, 96, 50), (30, 6, 55, 80)])
 def test_a_crop_is_resized_as_torchvision_resizes_it(box: tuple[int, int, int, int]) -> None:
     image = torch.from_numpy(smooth_image(96, 96))[None, None]
-    out = forced(ResizedCropAugment(), batch_of(image), Crop(box))["image"]
+    out = forced(ResizedCropAugment(), batch_of(image), shown(box))["image"]
     expected = resized_crop(image.float(), *box, [96, 96], antialias=False)
     # At its edges the crop goes on into the patch, where torchvision repeats the last pixel.
     torch.testing.assert_close(out[..., 3:-3, 3:-3], expected[..., 3:-3, 3:-3], atol=0.05, rtol=0)
@@ -174,24 +186,36 @@ def test_a_smaller_result_is_a_mean_over_pixels() -> None:
     assert out["image"].shape == (2, 1, 32, 32)
     assert torch.equal(out["mask"], torch.full((2, 32, 32), 3, dtype=torch.uint8))
     part = ResizedCropAugment(size=32)
-    exact = forced(part, batch_of(image[:1, ..., :96]), Crop((0, 0, 96, 96)))["image"]
+    exact = forced(part, batch_of(image[:1, ..., :96]), shown((0, 0, 96, 96), 32))["image"]
     pooled = torch.nn.functional.avg_pool2d(image[:1, ..., :96].float(), 3)
     torch.testing.assert_close(exact, pooled, atol=0.05, rtol=0)
 
 
 def test_flips_and_quarter_turns_are_exact() -> None:
     batch = classes(1, 65)
-    whole = (0, 0, 65, 65)
     mask, image = batch["mask"], batch["image"].float()
     for draw, change in (
-        (Crop(whole, flip=(-1, 1)), lambda x: x.flip(-2)),
-        (Crop(whole, flip=(1, -1)), lambda x: x.flip(-1)),
-        (Crop(whole, angle=math.pi / 2), lambda x: torch.rot90(x, -1, (-2, -1))),
-        (Crop(whole, angle=math.pi / 2, flip=(-1, 1)), lambda x: torch.rot90(x, -1, (-2, -1)).flip(-2)),
+        (Draw(flip=(-1, 1)), lambda x: x.flip(-2)),
+        (Draw(flip=(1, -1)), lambda x: x.flip(-1)),
+        (Draw(angle=math.pi / 2), lambda x: torch.rot90(x, -1, (-2, -1))),
+        (Draw(angle=math.pi / 2, flip=(-1, 1)), lambda x: torch.rot90(x.flip(-2), -1, (-2, -1))),
     ):
         out = forced(ResizedCropAugment(), batch, draw)
         torch.testing.assert_close(out["image"], change(image), atol=0.1, rtol=0)
         assert torch.equal(out["mask"], change(mask))
+
+
+def test_flips_come_after_crop_and_rotation() -> None:
+    batch = classes(8)
+    plain = ResizedCropAugment(flip=False, contrast=0, brightness=0, probability=1)(batch, 3, 1)
+    flipped = ResizedCropAugment(contrast=0, brightness=0, probability=1)(batch, 3, 1)
+    kinds = set()
+    for index in range(8):
+        draw = ResizedCropAugment().draw(stream(3, Purpose.AUGMENTATION, 1, index), (96, 96))
+        axes = [axis for axis, sign in zip((-2, -1), draw.flip, strict=True) if sign < 0]
+        torch.testing.assert_close(flipped["image"][index], plain["image"][index].flip(axes), atol=0.1, rtol=0)
+        kinds.add(draw.flip)
+    assert len(kinds) > 2
 
 
 @given(seed=st.integers(0, 10**6), size=st.sampled_from([None, 64]), probability=st.sampled_from([0.0, 0.5, 1.0]))
@@ -216,7 +240,7 @@ def test_image_and_multiclass_mask_move_together(seed: int, size: int | None, pr
 
 def test_pixels_from_outside_are_ignored_and_mirrored() -> None:
     image = torch.full((1, 1, 64, 64), 90, dtype=torch.uint8)
-    out = forced(ResizedCropAugment(), batch_of(image), Crop((0, 0, 64, 64), angle=math.pi / 4))
+    out = forced(ResizedCropAugment(), batch_of(image), Draw(angle=math.pi / 4))
     rows, columns = np.mgrid[:64, :64] - 31.5
     beyond = torch.from_numpy(np.abs(rows) + np.abs(columns) > 32 * math.sqrt(2) + 1)
     within = torch.from_numpy(np.abs(rows) + np.abs(columns) < 32 * math.sqrt(2) - 1)
@@ -227,8 +251,7 @@ def test_pixels_from_outside_are_ignored_and_mirrored() -> None:
 
 def test_brightness_and_contrast_are_those_of_albumentations() -> None:
     image = torch.from_numpy(smooth_image(48, 48))[None, None].repeat(2, 1, 1, 1)
-    whole = (0, 0, 48, 48)
-    draws = (Crop(whole, contrast=0.7, brightness=0.1), Crop(whole, contrast=1.3, brightness=-0.3))
+    draws = (Draw(contrast=0.7, brightness=0.1), Draw(contrast=1.3, brightness=-0.3))
     out = forced(ResizedCropAugment(), batch_of(image), *draws)["image"]
     for index, (alpha, beta) in enumerate([(0.7, 0.1), (1.3, -0.3)]):
         expected = np.clip(image[index].numpy().astype(np.float64) * alpha + 255 * beta, 0, 255)
@@ -241,33 +264,32 @@ def test_noise_has_the_variance_that_was_asked_for() -> None:
     np.testing.assert_allclose(out.flatten(1).var(1).numpy(), 400, rtol=0.04)
     assert not torch.equal(out[0], out[1])
     various = ResizedCropAugment(**ALWAYS, noise_variance=(400, 1200))
-    variances = [various.draw_crop(np.random.default_rng(n), 64, 64).noise ** 2 for n in range(2000)]
+    variances = [various.draw(np.random.default_rng(n), (64, 64)).noise ** 2 for n in range(2000)]
     assert stats.kstest(variances, stats.uniform(400, 800).cdf).pvalue > 0.01
 
 
 @pytest.mark.parametrize("width", [0.4, 1.4, 7.0])
 def test_blur_is_that_of_scipy(width: float) -> None:
     image = torch.from_numpy(smooth_image(96, 96))[None, None]
-    out = forced(ResizedCropAugment(blur_px=7.0), batch_of(image), Crop((0, 0, 96, 96), blur=width))["image"]
+    out = forced(ResizedCropAugment(blur_px=7.0), batch_of(image), Draw(blur=width))["image"]
     expected = ndimage.gaussian_filter(image[0, 0].numpy().astype(float), width, mode="mirror", radius=21)
     np.testing.assert_allclose(out[0, 0].numpy(), expected, atol=0.06)
 
 
 def test_blur_leaves_the_mask_and_unblurred_patches_alone() -> None:
     batch = classes()
-    whole = (0, 0, 96, 96)
-    out = forced(ResizedCropAugment(blur_px=7.0), batch, Crop(whole), Crop(whole, blur=5.0))
+    out = forced(ResizedCropAugment(blur_px=7.0), batch, Draw(), Draw(blur=5.0))
     torch.testing.assert_close(out["image"][0], batch["image"][0].float(), atol=0.05, rtol=0)
     assert (out["image"][1] - batch["image"][1]).abs().max() > 20
     assert torch.equal(out["mask"], batch["mask"])
     # A patch that is lower than the kernel, and not square.
-    tiny = forced(ResizedCropAugment(blur_px=7.0), batch_of(torch.ones(1, 1, 9, 30)), Crop((0, 0, 9, 30), blur=7.0))
+    tiny = forced(ResizedCropAugment(blur_px=7.0), batch_of(torch.ones(1, 1, 9, 30)), Draw(blur=7.0))
     torch.testing.assert_close(tiny["image"], torch.ones(1, 1, 9, 30), atol=1e-3, rtol=0)
 
 
 def test_draws_fill_their_ranges_and_probabilities() -> None:
     augment = ResizedCropAugment(noise_variance=(400, 1200), blur_px=7.0)
-    draws = [augment.draw_crop(np.random.default_rng([1, number]), 224, 224) for number in range(3000)]
+    draws = [augment.draw(np.random.default_rng([1, number]), (224, 224)) for number in range(3000)]
     values = {
         "angle": ([draw.angle for draw in draws], 0.0, -math.pi, math.pi),
         "contrast": ([draw.contrast for draw in draws], 1.0, 0.7, 1.3),
@@ -287,9 +309,11 @@ def test_draws_fill_their_ranges_and_probabilities() -> None:
 def test_an_option_changes_nothing_but_its_own_effect() -> None:
     plain, noisy = ResizedCropAugment(), ResizedCropAugment(noise_variance=(400, 1200), blur_px=3.0, flip=False)
     for number in range(20):
-        one = plain.draw_crop(np.random.default_rng(number), 64, 64)
-        other = noisy.draw_crop(np.random.default_rng(number), 64, 64)
-        assert (one.box, one.angle, one.contrast) == (other.box, other.angle, other.contrast)
+        one = plain.draw(np.random.default_rng(number), (64, 64))
+        other = noisy.draw(np.random.default_rng(number), (64, 64))
+        # After one flip, to turn is to turn the other way round.
+        angle = one.angle * one.flip[0] * one.flip[1]
+        assert (one.scale, one.shift, angle, one.contrast) == (other.scale, other.shift, other.angle, other.contrast)
 
 
 def test_shapes_types_and_range() -> None:

@@ -10,8 +10,10 @@ from scipy.ndimage import gaussian_filter, rotate
 from torch import Tensor
 from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
 
+from data_modules.augment.transforms import Draw
 from data_modules.augment.views import TwoViews
 from data_modules.errors import UserError
+from data_modules.randomness import Purpose, stream
 from data_modules.tile_images import TileBatch
 
 PLAIN: dict[str, Any] = {
@@ -31,6 +33,11 @@ def batch_of(image: Tensor, index: list[int] | None = None, extent: tuple[int, i
         index=torch.tensor(index if index is not None else range(number)),
         label=torch.zeros(number, dtype=torch.long),
     )
+
+
+def drawn(views: TwoViews, index: int, seed: int = 0) -> Draw:
+    """Parameters of the first view of a whole tile in epoch 0."""
+    return views.draw(stream(seed, Purpose.AUGMENTATION, 0, index, 0), [224, 224])
 
 
 def tiles(number: int, seed: int = 0) -> Tensor:
@@ -63,7 +70,7 @@ def test_flips_and_turns_are_those_of_numpy() -> None:
     assert 3 <= sum(is_mirrored) <= 13
     turned = TwoViews(**{**PLAIN, "rotation_deg": 180.0})
     view = turned(batch_of(image), 0, 0)["image"][0, 0]
-    angle = math.degrees(turned.draw(0, 0, 0, 0, [224, 224]).angle)
+    angle = math.degrees(drawn(turned, 0).angle)
     # Scipy turns the other way round.
     expected = rotate(image[0, 0].numpy().astype(float), -angle, reshape=False, order=1, mode="mirror")
     middle = (slice(60, 164), slice(60, 164))
@@ -76,14 +83,18 @@ def test_jitter_is_that_of_torchvision(seed: int) -> None:
     views = TwoViews(**{**PLAIN, "jitter_probability": 1.0, "jitter": 0.8})
     found = views(batch_of(image), seed, 0)["image"]
     for index in range(4):
-        draw = views.draw(seed, 0, index, 0, [224, 224])
-        assert 0.2 <= draw.brightness <= 1.8
+        draw = drawn(views, index, seed)
+        assert 0.2 <= draw.brightness_factor <= 1.8
         assert 0.2 <= draw.contrast <= 1.8
         share = image[index].float() / 255
         if draw.brightness_first:
-            share = functional.adjust_contrast(functional.adjust_brightness(share, draw.brightness), draw.contrast)
+            share = functional.adjust_contrast(
+                functional.adjust_brightness(share, draw.brightness_factor), draw.contrast
+            )
         else:
-            share = functional.adjust_brightness(functional.adjust_contrast(share, draw.contrast), draw.brightness)
+            share = functional.adjust_brightness(
+                functional.adjust_contrast(share, draw.contrast), draw.brightness_factor
+            )
         torch.testing.assert_close(found[index], 255 * share, atol=0.02, rtol=0)
 
 
@@ -91,7 +102,7 @@ def test_some_views_are_blurred_as_by_scipy() -> None:
     image = tiles(12)
     views = TwoViews(**{**PLAIN, "blur_probability": 0.5})
     found = views(batch_of(image), 0, 0)["image"]
-    widths = [views.draw(0, 0, index, 0, [224, 224]).blur for index in range(12)]
+    widths = [drawn(views, index).blur for index in range(12)]
     assert 2 <= sum(width == 0 for width in widths) <= 10
     for index, width in enumerate(widths):
         expected = gaussian_filter(image[index, 0].numpy().astype(float), width, mode="mirror", radius=6)
@@ -102,10 +113,10 @@ def test_noise_has_the_standard_deviation_that_was_drawn() -> None:
     image = torch.full((6, 1, 224, 224), 128, dtype=torch.uint8)
     views = TwoViews(**{**PLAIN, "noise": (0.001, 0.02)})
     found = views(batch_of(image), 0, 0)["image"]
-    drawn = [views.draw(0, 0, index, 0, [224, 224]).noise for index in range(6)]
-    assert min(drawn) >= 0.001
-    assert max(drawn) <= 0.02
-    for view, share in zip(found, drawn, strict=True):
+    shares = [drawn(views, index).noise for index in range(6)]
+    assert min(shares) >= 0.001
+    assert max(shares) <= 0.02
+    for view, share in zip(found, shares, strict=True):
         assert float(view.std()) == pytest.approx(255 * share, rel=0.02)
 
 

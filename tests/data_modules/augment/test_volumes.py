@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_modules.augment.volumes import VolumeAugment, VolumeDraw
+from data_modules.augment.transforms import Draw
+from data_modules.augment.volumes import VolumeAugment
 from tests.support.patch_batches import DEPTH, EVERYTHING, batch_of, drawn, forced, noise
 
 
@@ -49,14 +50,15 @@ def test_turned_oblong_patches_ignore_what_was_outside() -> None:
     assert (out[:, :, :, 30:] == 255).all()
 
 
-def by_scipy(image: NDArray[np.uint8], draw: VolumeDraw) -> NDArray[np.float64]:
+def by_scipy(image: NDArray[np.uint8], draw: Draw) -> NDArray[np.float64]:
     """Each section pulled back at once: out(p) = in(c + s + F Rᵀ (p − c)), coordinates (y, x)."""
     centre = (np.array(image.shape[1:]) - 1) / 2
     cos, sin = math.cos(draw.angle), math.sin(draw.angle)
     # Rows of (y, x): with Y pointing down, a positive angle turns the content clockwise.
     pull = np.diag(draw.flip) @ np.array([[cos, -sin], [sin, cos]])
     result = np.empty(image.shape)
-    for place, (section, shift) in enumerate(zip(draw.sections, draw.shifts, strict=True)):
+    assert draw.sections is not None
+    for place, (section, shift) in enumerate(zip(draw.sections, np.asarray(draw.shift), strict=True)):
         result[place] = ndimage.affine_transform(
             image[section].astype(np.float64), pull, centre + shift - pull @ centre, order=1, mode="mirror"
         )
@@ -75,7 +77,7 @@ def test_all_geometry_is_one_bilinear_interpolation(
     random = np.random.default_rng(seed)
     batch = noise(1, 3, 25, 30)
     order = np.arange(3)[:: -1 if backwards else 1].copy()
-    draw = drawn(3, sections=order, flip=flip, angle=angle, shifts=random.integers(-5, 6, (3, 2)))
+    draw = drawn(3, sections=order, flip=flip, angle=angle, shift=random.integers(-5, 6, (3, 2)))
     out = forced(batch, draw)["image"][0, 0].numpy()
     np.testing.assert_allclose(out, by_scipy(batch["image"][0, 0].numpy(), draw), atol=0.3)
 
@@ -85,7 +87,7 @@ def test_shifted_sections_move_by_whole_pixels(shift: tuple[int, int]) -> None:
     batch = noise(1)
     shifts = np.zeros((DEPTH, 2), np.int64)
     shifts[2:4] = shift
-    out = forced(batch, drawn(shifts=shifts))
+    out = forced(batch, drawn(shift=shifts))
     y, x = shift
     window = (slice(16 + y, 48 + y), slice(16 + x, 48 + x))
     image, mask = batch["image"][0, 0].numpy(), batch["mask"][0].numpy()

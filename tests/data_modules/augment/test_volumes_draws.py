@@ -9,19 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.augment import images, volumes
-from data_modules.augment.volumes import VolumeAugment, VolumeDraw
+from data_modules.augment import transforms
+from data_modules.augment.transforms import Draw
+from data_modules.augment.volumes import VolumeAugment
 from data_modules.errors import UserError
 from tests.support.patch_batches import DEPTH, EVERYTHING, batch_of, noise
 
 
-def draws_of(number: int = 3000, depth: int = DEPTH, **options: Any) -> list[VolumeDraw]:
+def draws_of(number: int = 3000, depth: int = DEPTH, **options: Any) -> list[Draw]:
     augment = VolumeAugment(**options)
-    return [augment.draw(np.random.default_rng([1, place]), depth) for place in range(number)]
+    return [augment.draw(np.random.default_rng([1, place]), (depth, 32, 32)) for place in range(number)]
 
 
 def test_misalignments_are_equally_frequent_and_begin_anywhere() -> None:
-    found = [draw.shifts for draw in draws_of(misaligned_probability=0.6, shift_px=3)]
+    found = [np.asarray(draw.shift) for draw in draws_of(misaligned_probability=0.6, shift_px=3)]
     moved = [shifts for shifts in found if shifts.any()]
     # Every 49th shift drawn is none.
     assert len(moved) / len(found) == pytest.approx(0.6 * 48 / 49, abs=0.03)
@@ -48,24 +49,24 @@ def test_probabilities_and_ranges_are_those_given() -> None:
     changed = [draw for draw in draws if draw.contrast != 1]
     assert len(turned) / len(draws) == pytest.approx(0.5, abs=0.03)
     assert len(changed) / len(draws) == pytest.approx(0.2, abs=0.03)
-    flips = np.array([(*draw.flip, 1 - 2 * int(draw.sections[0] > 0)) for draw in draws])
+    flips = np.array([(*draw.flip, 1 - 2 * int(np.asarray(draw.sections)[0] > 0)) for draw in draws])
     for signs in itertools.product((1, -1), repeat=3):
         assert (flips == signs).all(axis=1).mean() == pytest.approx(1 / 8, abs=0.02)
-    sections = np.concatenate([draw.section_contrast for draw in changed])
+    sections = np.concatenate([np.asarray(draw.section_contrast) for draw in changed])
     values = {
         "angle": (turned, -math.pi, math.pi),
         "contrast": (np.array([draw.contrast for draw in changed]), 0.7, 1.3),
         "brightness": (np.array([draw.brightness for draw in changed]), -0.2, 0.2),
         "section contrast": (sections, 0.9, 1.1),
-        "section brightness": (np.concatenate([draw.section_brightness for draw in changed]), -0.05, 0.05),
+        "section brightness": (np.concatenate([np.asarray(draw.section_brightness) for draw in changed]), -0.05, 0.05),
     }
     for name, (found, low, high) in values.items():
         assert low <= found.min() < low + 0.06 * (high - low), name
         assert high - 0.06 * (high - low) < found.max() <= high, name
         assert found.mean() == pytest.approx((low + high) / 2, abs=0.05 * (high - low)), name
     unchanged = [draw for draw in draws if draw.contrast == 1]
-    assert all((draw.section_contrast == 1).all() and draw.brightness == 0 for draw in unchanged)
-    assert not any(draw.missing.any() or draw.shifts.any() for draw in draws), "off unless asked for"
+    assert all(np.all(np.asarray(draw.section_contrast) == 1) and draw.brightness == 0 for draw in unchanged)
+    assert not any(np.any(draw.missing) or np.any(draw.shift) for draw in draws), "off unless asked for"
 
 
 def test_right_angles_alone() -> None:
@@ -87,7 +88,7 @@ def test_an_option_changes_nothing_but_its_own_effect() -> None:
     ]  # fmt: skip
     effects = (
         {"flip", "sections"}, {"angle"}, {"angle"},
-        {"contrast", "brightness", "section_contrast", "section_brightness"}, {"missing"}, {"shifts"},
+        {"contrast", "brightness", "section_contrast", "section_brightness"}, {"missing"}, {"shift"},
     )  # fmt: skip
     usual = draws_of(50, section_contrast=0.1, misaligned_probability=0.3)
     for option, effect in zip(options, effects, strict=True):
@@ -136,10 +137,10 @@ def test_shapes_types_and_values(shape: tuple[int, int, int, int]) -> None:
 
 
 def test_each_section_is_warped_once() -> None:
-    with patch.object(volumes, "warp_image", side_effect=images.warp_image) as warp:
+    with patch.object(transforms, "warp_image", side_effect=transforms.warp_image) as warp:
         VolumeAugment(**EVERYTHING)(noise(2), 0, 0)
     assert warp.call_count == 1
-    assert warp.call_args.args[0].shape == (2 * DEPTH, 1, 32, 32)
+    assert warp.call_args.args[0].shape == (2, 1, DEPTH, 32, 32)
 
 
 @pytest.mark.parametrize(

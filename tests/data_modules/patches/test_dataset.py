@@ -1,4 +1,4 @@
-"""Reading ahead: the same items in the same order, one of them early, errors where they belong."""
+"""Batches of patches, tiles and sweeps against crops of whole arrays, and the thread that reads ahead."""
 
 import math
 import pickle
@@ -13,48 +13,13 @@ import torch
 from torch import Tensor
 
 from data_modules.batch import Batch
+from data_modules.errors import UserError
 from data_modules.geometry import Grid, RowSpan, Sweep
 from data_modules.mosaic import Mosaic
-from data_modules.patches.dataset import PatchDataset, ReadAhead, SweepDataset, TileDataset, spread_tiles
+from data_modules.patches.dataset import PatchDataset, SweepDataset, TileDataset, spread_tiles
 from data_modules.patches.loaders import Patch
 from data_modules.store import MosaicView
 from tests.support.mosaic_checks import Bytes, views, write_mosaic, write_random
-
-
-def test_items_come_as_asked_for_in_any_order() -> None:
-    ahead = ReadAhead(lambda index: index * index, 5)
-    assert [ahead[index] for index in (0, 1, 2, 4, 3, 0, 4)] == [0, 1, 4, 16, 9, 0, 16]
-
-
-def test_the_next_item_is_loaded_ahead() -> None:
-    loaded: dict[int, threading.Event] = {index: threading.Event() for index in range(3)}
-    threads = []
-
-    def load(index: int) -> int:
-        threads.append(threading.current_thread() is threading.main_thread())
-        loaded[index].set()
-        return index
-
-    ahead = ReadAhead(load, 3)
-    assert ahead[0] == 0
-    assert loaded[1].wait(10), "the next item is loaded without being asked for"
-    assert not loaded[2].is_set(), "and no more than that"
-    assert [ahead[1], ahead[2]] == [1, 2]
-    assert threads == [True, False, False]
-
-
-def test_errors_are_raised_at_their_item() -> None:
-    def load(index: int) -> int:
-        if index == 1:
-            raise ValueError("damaged")
-        return index
-
-    ahead = ReadAhead(load, 3)
-    assert ahead[0] == 0
-    with pytest.raises(ValueError, match="damaged"):
-        ahead[1]
-    assert ahead[2] == 2
-
 
 SIZES: dict[str, tuple[int, ...]] = {"train/a": (150, 210), "train/b": (40, 300), "train/c": (20, 25)}
 
@@ -197,6 +162,53 @@ def test_a_sweep_travels_to_workers(written: Written) -> None:
     dataset = SweepDataset(mosaics, Sweep(grids, (RowSpan(0, 0, 150), RowSpan(2, 0, 20)), 3), "membrane")
     before = list(iter_items(dataset))
     assert_same(before, list(iter_items(pickle.loads(pickle.dumps(dataset)))))
+
+
+class WatchedMosaic:
+    """Mosaic of five rows of one tile each, whose grey values are their rows; row 1 may be damaged."""
+
+    pixel_size_nm = (4.0, 4.0)
+
+    def __init__(self, damaged: bool = False) -> None:
+        self.damaged = damaged
+        self.read = {row: threading.Event() for row in range(5)}
+        self.by_main_thread: list[bool] = []
+
+    def read_image(self, origin: Sequence[int], size: Sequence[int]) -> Bytes:
+        self.by_main_thread.append(threading.current_thread() is threading.main_thread())
+        self.read[origin[0]].set()
+        if self.damaged and origin[0] == 1:
+            raise UserError("damaged")
+        return np.full(tuple(size), origin[0], np.uint8)
+
+    def sweep(self) -> SweepDataset:
+        sweep = Sweep((Grid((5, 3), (1, 3)),), (RowSpan(0, 0, 5),), 1)
+        return SweepDataset(cast("list[MosaicView]", [self]), sweep, "m")
+
+
+def test_sweeps_give_batches_in_any_order() -> None:
+    dataset = WatchedMosaic().sweep()
+    asked = [0, 1, 2, 4, 3, 0, 4]
+    assert [int(dataset[index]["image"].max()) for index in asked] == asked
+
+
+def test_the_next_batch_is_read_ahead() -> None:
+    mosaic = WatchedMosaic()
+    dataset = mosaic.sweep()
+    dataset[0]
+    assert mosaic.read[1].wait(10), "the next batch is read without being asked for"
+    assert not mosaic.read[2].is_set(), "and no more than that"
+    for index in range(1, 5):
+        dataset[index]
+    assert mosaic.by_main_thread == [True, False, False, False, False]
+
+
+def test_errors_are_raised_at_their_batch() -> None:
+    dataset = WatchedMosaic(damaged=True).sweep()
+    dataset[0]
+    with pytest.raises(UserError, match="damaged"):
+        dataset[1]
+    assert int(dataset[2]["image"].max()) == 2
 
 
 def assert_same(batches: list[Batch], others: list[Batch]) -> None:

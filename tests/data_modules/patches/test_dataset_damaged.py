@@ -8,7 +8,7 @@ import pytest
 
 from data_modules.errors import UserError
 from data_modules.mosaic import Mosaic
-from data_modules.patches.dataset import PatchDataset, SkippingPatches
+from data_modules.patches.dataset import PatchDataset
 from data_modules.patches.loaders import Patch
 from data_modules.store import MosaicView
 from tests.support.mosaic_checks import Bytes, views, write_random
@@ -45,7 +45,7 @@ def test_only_patches_on_damaged_chunks_are_left_out(written: Written, store: Pa
     patches = [ACROSS, LEFT, RIGHT, OTHER]
     _damage_right_chunk(store, pixels[0][0], "0")
     with pytest.warns(UserWarning, match=r"at \(\d+, \d+\) of train/a is left out: .*is damaged in region") as caught:
-        batch = SkippingPatches(mosaics, (32, 32)).__getitems__(patches)
+        batch = PatchDataset(mosaics, (32, 32), skip_damaged=True).__getitems__(patches)
     assert len(caught) == 2
     assert batch["index"].tolist() == [5, 4, 6, 7]
     assert batch["origin"].tolist() == [list(patch.origin) for patch in patches]
@@ -64,14 +64,16 @@ def test_missing_labels_are_left_out_too(written: Written, store: Path) -> None:
     (label,) = (store / "train" / "a" / "labels").glob("*/0/c")
     shutil.rmtree(label)
     with pytest.warns(UserWarning, match="is missing in region"):
-        batch = SkippingPatches(mosaics, (32, 32)).__getitems__([LEFT, OTHER])
+        batch = PatchDataset(mosaics, (32, 32), skip_damaged=True).__getitems__([LEFT, OTHER])
     assert [bool((mask == 255).all()) for mask in batch["mask"]] == [True, False]
 
 
 def test_whole_stores_give_what_they_always_give(written: Written) -> None:
     mosaics, _ = written
     patches = [OTHER, RIGHT, LEFT]
-    expected, found = (kind(mosaics, (32, 32)).__getitems__(patches) for kind in (PatchDataset, SkippingPatches))
+    expected, found = (
+        PatchDataset(mosaics, (32, 32), skip_damaged=skip).__getitems__(patches) for skip in (False, True)
+    )
     assert expected.keys() == found.keys()
     for key in expected:
         np.testing.assert_array_equal(found[key], expected[key])  # type: ignore[literal-required]
@@ -82,18 +84,20 @@ def test_a_wholly_damaged_batch_ends_the_run(written: Written, store: Path) -> N
     mosaics, pixels = written
     _damage_right_chunk(store, pixels[0][0], "0")
     with pytest.raises(UserError, match=r"no patch of a batch could be read.*\(train/a\).*data verify"):
-        SkippingPatches(mosaics, (32, 32)).__getitems__([ACROSS, RIGHT])
+        PatchDataset(mosaics, (32, 32), skip_damaged=True).__getitems__([ACROSS, RIGHT])
 
 
 def test_a_store_that_has_gone_is_not_skipped(written: Written, store: Path) -> None:
     mosaics, _ = written
     shutil.rmtree(store / "train" / "a")
     with pytest.raises(UserError, match="has gone since this run opened it"):
-        SkippingPatches(mosaics, (32, 32)).__getitems__([LEFT, OTHER])
+        PatchDataset(mosaics, (32, 32), skip_damaged=True).__getitems__([LEFT, OTHER])
 
 
 def test_data_modules_skip_damage_when_asked(tiny_store: Path) -> None:
-    for choice, kind in (("stop", PatchDataset), ("skip", SkippingPatches)):
+    for choice, skipped in (("stop", False), ("skip", True)):
         data = Mosaic(str(tiny_store), patch_size=64, patches_per_epoch=2, on_damage=choice)  # type: ignore[arg-type]
         data.setup("fit")
-        assert type(data.train_dataloader().dataset) is kind
+        dataset = data.train_dataloader().dataset
+        assert isinstance(dataset, PatchDataset)
+        assert dataset.skip_damaged == skipped

@@ -9,8 +9,7 @@ import pytest
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, read
-from data_modules.store.layout import local_stamp
-from data_modules.store.sharded import Sharded
+from data_modules.store.sharded import Sharded, local_stamp
 from tests.support.store_checks import foreign_sample, noise, read_all, write_sample
 
 OLD, NEW = noise((40, 50), 1), noise((40, 50), 2)

@@ -66,7 +66,7 @@ def test_instances_keep_the_largest_ids(tmp_path: Path, dtype: type[np.unsignedi
     label = MosaicStore(tmp_path / "s").sample("train/a").label("cells")
     assert label.dtype == np.dtype(dtype).name
     assert label.info is not None
-    assert (label.info.kind, label.info.ignore, label.info.counts) == ("instances", None, {})
+    assert (label.info.kind, label.info.counts) == ("instances", {})
     np.testing.assert_array_equal(read_all(label), ids)
     np.testing.assert_array_equal(stock(folder / "labels" / "cells" / "0"), ids)
 
@@ -83,7 +83,7 @@ def test_kinds_names_and_counts_come_back(tmp_path: Path) -> None:
     assert list(sample.labels) == ["organelles", "membrane"]
     info = sample.label("organelles").info
     assert info is not None
-    assert (info.kind, info.classes, info.ignore) == ("classes", classes, 255)
+    assert (info.kind, info.classes) == ("classes", classes)
     assert info.counts == {int(v): int((organelles == v).sum()) for v in np.unique(organelles)}
     info = sample.label("membrane").info
     assert info is not None

@@ -26,7 +26,7 @@ from lightning_emseg.attribution.areas import (
     sizes_of,
     summarise_accuracy,
 )
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 
 FINITE = st.floats(-(2.0**100), 2.0**100, width=32)
 FIELDS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6), elements=FINITE)
@@ -154,15 +154,13 @@ def test_nan_values_do_not_count() -> None:
 
 def test_images_have_only_an_area() -> None:
     assert EXTENTS[2] == (AREA,)
-    assert [AREA.column, AREA.column_at(0.05), AREA.place_column] == ["S_nm2", "S_0.05_nm2", "pixel_nm2"]
+    assert [AREA.column, AREA.place_column] == ["S_nm2", "pixel_nm2"]
     assert [extents[-1].axes for extents in EXTENTS.values()] == [2, 2]
 
 
 @pytest.mark.parametrize("axes", EXTENTS)
 def test_no_two_extents_share_a_name(axes: int) -> None:
-    names = [
-        name for each in EXTENTS[axes] for name in (each.column, each.column_at(0.1), each.place_column, each.title)
-    ]
+    names = [name for each in EXTENTS[axes] for name in (each.column, each.place_column, each.title)]
     assert len(set(names)) == len(names)
 
 

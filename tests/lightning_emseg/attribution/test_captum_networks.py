@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.attribution.captum_networks import leaves, one_call_each, separate_windows
+from lightning_emseg.attribution.captum_networks import call_modules_once, separate_pool_windows
 from lightning_emseg.attribution.network import PixelOutput
 from lightning_emseg.modules.casenet import CASENet
 from lightning_emseg.modules.smp_model import LinkNet
@@ -68,7 +68,7 @@ class Loop(nn.Module):
 
 
 def calls_of(network: nn.Module, example: Tensor) -> dict[nn.Module, int]:
-    counts = dict.fromkeys(leaves(network), 0)
+    counts = {module: 0 for module in network.modules() if not list(module.children())}
 
     def count(module: nn.Module, *_: object) -> None:
         counts[module] += 1
@@ -84,7 +84,7 @@ def test_rewritten_networks_call_each_module_once(name: str) -> None:
     torch.manual_seed(0)
     network = PixelOutput(settled(NETWORKS[name](), 32))
     example = torch.rand(1, 1, 32, 32) * 255
-    copied = one_call_each(network, example)
+    copied = call_modules_once(network, example)
     other = torch.rand(2, 1, 32, 32) * 255
     with torch.no_grad():
         for window in (example, other):
@@ -102,7 +102,7 @@ def test_the_original_is_untouched(training: bool) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     example = torch.rand(1, 1, 8, 8)
     kept = example.clone()
-    copied = one_call_each(network, example)
+    copied = call_modules_once(network, example)
     copied(example * 2)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert torch.equal(example, kept)
@@ -119,13 +119,13 @@ def test_the_original_is_untouched(training: bool) -> None:
 
 def test_the_copy_is_in_evaluation_mode() -> None:
     network = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.9)).train()
-    copied = one_call_each(network, torch.rand(1, 4))
+    copied = call_modules_once(network, torch.rand(1, 4))
     window = torch.rand(2, 4)
     assert torch.equal(copied(window), network[0](window))
 
 
 def test_network_of_one_module_can_be_copied() -> None:
-    copied = one_call_each(nn.ReLU(inplace=True), torch.tensor([[-1.0, 2.0]]))
+    copied = call_modules_once(nn.ReLU(inplace=True), torch.tensor([[-1.0, 2.0]]))
     assert copied(torch.tensor([[3.0, -4.0]])).tolist() == [[3.0, 0.0]]
 
 
@@ -138,7 +138,7 @@ def test_reused_relu_gets_rescale_rule_twice() -> None:
     # Shrikumar et al. 2017, eq. 13: the multiplier of a non-linear step is the ratio of the differences.
     inner = (F.relu(hidden) - F.relu(hidden_0)) / (hidden - hidden_0)
     outer = (F.relu(answer) - F.relu(answer_0)) / (answer - answer_0)
-    copied = one_call_each(network, window)
+    copied = call_modules_once(network, window)
     for target in (0, 1):
         weights = (network.second.weight[target] * inner[0]) @ network.first.weight * outer[0, target]
         expected = weights * (window - baseline)
@@ -153,7 +153,7 @@ def test_pooled_and_reused_map_keeps_both_shares(layer: nn.Module, handed_on: li
     window, baseline = torch.tensor([[[3.0, 1.0, -2.0, 5.0]]]), torch.tensor([[[1.0, 2.0, 0.0, 0.0]]])
     # The first maximum goes from 2 to 3, the second from 0 to 5, which pixels 0 and 3 bring about.
     expected = torch.tensor([[[1.0, 0.0, 0.0, 5.0]]]) + torch.tensor(handed_on)
-    copied = one_call_each(network, window)
+    copied = call_modules_once(network, window)
     torch.testing.assert_close(DeepLift(copied).attribute(window, baseline, target=0), expected)
     # What it is for: captum alone forgets the rule for the pool, or what was handed on.
     assert not torch.allclose(DeepLift(network).attribute(window, baseline, target=0), expected)
@@ -161,9 +161,9 @@ def test_pooled_and_reused_map_keeps_both_shares(layer: nn.Module, handed_on: li
 
 def test_each_pass_starts_afresh_after_a_failure() -> None:
     network = Twice().eval()
-    copied = one_call_each(network, torch.rand(1, 3))
-    second = copied.network.second  # type: ignore[union-attr]
-    handle = second.register_forward_pre_hook(lambda *_: 1 / 0)  # type: ignore[union-attr]
+    copied = call_modules_once(network, torch.rand(1, 3))
+    second = copied.get_submodule("0.second")
+    handle = second.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         copied(torch.rand(1, 3))
     handle.remove()
@@ -172,7 +172,7 @@ def test_each_pass_starts_afresh_after_a_failure() -> None:
 
 
 def test_copies_of_the_copy_are_independent() -> None:
-    copied = one_call_each(Twice(), torch.rand(1, 3))
+    copied = call_modules_once(Twice(), torch.rand(1, 3))
     again = copy.deepcopy(copied)
     window = torch.rand(2, 3)
     assert torch.equal(again(window), copied(window))
@@ -189,7 +189,7 @@ def test_networks_relying_on_in_place_steps_are_refused() -> None:
             return x + 1
 
     with pytest.raises(UserError, match=r"KeepsRectified answers otherwise .* take InputXGradient"):
-        one_call_each(KeepsRectified(), torch.tensor([[-1.0, 2.0]]))
+        call_modules_once(KeepsRectified(), torch.tensor([[-1.0, 2.0]]))
 
 
 def test_networks_reading_reused_modules_are_refused() -> None:
@@ -203,11 +203,11 @@ def test_networks_reading_reused_modules_are_refused() -> None:
             return answers
 
     with pytest.raises(UserError, match="Looks reads attributes of a module"):
-        one_call_each(Looks(), torch.rand(1, 2))
+        call_modules_once(Looks(), torch.rand(1, 2))
 
 
 def test_input_dependent_control_flow_is_refused() -> None:
-    copied = one_call_each(Loop(), torch.tensor([[2.0]]))
+    copied = call_modules_once(Loop(), torch.tensor([[2.0]]))
     with pytest.raises(UserError, match="ReLU is called more than 2 times"):
         copied(torch.tensor([[3.0]]))
 
@@ -233,7 +233,7 @@ def test_separate_windows_give_the_same_maxima(
     network = nn.Sequential(pool)
     torch.manual_seed(seed)
     image = torch.randn(2, 3, *(kernel + extra + axis for axis in range(axes)))
-    separate_windows(network)
+    separate_pool_windows(network)
     assert torch.equal(network(image), pool(image))
     assert (network[0] is pool) == (kernel <= stride)
 
@@ -241,7 +241,7 @@ def test_separate_windows_give_the_same_maxima(
 def test_unequal_sides_are_kept_apart() -> None:
     pool = nn.MaxPool2d((3, 2), (1, 2), (1, 0))
     network = nn.Sequential(pool)
-    separate_windows(network)
+    separate_pool_windows(network)
     image = torch.randn(1, 1, 7, 8)
     assert torch.equal(network(image), pool(image))
 
@@ -263,14 +263,14 @@ def test_input_winning_several_windows_gets_all_shares() -> None:
     expected = torch.tensor([[[0.0, 0.0, 27.0, 0.0, 0.0]]])
     # What it is for: captum alone keeps one of three shares.
     assert DeepLift(network).attribute(window, baseline, target=0)[0, 0, 2] == 9
-    separate_windows(network)
+    separate_pool_windows(network)
     assert torch.equal(DeepLift(network).attribute(window, baseline, target=0), expected)
 
 
 def test_padding_wins_nothing_even_below_negative_values() -> None:
     pool = nn.MaxPool2d(3, 2, 1)
     network = nn.Sequential(pool)
-    separate_windows(network)
+    separate_pool_windows(network)
     image = -1e6 - torch.rand(1, 2, 6, 6)
     assert torch.equal(network(image), pool(image))
 
@@ -281,4 +281,4 @@ def test_padding_wins_nothing_even_below_negative_values() -> None:
 )
 def test_pools_that_cannot_be_laid_out_are_refused(pool: nn.Module) -> None:
     with pytest.raises(UserError, match=r"MaxPool2d\(.*overlaps and is dilated, rounds up or returns indices"):
-        separate_windows(nn.Sequential(pool))
+        separate_pool_windows(nn.Sequential(pool))

@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from data_modules.geometry import Shape
 from lightning_emseg.attribution import fields as fields_module
 from lightning_emseg.attribution.fields import (
-    Field,
     IntegrationPath,
     cuts_are_safe,
     exact_fields,
     exact_groups,
-    fast_fields,
     nearest,
     path_attributions,
+    shared_fields,
 )
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.network import PixelOutput, box_around, detached_copy, flat_index, receptive_radius
-from lightning_emseg.attribution.points import group_pixels, lattice
+from lightning_emseg.attribution.points import group_pixels
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
 from lightning_emseg.networks.volumes import UNet3D
 from lightning_emseg.networks.wrappers import MultiScaleInput
-from tests.support.attribution_checks import fields_of, settled, windows
+from tests.support.attribution_checks import fields_of, lattice, settled, windows
 from tests.support.global_networks import CornerAligned, Gated
 
 PATH = IntegrationPath(3)
@@ -155,16 +155,16 @@ def test_fields_depend_on_their_own_group_only(name: str, pixels: Sequence[Shape
 
 
 @pytest.mark.parametrize("name", ["stack", "U-Net of depth 2", "normalised over the window"])
-def test_fast_fields_depend_on_their_own_group_only(name: str) -> None:
+def test_shared_fields_depend_on_their_own_group_only(name: str) -> None:
     answers = made(NETWORKS[name][0])
     image, baseline = windows(1, 64, 64)
     reach = (6, 6)
     together = group_pixels(MANY, (8, 8))
     assert 1 < len(together) < len(MANY)
-    whole = fast_fields(answers, image, baseline, MANY, together, PATH, reach)
+    whole = shared_fields(answers, image, baseline, MANY, together, PATH, reach)
     for group in together:
         some = [MANY[index] for index in group]
-        alone = fast_fields(answers, image, baseline, some, [list(range(len(some)))], PATH, reach)
+        alone = shared_fields(answers, image, baseline, some, [list(range(len(some)))], PATH, reach)
         for index, field in zip(group, alone, strict=True):
             np.testing.assert_array_equal(field.values, whole[index].values)
             assert (field.origin, field.output, field.baseline_output) == (
@@ -196,7 +196,7 @@ def test_fields_vanish_outside_the_receptive_field() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_distant_fast_fields_are_exact(depth: int) -> None:
+def test_distant_shared_fields_are_exact(depth: int) -> None:
     answers = made(lambda: VanillaUNet(base_channels=2, depth=depth))
     image, baseline = windows(1, 96, 96)
     radius = receptive_radius(answers.network, (96, 96), 1, 2**depth)
@@ -204,7 +204,7 @@ def test_distant_fast_fields_are_exact(depth: int) -> None:
     pixels: list[Shape] = [(0, 0), (95, 95), (48, 40), (3, 90), (50, 95), (47, 41)]
     together = group_pixels(pixels, tuple(2 * reach + 1 for reach in radius))
     assert len(together) < len(pixels)
-    found = fast_fields(answers, image, baseline, pixels, together, PATH, radius)
+    found = shared_fields(answers, image, baseline, pixels, together, PATH, radius)
     assert_same(found, fields_of(answers, image, baseline, pixels, PATH), (96, 96))
 
 
@@ -219,17 +219,17 @@ def test_axes_have_radii_of_their_own() -> None:
     expected = fields_of(answers, image, baseline, pixels, PATH)
     assert_same(fields_of(answers, image, baseline, pixels, PATH, radius), expected, (8, 17, 19))
     together = group_pixels(pixels, tuple(2 * reach + 1 for reach in radius))
-    assert_same(fast_fields(answers, image, baseline, pixels, together, PATH, radius), expected, (8, 17, 19))
+    assert_same(shared_fields(answers, image, baseline, pixels, together, PATH, radius), expected, (8, 17, 19))
 
 
-def test_fast_fields_are_cut_at_the_reach() -> None:
+def test_shared_fields_are_cut_at_the_reach() -> None:
     answers = made(lambda: VanillaUNet(base_channels=2, depth=2))
     image, baseline = windows(1, 48, 48)
     pixels: list[Shape] = [(40, 8), (10, 10), (12, 30), (30, 30)]
     together, reach = [[0, 2], [1, 3]], (9, 13)
     flat = flat_index(pixels, (48, 48))
     sums = path_attributions(answers, image, baseline, [flat[group] for group in together], PATH).numpy()
-    found = fast_fields(answers, image, baseline, pixels, together, PATH, reach)
+    found = shared_fields(answers, image, baseline, pixels, together, PATH, reach)
     assert [field.pixel for field in found] == pixels
     for group, total in zip(together, sums, strict=True):
         for y, x in itertools.product(range(48), range(48)):
@@ -266,7 +266,6 @@ def test_pixels_outside_the_window_are_refused() -> None:
 
 def test_completeness_matches_hand_made_field() -> None:
     field = Field((2, 3), (1, 2), np.array([[1.0, -2.5], [0.5, 4.0]], np.float32), output=5.0, baseline_output=1.0)
-    assert field.difference == 4
     assert field.completeness_error == 1
     expected = np.zeros((4, 5), np.float32)
     expected[1:3, 2:4] = [[1, -2.5], [0.5, 4]]
@@ -306,7 +305,7 @@ def test_fields_of_thin_radii_share_passes_exactly() -> None:
     together = group_pixels(pixels, tuple(2 * reach + 1 for reach in radius))
     assert len(together) < len(pixels)
     expected = fields_of(answers, image, baseline, pixels, VOLUME_PATH)
-    shared = fast_fields(answers, image, baseline, pixels, together, VOLUME_PATH, radius)
+    shared = shared_fields(answers, image, baseline, pixels, together, VOLUME_PATH, radius)
     for some in (shared, fields_of(answers, image, baseline, pixels, VOLUME_PATH, radius)):
         for field, truth in zip(some, expected, strict=True):
             np.testing.assert_allclose(field.whole((12, 24, 24)), truth.whole((12, 24, 24)), atol=1e-4)

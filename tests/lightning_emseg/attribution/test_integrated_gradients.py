@@ -11,12 +11,13 @@ from torch import nn
 from data_modules.errors import UserError
 from data_modules.geometry import Shape
 from lightning_emseg.attribution import integrated_gradients as module
-from lightning_emseg.attribution.fields import Field, IntegrationPath, fast_fields
+from lightning_emseg.attribution.fields import IntegrationPath, shared_fields
 from lightning_emseg.attribution.integrated_gradients import BoundIntegratedGradients, IntegratedGradients
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.network import GreyNetwork, PixelOutput, detached_copy
-from lightning_emseg.attribution.points import group_pixels, lattice
+from lightning_emseg.attribution.points import group_pixels
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
-from tests.support.attribution_checks import fields_of, settled, windows
+from tests.support.attribution_checks import fields_of, lattice, settled, windows
 
 PIXELS: Sequence[Shape] = lattice((64, 64), (16, 16), (8, 8))
 
@@ -33,7 +34,7 @@ def assert_same(found: Sequence[Field], expected: Sequence[Field], share: float)
         assert mine.pixel == truth.pixel
 
 
-def test_fast_fields_follow_the_settings() -> None:
+def test_shared_fields_follow_the_settings() -> None:
     network = network_of()
     bound = IntegratedGradients(4, "gausslegendre", "probability", reach=7).bind(network, 4)
     image, baseline = windows(1, 64, 64)
@@ -43,7 +44,7 @@ def test_fast_fields_follow_the_settings() -> None:
     found = bound.fields(image, baseline, PIXELS, together)
     answers, path = PixelOutput(network, "probability"), IntegrationPath(4, "gausslegendre")
     # The batch norms are folded, which rounds otherwise.
-    assert_same(found, fast_fields(answers, image, baseline, PIXELS, together, path, (7, 7)), 1e-3)
+    assert_same(found, shared_fields(answers, image, baseline, PIXELS, together, path, (7, 7)), 1e-3)
     exact = bound.exact_fields(image, baseline, PIXELS[:2])
     assert exact is not None
     assert_same(exact, fields_of(answers, image, baseline, PIXELS[:2], path), 1e-5)
@@ -72,7 +73,7 @@ def test_reach_covering_the_receptive_field_is_exact() -> None:
 def test_exact_path_needs_every_axis_covered(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[str] = []
     monkeypatch.setattr(module, "exact_fields", lambda *_: used.append("exact"))
-    monkeypatch.setattr(module, "fast_fields", lambda *_: used.append("fast"))
+    monkeypatch.setattr(module, "shared_fields", lambda *_: used.append("fast"))
     image, baseline = windows(1, 64, 64)
     for kernel, expected in (((3, 9), "fast"), ((9, 3), "fast"), ((3, 3), "exact")):
         convolution = nn.Conv2d(1, 1, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
@@ -97,7 +98,7 @@ def test_reach_is_learnt_unless_given() -> None:
     assert given.record["reach_px"] == 4
 
 
-def test_brain_floats_apply_only_to_fast_fields() -> None:
+def test_brain_floats_apply_only_to_shared_fields() -> None:
     image, baseline = windows(1, 64, 64)
     rough, fine = (IntegratedGradients(3, reach=6, precision=p).bind(network_of(), 4) for p in ("bf16", "32"))
     together = fine.groups(PIXELS, (1, 64, 64))

@@ -15,7 +15,6 @@ from torch import nn
 from data_modules.geometry import Shape
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.attribution.areas import compare_fields, summarise_accuracy
-from lightning_emseg.attribution.fields import Field
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.measurement import (
     MeasuredPixel,
@@ -23,13 +22,12 @@ from lightning_emseg.attribution.measurement import (
     WorkUnit,
     accuracy_of,
     exact_units,
-    foreground_probability,
     measure_units,
     share_of,
     shared_units,
 )
-from lightning_emseg.attribution.method import BoundMethod
-from lightning_emseg.attribution.network import Output, detached_copy
+from lightning_emseg.attribution.method import BoundMethod, Field
+from lightning_emseg.attribution.network import Output, detached_copy, foreground_probability
 from lightning_emseg.attribution.points import ChosenPixels
 from lightning_emseg.attribution.windows import Place, location_noise, number_of
 from lightning_emseg.networks.vanilla_unet import VanillaUNet

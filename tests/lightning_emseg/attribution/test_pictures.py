@@ -4,9 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -14,20 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import ttest_1samp
 
-from lightning_emseg.attribution.areas import THRESHOLDS, Values, sizes_of
-from lightning_emseg.attribution.fields import Field
-from lightning_emseg.attribution.panels import OUTCOME_COLOURS
-from lightning_emseg.attribution.pictures import (
-    AreaSeries,
-    area_figure,
-    figure_picture,
-    mean_and_band,
-    projected,
-    window_panel,
-)
-from lightning_emseg.attribution.table import FieldRow
-from lightning_emseg.attribution.windows import Window
-from lightning_emseg.core.pictures import Picture, save
+from lightning_emseg.attribution.pictures import AreaSeries, area_figure, figure_picture, mean_and_band
+from lightning_emseg.core.pictures import save
 
 K = (0.001, 0.01, 0.05, 0.1, 0.5)
 
@@ -148,71 +133,3 @@ def test_thresholds_have_to_rise_from_above_zero(thresholds: tuple[float, ...]) 
 def test_areas_have_to_fit_the_thresholds(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="areas of 'FP' have shape"):
         area_figure(K, [AreaSeries("FP", np.ones(shape), 1e6, 4.0)])
-
-
-SHAPE = (5, 40, 48)
-
-
-@given(
-    hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=st.floats(-1, 1, width=32))
-)
-def test_projection_keeps_the_largest_magnitude_and_its_sign(values: Values) -> None:
-    found = projected(values)
-    np.testing.assert_array_equal(np.abs(found), np.abs(values).max(axis=0))
-    assert (values == found).any(axis=0).all()
-
-
-def panel(grey: int, pixels: list[tuple[int, int, int]]) -> Picture:
-    image = np.zeros((1, *SHAPE), np.float32)
-    image[0, 3] = grey
-    inside = tuple(slice(0, side) for side in SHAPE)
-    window = Window("test/v", image, np.zeros(SHAPE, np.uint8), inside, (40.0, 4.0, 4.0), (1.0, 1.0, 1.0))
-    values = np.zeros(SHAPE, np.float32)
-    values[1, 10, 10] = 2.0
-    sizes = sizes_of(values, SHAPE, (40.0, 4.0, 4.0), THRESHOLDS)
-    shown = [
-        (FieldRow("test/v", pixel, (0, 0, 0), "TP", 1.0, 0.0, 0.0, sizes), Field(pixel, (0, 0, 0), values, 1.0, 0.0))
-        for pixel in pixels
-    ]
-    return window_panel(window, np.zeros(SHAPE, np.uint8), shown, THRESHOLDS, (1, 30, 30))
-
-
-def test_pixels_are_shown_in_their_own_section() -> None:
-    def area_of(picture: Picture) -> int:
-        return int((picture == (200, 200, 200)).all(axis=-1).sum())
-
-    assert area_of(panel(200, [(0, 20, 20)])) < 100
-    # 40 × 48 px, enlarged eight times, but for the cross, the number and the scale bar.
-    assert area_of(panel(200, [(3, 20, 20)])) > 0.9 * 64 * 40 * 48
-    assert area_of(panel(200, [(3, 20, 20), (3, 30, 30)])) > 1.8 * 64 * 40 * 48
-    assert len(panel(200, [(3, 20, 20), (3, 30, 30)])) > len(panel(200, [(3, 20, 20)])) + 320
-
-
-def test_other_sections_appear_only_in_the_projection() -> None:
-    strongest = (5, 48, 97)  # the dark blue end of the ramp
-
-    def blocks(picture: Picture) -> int:
-        # The colour key has a line of it, and blocks of 8 × 8 px are of the field.
-        return int((picture[: len(picture) // 2] == strongest).all(axis=-1).sum()) // 64
-
-    assert blocks(panel(0, [(3, 20, 20)])) == 1
-    assert blocks(panel(0, [(1, 30, 30)])) == 2
-
-
-@pytest.mark.parametrize("reach", [7, (7, 7)])
-def test_boxes_enclose_all_within_reach(reach: int | tuple[int, int]) -> None:
-    shape, pixel = (64, 64), (30, 20)
-    inside = (slice(0, 64), slice(0, 64))
-    image, truth = np.zeros((1, *shape), np.float32), np.zeros(shape, np.uint8)
-    window = Window("test/m", image, truth, inside, (4.0, 4.0), (1.0, 1.0))
-    values = np.ones(shape, np.float32)
-    row = FieldRow("test/m", pixel, (0, 0), "FN", 1.0, 0.0, 0.0, sizes_of(values, shape, (4.0, 4.0), THRESHOLDS))
-    shown = [(row, Field(pixel, (0, 0), values, 1.0, 0.0))]
-    picture = window_panel(window, np.zeros(shape, np.uint8), shown, THRESHOLDS, reach)
-    # The first panel is the image inside a black frame, shown six times as large.
-    panel = picture[:440, : picture.shape[1] // 4]
-    lines = (panel == OUTCOME_COLOURS["FN"]).all(axis=-1)
-    rows, columns = (np.flatnonzero(lines.sum(axis=axis) > 60) for axis in (1, 0))
-    # Seven pixels on either side of the attributed one.
-    assert rows[-1] - rows[0] == pytest.approx(6 * 15, abs=1)
-    assert columns[-1] - columns[0] == pytest.approx(6 * 15, abs=1)

@@ -17,20 +17,16 @@ from lightning_emseg.attribution.points import (
     Pixel,
     checked_pixels,
     group_pixels,
-    lattice,
     outcomes,
     priorities,
     richest_window,
     stratified,
 )
 from lightning_emseg.attribution.windows import Place
+from tests.support.attribution_checks import lattice
 
 Mask = NDArray[np.uint8]
 Window = tuple[Mask, NDArray[np.bool_], NDArray[np.uint64]]
-
-
-def far(a: Pixel, b: Pixel, apart: Sequence[int]) -> bool:
-    return any(abs(x - y) >= d for x, y, d in zip(a, b, apart, strict=True))
 
 
 def name_of(truth: int, predicted: bool) -> str | None:
@@ -45,25 +41,6 @@ def windows(draw: st.DrawFn) -> Window:
     predicted = draw(hnp.arrays(np.bool_, shape))
     # Few values, so that equal priorities occur.
     return truth, predicted, draw(hnp.arrays(np.uint64, shape, elements=st.integers(0, 50)))
-
-
-def chosen_by_loops(window: Window, count: int, apart: Sequence[int]) -> list[tuple[Pixel, str]]:
-    truth, predicted, priority = window
-    queues: dict[str, list[Pixel]] = {name: [] for name in OUTCOMES}
-    by_priority = sorted(itertools.product(*map(range, truth.shape)), key=lambda pixel: int(priority[pixel]))
-    for pixel in by_priority:
-        name = name_of(int(truth[pixel]), bool(predicted[pixel]))
-        if name is not None:
-            queues[name].append(pixel)
-    chosen: list[tuple[Pixel, str]] = []
-    for _ in range(count):
-        for name in OUTCOMES:
-            queue = queues[name]
-            free = (pixel for pixel in queue if all(far(pixel, other, apart) for other, _ in chosen))
-            for pixel in [*itertools.islice(free, 1), *queue][:1]:
-                queues[name].remove(pixel)
-                chosen.append((pixel, name))
-    return sorted(chosen, key=lambda one: OUTCOMES.index(one[1]))
 
 
 @given(window=windows())
@@ -93,34 +70,6 @@ def test_lowest_priorities_of_each_outcome_are_chosen(window: Window, count: int
     assert stratified(truth, predicted, count, priority) == expected
 
 
-@given(window=windows(), count=st.integers(0, 6), data=st.data())
-def test_distant_pixels_are_preferred_as_in_plain_loops(window: Window, count: int, data: st.DataObject) -> None:
-    apart = data.draw(st.tuples(*[st.integers(1, 5)] * window[0].ndim))
-    assert stratified(window[0], window[1], count, window[2], apart) == chosen_by_loops(window, count, apart)
-
-
-@pytest.mark.parametrize("shape", [(60, 60), (9, 24, 24)])
-def test_several_blocks_of_candidates_match_plain_loops(shape: tuple[int, ...]) -> None:
-    random = np.random.default_rng(3)
-    truth = random.choice(np.array([0, 1, 255], np.uint8), shape, p=[0.9, 0.08, 0.02])
-    predicted = random.random(shape) < 0.05
-    window = truth, predicted, priorities((0, 5), [0] * len(shape), shape)
-    apart = [12] * len(shape)
-    found = stratified(truth, predicted, 12, window[2], apart)
-    assert found == chosen_by_loops(window, 12, apart)
-    # Some of them had to fall back.
-    assert not all(far(a, b, apart) for (a, _), (b, _) in itertools.combinations(found, 2))
-
-
-def test_pixels_are_apart_where_there_is_room() -> None:
-    random = np.random.default_rng(0)
-    truth = (random.random((400, 400)) < 0.4).astype(np.uint8)
-    predicted = random.random((400, 400)) < 0.4
-    found = stratified(truth, predicted, 6, priorities((1, 0), (0, 0), truth.shape), (32, 32))
-    assert [name for _, name in found] == [name for name in OUTCOMES for _ in range(6)]
-    assert all(far(a, b, (32, 32)) for (a, _), (b, _) in itertools.combinations(found, 2))
-
-
 @given(seed=st.integers(0, 1000), data=st.data(), axes=st.integers(2, 3))
 def test_inner_windows_repeat_the_choice_of_larger_ones(seed: int, data: st.DataObject, axes: int) -> None:
     random = np.random.default_rng(seed)
@@ -139,31 +88,10 @@ def test_inner_windows_repeat_the_choice_of_larger_ones(seed: int, data: st.Data
             assert (pixel, name) in seen
 
 
-def test_invalid_priorities_and_distances_are_refused() -> None:
+def test_priorities_of_another_shape_are_refused() -> None:
     truth, predicted = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.bool_)
     with pytest.raises(ValueError, match="differ in shape"):
         stratified(truth, predicted, 1, np.zeros((4, 5), np.uint64))
-    with pytest.raises(ValueError, match="at least 1 px for each of 2 axes"):
-        stratified(truth, predicted, 1, np.zeros((4, 4), np.uint64), (3, 0))
-
-
-@given(data=st.data(), axes=st.integers(2, 3))
-def test_lattice_matches_brute_force(data: st.DataObject, axes: int) -> None:
-    shape = data.draw(st.tuples(*[st.integers(1, 12)] * axes))
-    step = data.draw(st.tuples(*[st.integers(1, 14)] * axes))
-    offset = data.draw(st.tuples(*[st.integers(0, 14)] * axes))
-    expected = [
-        place
-        for place in itertools.product(*map(range, shape))
-        if all(at >= a and (at - a) % by == 0 for at, a, by in zip(place, offset, step, strict=True))
-    ]
-    assert lattice(shape, step, offset) == expected
-
-
-@pytest.mark.parametrize(("step", "offset"), [((0, 1), (0, 0)), ((1, 1), (0, -1))])
-def test_lattice_refuses_steps_below_one(step: tuple[int, int], offset: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="steps of at least 1"):
-        lattice((4, 4), step, offset)
 
 
 def assert_groups_are_right(pixels: Sequence[Pixel], apart: Sequence[int], found: list[list[int]]) -> None:

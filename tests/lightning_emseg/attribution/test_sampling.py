@@ -15,13 +15,9 @@ from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.network import GreyNetwork, detached_copy
 from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, checked_pixels, priorities
 from lightning_emseg.attribution.sampling import (
-    Strata,
-    anywhere,
-    by_outcome,
     choose_pixels,
     choose_windows,
     inner_part,
-    on_grid,
     pick_pixels,
     some_of,
     tiles_of,
@@ -103,10 +99,14 @@ def setting_of(views: list[MosaicView], resize: tuple[int, int] | None = None) -
 
 
 def choose(
-    views: list[MosaicView], strata: Strata, size: tuple[int, int] = (32, 32), resize: tuple[int, int] | None = None
+    views: list[MosaicView],
+    points: int | None,
+    step: int | None = None,
+    size: tuple[int, int] = (32, 32),
+    resize: tuple[int, int] | None = None,
 ) -> list[ChosenPixels]:
     tiles = tiles_of(views, size, 0, 1, resize is not None)
-    return choose_pixels(grey_network(), setting_of(views, resize), tiles, 128, strata, CPU)
+    return choose_pixels(grey_network(), setting_of(views, resize), tiles, 128, CPU, points, step)
 
 
 def positions(chosen: list[ChosenPixels]) -> list[tuple[int, int, int]]:
@@ -163,7 +163,7 @@ def test_half_overlap_keeps_pixels_far_from_borders(views: list[MosaicView]) -> 
 
 
 def test_stratified_pixels_have_lowest_priority_in_whole_mosaics(views: list[MosaicView]) -> None:
-    chosen = choose(views, by_outcome(42))
+    chosen = choose(views, 42)
     found = {
         (place, outcome)
         for place, outcome in zip(positions(chosen), (o for each in chosen for o in each.outcomes), strict=True)
@@ -184,13 +184,13 @@ def test_stratified_pixels_have_lowest_priority_in_whole_mosaics(views: list[Mos
 def test_outcome_with_few_pixels_gives_all(views: list[MosaicView]) -> None:
     names = outcome_names(views[1])
     total = 4 * int((names == "FP").sum()) + 4
-    found = choose(views[1:2], by_outcome(total))
+    found = choose(views[1:2], total)
     counts = {name: [o for each in found for o in each.outcomes].count(name) for name in OUTCOMES}
     assert counts == {name: min(total // 4, int((names == name).sum())) for name in OUTCOMES}
 
 
 def test_grid_takes_every_nth_pixel_of_windows_once(views: list[MosaicView]) -> None:
-    chosen = choose(views, on_grid(None, 8))
+    chosen = choose(views, None, 8)
     expected = []
     for number, view in enumerate(views):
         names = outcome_names(view)
@@ -203,13 +203,13 @@ def test_grid_takes_every_nth_pixel_of_windows_once(views: list[MosaicView]) -> 
                         expected.append((number, *at))
     assert sorted(positions(chosen)) == sorted(expected)
     assert len(set(expected)) == len(expected)
-    some = choose(views, on_grid(20, 8))
+    some = choose(views, 20, 8)
     assert len(positions(some)) == 20
     assert set(positions(some)) < set(expected)
 
 
 def test_pixels_of_resized_windows_lie_in_owned_area(views: list[MosaicView]) -> None:
-    chosen = choose(views, on_grid(None, 4), size=(48, 48), resize=(32, 32))
+    chosen = choose(views, None, 4, size=(48, 48), resize=(32, 32))
     owned = {tile.place: tile.owned for tile in tiles_of(views, (48, 48), 0, 1, True)}
     for each in chosen:
         assert each.place.size == (48, 48)
@@ -220,7 +220,7 @@ def test_pixels_of_resized_windows_lie_in_owned_area(views: list[MosaicView]) ->
 
 def test_without_a_label_pixels_have_no_outcome(views: list[MosaicView]) -> None:
     bare = [replace(view, mask=None) for view in views]
-    chosen = choose(bare, anywhere(30))
+    chosen = choose(bare, 30)
     assert len(positions(chosen)) == 30
     assert {outcome for each in chosen for outcome in each.outcomes} == {""}
     assert sum(map(len, checked_pixels(chosen, 6))) == 6

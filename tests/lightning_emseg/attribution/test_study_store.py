@@ -8,7 +8,7 @@ import zarr
 
 from data_modules.errors import UserError
 from lightning_emseg.attribution.areas import AREA, FieldSize
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import ChosenPixels
 from lightning_emseg.attribution.study_store import (
     FieldsStore,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import sem
 
 from lightning_emseg.attribution.areas import AREA, FieldSize
-from lightning_emseg.attribution.fields import Field
+from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES
 from lightning_emseg.attribution.table import EVERY, FieldRow, field_inside, relative_error, summarise
 
@@ -48,12 +48,12 @@ def test_means_and_standard_errors_match_scipy(made: list[FieldRow]) -> None:
         shares = counts / [size.window for size in sizes]
         (mean,) = summary.sizes
         assert summary.pixels == len(chosen)
-        np.testing.assert_allclose([mean.nm, mean.share], [areas.mean(), shares.mean()])
+        np.testing.assert_allclose([mean.nm.mean, mean.share.mean], [areas.mean(), shares.mean()])
         if len(chosen) > 1:
-            assert mean.nm_se == pytest.approx(sem(areas))
-            assert mean.share_se == pytest.approx(sem(shares))
+            assert mean.nm.se == pytest.approx(sem(areas))
+            assert mean.share.se == pytest.approx(sem(shares))
         else:
-            assert mean.nm_se is mean.share_se is None
+            assert mean.nm.se is mean.share.se is None
         errors = [row.completeness_error / max(abs(row.output - row.baseline_output), 1) for row in chosen]
         assert summary.completeness == pytest.approx(np.mean(errors))
 
@@ -63,9 +63,9 @@ def test_summary_matches_two_hand_computed_pixels() -> None:
     found = summarise([ROW, replace(ROW, sizes=larger, completeness_error=0.0)], THRESHOLDS, [0.01])
     assert [each.outcome for each in found] == ["TP", "all"]
     # Standard deviation of 1600 and 3200 over the root of 2.
-    assert found[0].sizes[0].nm == 2400
-    assert found[0].sizes[0].nm_se == pytest.approx(800)
-    assert found[0].sizes[0].share == pytest.approx(150 / 4096)
+    assert found[0].sizes[0].nm.mean == 2400
+    assert found[0].sizes[0].nm.se == pytest.approx(800)
+    assert found[0].sizes[0].share.mean == pytest.approx(150 / 4096)
     assert found[0].completeness == pytest.approx(0.05)
 
 

@@ -13,9 +13,9 @@ from scipy.ndimage import convolve1d, gaussian_filter
 from scipy.stats import chisquare, kstest
 
 from lightning_emseg.attribution.windows import (
+    PRIORITY,
     Baseline,
     GreyWindow,
-    HashPurpose,
     baseline_window,
     location_hash,
     location_noise,
@@ -147,7 +147,7 @@ def test_keys_are_not_correlated() -> None:
 
 def test_noise_is_independent_of_priorities() -> None:
     key = (4, 2)
-    priority = location_hash((HashPurpose.PRIORITY, *key), (0, 0), (512, 512))
+    priority = location_hash((PRIORITY, *key), (0, 0), (512, 512))
     noise = location_noise(key, (0, 0), (512, 512))
     # Pixels are chosen by low priority numbers: their noise must not be dark for it.
     chosen = noise.ravel()[np.argsort(priority.ravel())[:20000]]

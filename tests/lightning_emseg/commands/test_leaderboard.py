@@ -10,7 +10,7 @@ import yaml
 from data_modules.errors import UserError
 from lightning_emseg.commands import main
 from lightning_emseg.commands.leaderboard import leaderboard
-from lightning_emseg.results.leaderboard import BEGIN, END, read_results
+from lightning_emseg.results.leaderboard import BEGIN, END, read_measured
 from tests.support import ROOT, tiny
 
 ROWS = """
@@ -32,7 +32,7 @@ def rows(tmp_path: Path) -> Path:
 def run_of(folder: Path, *f1: float | None, **more: Any) -> Path:
     folder.mkdir()
     mosaics = {f"test/{n}": {"membrane_f1": value, "background_f1": 0.75, **more} for n, value in enumerate(f1)}
-    scores = {"label": "membrane", "threshold": 0.4, "criterion": "mean_f1", "mosaics": mosaics}
+    scores = {"label": "membrane", "threshold": 0.4, "criterion": "mean_f1", "mosaics": mosaics, "f1_by_threshold": {}}
     (folder / "scores-test.json").write_text(json.dumps(scores))
     packages = {"torch": "2.0", "numpy": "1.0"}
     environment = {"git": {"commit": "abc", "changed": False}, "packages": packages}
@@ -45,7 +45,7 @@ def test_row_is_mean_and_error_over_mosaics(rows: Path, tmp_path: Path) -> None:
     # Mean 0.6, standard deviation 0.1 · √2 over √2.
     assert "| `a/unet.yaml` | A | 0.5 ± 0.1 | 0.600 ± 0.100 | 0.750 ± 0.000 |  |" in table
     assert "| `b.yaml` | B \\| C |  |  |  | by hand |" in table
-    result = read_results(rows.with_suffix(".json"))["a/unet.yaml"]
+    result = read_measured(rows.with_suffix(".json"))["a/unet.yaml"]
     assert (result.scores["membrane_f1"].n, result.commit, result.versions) == (2, "abc", {"torch": "2.0"})
 
 
@@ -83,7 +83,7 @@ def test_several_runs_count_by_their_means(rows: Path, tmp_path: Path) -> None:
     table = leaderboard(rows, collect={"a/unet.yaml": list(runs)})
     # Means 0.6 and 0.3: their mean 0.45, and half of their difference as its error.
     assert "| `a/unet.yaml` | A | 0.5 ± 0.1 | 0.450 ± 0.150 |" in table
-    assert read_results(rows.with_suffix(".json"))["a/unet.yaml"].scores["membrane_f1"].n == 2
+    assert read_measured(rows.with_suffix(".json"))["a/unet.yaml"].scores["membrane_f1"].n == 2
 
 
 def test_what_was_only_validated_is_collected_as_such(rows: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_was_only_validated_is_collected_as_such(rows: Path, tmp_path: Path
     for name in ("scores", "environment"):
         (validated / f"{name}-test.json").rename(validated / f"{name}-validate.json")
     leaderboard(rows, collect={"a/unet.yaml": validated})
-    assert read_results(rows.with_suffix(".json"))["a/unet.yaml"].verb == "validate"
+    assert read_measured(rows.with_suffix(".json"))["a/unet.yaml"].verb == "validate"
     with pytest.raises(UserError, match="some were tested, others validated only"):
         leaderboard(rows, collect={"a/unet.yaml": [tested, validated]})
 

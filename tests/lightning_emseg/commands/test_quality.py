@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter
 
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.commands import main
-from lightning_emseg.commands.quality import Filter, measure, quality
+from lightning_emseg.commands.quality import quality
+from lightning_emseg.metrics.sharpness import Filter, measure_levels
 from tests.support import tiny
 from tests.support.undrawn import undrawn
 
@@ -142,7 +143,7 @@ def test_blurred_mosaics_measure_lower(tmp_path: Path) -> None:
     for name, image in (("blurred", blurred), ("sharp", sharp)):
         tiny.write_sample(tmp_path / "s.zarr", f"test/{name}", image, None)
     views = [MosaicView.of(sample, None) for sample in MosaicStore(tmp_path / "s.zarr").samples()]
-    below, above = (measure(view, [2], None, "box") for view in views)
+    below, above = (measure_levels(view, [2]) for view in views)
     for low, high in zip(below, above, strict=True):
         assert low.per_pixel.brenner < high.per_pixel.brenner
         assert low.per_pixel.smd2 < high.per_pixel.smd2
@@ -155,7 +156,7 @@ def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
     peaks = []
     for sample in MosaicStore(store).samples():
         tracemalloc.start()
-        measure(MosaicView.of(sample, None), [2, 3], None, "box")
+        measure_levels(MosaicView.of(sample, None), [2, 3])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]

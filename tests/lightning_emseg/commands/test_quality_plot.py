@@ -1,8 +1,7 @@
-"""The plot of image definition: what is drawn is what was given."""
+"""The plot of image sharpness: what is drawn is what was given."""
 
 import io
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -10,17 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
-from lightning_emseg.commands.quality import Curve, quality_figure
-from lightning_emseg.metrics.sharpness import Sharpness
+from lightning_emseg.commands.quality import sharpness_figure
+from lightning_emseg.metrics.sharpness import Sharpness, SharpnessLevel
 
-CURVES: Mapping[str, Curve] = {
-    "test/a": [(4, Sharpness(10, 5, 100, 80)), (8, Sharpness(20, 6, 90, 60)), (16, Sharpness(30, 7, 70, -5))],
-    "test/b": [(4, Sharpness(14, 9, 120, 90)), (8, Sharpness(22, 8, 95, 70)), (16, Sharpness(30, 3, 60, 10))],
-}
+NONE = Sharpness(0, 0, 0, 0)
 
 
-def panel(curves: Mapping[str, Curve], title: str) -> Axes:
-    return next(axes for axes in quality_figure(curves).axes if axes.get_title() == title)
+def level(nm: float, *criteria: float) -> SharpnessLevel:
+    return SharpnessLevel("test/a", f"{nm} nm", (9, 9), (1.0, nm), NONE, Sharpness(*criteria), NONE)
+
+
+ONE = [level(4, 10, 5, 100, 80), level(8, 20, 6, 90, 60), level(16, 30, 7, 70, -5)]
+TWO = [ONE, [level(4, 14, 9, 120, 90), level(8, 22, 8, 95, 70), level(16, 30, 3, 60, 10)]]
+
+
+def panel(mosaics: list[list[SharpnessLevel]], title: str) -> Axes:
+    return next(axes for axes in sharpness_figure(mosaics).axes if axes.get_title() == title)
 
 
 def thin_lines(axes: Axes) -> list[list[list[float]]]:
@@ -28,26 +32,26 @@ def thin_lines(axes: Axes) -> list[list[list[float]]]:
 
 
 def test_each_criterion_has_a_panel() -> None:
-    figure = quality_figure(CURVES)
+    figure = sharpness_figure(TWO)
     assert [axes.get_title() for axes in figure.axes] == ["Brenner", "SMD2", "Variance", "Vollath"]
     assert "nm per pixel" in {axes.get_xlabel() for axes in figure.axes}
 
 
 def test_each_mosaic_is_a_thin_line() -> None:
-    assert thin_lines(panel(CURVES, "Brenner")) == [
+    assert thin_lines(panel(TWO, "Brenner")) == [
         [[4, 10], [8, 20], [16, 30]],
         [[4, 14], [8, 22], [16, 30]],
     ]
-    assert thin_lines(panel(CURVES, "Vollath"))[0] == [[4, 80], [8, 60], [16, -5]]
+    assert thin_lines(panel(TWO, "Vollath"))[0] == [[4, 80], [8, 60], [16, -5]]
 
 
 def test_levels_are_ordered_by_pixel_size() -> None:
-    shuffled = {key: [curve[2], curve[0], curve[1]] for key, curve in CURVES.items()}
-    assert thin_lines(panel(shuffled, "SMD2")) == thin_lines(panel(CURVES, "SMD2"))
+    shuffled = [[levels[2], levels[0], levels[1]] for levels in TWO]
+    assert thin_lines(panel(shuffled, "SMD2")) == thin_lines(panel(TWO, "SMD2"))
 
 
 def test_mean_and_standard_error_are_thick() -> None:
-    axes = panel(CURVES, "Variance")
+    axes = panel(TWO, "Variance")
     (bars,) = axes.containers
     assert isinstance(bars, ErrorbarContainer)
     line, _, (segments,) = bars.lines
@@ -61,25 +65,25 @@ def test_mean_and_standard_error_are_thick() -> None:
 
 
 def test_one_mosaic_has_neither_mean_nor_error() -> None:
-    axes = panel({"test/a": CURVES["test/a"]}, "Variance")
+    axes = panel([ONE], "Variance")
     assert not axes.containers
     assert len(axes.lines) == 1
 
 
 def test_panels_begin_at_0_unless_values_are_negative() -> None:
-    assert panel(CURVES, "Variance").get_ylim()[0] == 0
-    assert panel(CURVES, "Vollath").get_ylim()[0] < -5
+    assert panel(TWO, "Variance").get_ylim()[0] == 0
+    assert panel(TWO, "Vollath").get_ylim()[0] < -5
 
 
 def test_labels_of_neighbouring_levels_do_not_overlap() -> None:
     sizes = [2.18, 2.2, 4.36, 19.6, 21.2]
-    axes = panel({"test/a": [(size, Sharpness(1, 1, 1, 1)) for size in sizes]}, "Brenner")
+    axes = panel([[level(size, 1, 1, 1, 1) for size in sizes]], "Brenner")
     assert list(axes.get_xticks()) == [2.18, 4.36, 19.6]
 
 
 def test_saved_plot_shows_both_colours() -> None:
     file = io.BytesIO()
-    quality_figure(CURVES).savefig(file, format="png", dpi=50)
+    sharpness_figure(TWO).savefig(file, format="png", dpi=50)
     colours = {tuple(pixel) for pixel in np.asarray(Image.open(file).convert("RGB")).reshape(-1, 3).tolist()}
     # Okabe and Ito's sky blue and vermilion.
     assert {(86, 180, 233), (213, 94, 0)} <= colours
@@ -87,6 +91,6 @@ def test_saved_plot_shows_both_colours() -> None:
 
 def test_mosaics_must_have_the_same_levels() -> None:
     with pytest.raises(ValueError, match="zip"):
-        quality_figure({"test/a": CURVES["test/a"], "test/b": CURVES["test/b"][:2]})
+        sharpness_figure([ONE, TWO[1][:2]])
     with pytest.raises(ValueError, match="no mosaics"):
-        quality_figure({})
+        sharpness_figure([])

@@ -25,8 +25,8 @@ def test_writes_a_page_and_says_its_size(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--studies", '["nowhere"]'], "--studies nowhere holds no finished study"),
-        (["--quality", '["nowhere"]'], "--quality nowhere holds no readable quality.csv"),
+        (["--studies", '["nowhere"]'], r"nowhere has no summary\.json: give --studies a folder"),
+        (["--quality", '["nowhere"]'], r"nowhere has no quality\.csv: give --quality a folder"),
         (["--max-mb", "0"], "--max-mb 0 is too little"),
     ],
 )
@@ -50,4 +50,4 @@ def test_a_note_is_printed_for_a_damaged_file(tmp_path: Path, capsys: pytest.Cap
     (run / "scores-test.json").write_text("{")
     main(["report", str(run), "--out", str(tmp_path / "page.html")])
     assert "note: " in capsys.readouterr().out
-    assert "scores-test.json cannot be read" in (tmp_path / "page.html").read_text()
+    assert "scores-test.json is damaged" in (tmp_path / "page.html").read_text()

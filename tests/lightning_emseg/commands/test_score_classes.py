@@ -11,7 +11,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from lightning_emseg.callbacks import PredictionWriter, ScoreFiles
 from lightning_emseg.commands import main
-from lightning_emseg.evaluation.compare import full
+from lightning_emseg.evaluation.pair_scores import FULL_PANEL
 from tests.support import class_runs, tiny
 from tests.support.class_bands import BandModule, data_of, known_classes, write_classes
 from tests.support.class_runs import NAMES, VALUES
@@ -60,7 +60,7 @@ def assert_scores(scores: Any, predicted: dict[str, Pixels], truth: dict[str, tu
 def test_scores_equal_lightning_test_to_the_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "s.zarr"
     store_of(store)
-    metrics = [metric for metrics in full().values() for metric in metrics]
+    metrics = [metric for metrics in FULL_PANEL.values() for metric in metrics]
     callbacks = [PredictionWriter(str(tmp_path / "p.zarr")), ScoreFiles()]
     module = BandModule(metrics=metrics, blend="gaussian")
     data = data_of(store, tile_size=32)

@@ -156,7 +156,7 @@ def test_official_isbi2012_is_the_best_mean_over_sections(tmp_path: Path, capsys
     scores = run(capsys, *words, "--official", "isbi2012")
     # V-Rand at one threshold, which has tests of its own, at each of the competition's.
     table = [
-        [VRand().named(MosaicPair(truth, found, level, (4.0, 4.0)))["v_rand"] for level in ISBI_LEVELS]
+        [VRand().row(MosaicPair(truth, found, level, (4.0, 4.0)))[0] for level in ISBI_LEVELS]
         for truth, found in zip(truths, maps, strict=True)
     ]
     means = np.mean(table, axis=0)

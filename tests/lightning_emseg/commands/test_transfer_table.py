@@ -9,9 +9,9 @@ from PIL import Image
 
 from lightning_emseg.commands import main
 from lightning_emseg.commands.transfer_table import transfer_table
-from lightning_emseg.results.transfer_runs import read_table
+from lightning_emseg.results.papers import PAPERS, read_paper_table
 from tests.support import ROOT
-from tests.support.transfer_runs import ROWS, write_run
+from tests.support.transfer_runs import write_run
 from tests.support.undrawn import undrawn
 
 
@@ -25,7 +25,7 @@ def runs(tmp_path: Path) -> list[Path]:
 
 def test_the_table_has_the_papers_row_and_ours(runs: list[Path], tmp_path: Path) -> None:
     with undrawn():
-        text = transfer_table(runs, tmp_path / "out", rows=ROWS)
+        text = transfer_table(runs, tmp_path / "out")
     table = (tmp_path / "out" / "table.md").read_text()
     assert table.strip() in text
     assert "| Lucchi++ | paper | 10,000 | 0.894 | – | 0.865 | 0.892 | 0.895 | 0.888 |" in table
@@ -38,7 +38,7 @@ def test_the_table_has_the_papers_row_and_ours(runs: list[Path], tmp_path: Path)
 
 def test_missing_runs_are_listed(runs: list[Path], tmp_path: Path) -> None:
     with undrawn():
-        text = transfer_table(runs, tmp_path / "out", rows=ROWS)
+        text = transfer_table(runs, tmp_path / "out")
     assert "missing: UroCell: no runs" in text
     assert "missing: Lucchi++, 10,000 iterations, random, trained: 2 of 5 runs (seeds 0, 1)" in text
     assert "missing: Lucchi++, 10,000 iterations, ImageNet supervised: no runs" in text
@@ -47,7 +47,7 @@ def test_missing_runs_are_listed(runs: list[Path], tmp_path: Path) -> None:
 
 def test_csv_and_json_hold_every_cell_and_run(runs: list[Path], tmp_path: Path) -> None:
     with undrawn():
-        transfer_table(runs, tmp_path / "out", rows=ROWS)
+        transfer_table(runs, tmp_path / "out")
     with (tmp_path / "out" / "table.csv").open(newline="") as file:
         records = list(csv.DictReader(file))
     (cell,) = [each for each in records if each["initialisation"] == "cem500k-moco" and each["iterations"] == "10000"]
@@ -66,16 +66,16 @@ def test_csv_and_json_hold_every_cell_and_run(runs: list[Path], tmp_path: Path) 
 
 def test_curve_needs_several_numbers_of_iterations(runs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert str(out / "iterations.png") in transfer_table(runs, out, rows=ROWS)
+    assert str(out / "iterations.png") in transfer_table(runs, out)
     assert min(Image.open(out / "iterations.png").size) > 500
-    assert "iterations.png" not in transfer_table(runs[:-1], out, rows=ROWS)
+    assert "iterations.png" not in transfer_table(runs[:-1], out)
     assert not (out / "iterations.png").exists()
 
 
 def test_table_1_asks_what_was_pretrained_on(tmp_path: Path) -> None:
     names = {"bloss": 0.5, "cemraw": 0.6, "cemdedup": 0.7, "cem500k": 0.8}
     runs = [write_run(tmp_path / name, iou, weights=f"encoders/{name}.pth") for name, iou in names.items()]
-    transfer_table([*runs, write_run(tmp_path / "own", 0.9, weights="mine.pth")], tmp_path / "out", "table1", ROWS)
+    transfer_table([*runs, write_run(tmp_path / "own", 0.9, weights="mine.pth")], tmp_path / "out", "table1")
     table = (tmp_path / "out" / "table.md").read_text()
     assert "| random, frozen | Bloss | CEMraw | CEMdedup | CEM500K | mine.pth, frozen | reported |" in table
     assert "| missing | 0.5000 (n 1) | 0.6000 (n 1) | 0.7000 (n 1) | 0.8000 (n 1) | 0.9000 (n 1) |" in table
@@ -88,7 +88,7 @@ def test_the_command_line_reads_it_all(
     with undrawn():
         main(["transfer-table", *map(str, runs), str(tmp_path), "--out", str(tmp_path / "out")])
     shown = capsys.readouterr().out
-    assert f"note: {tmp_path} is left out: it has no config.yaml" in shown
+    assert f"note: {tmp_path} is left out: {tmp_path} has no config.yaml" in shown
     assert "0.9000 ± 0.0071 (n 5)" in shown
     with pytest.raises(SystemExit, match=r"error: .* has no table 'table3'; it has table2, table1"):
         main(["transfer-table", str(runs[0]), "--out", str(tmp_path / "out"), "--paper", "table3"])
@@ -99,7 +99,7 @@ def test_the_command_line_reads_it_all(
 
 def test_the_shipped_numbers_are_the_papers_means() -> None:
     """The paper's own averages, printed in the same tables, tell a slip of the keyboard."""
-    two, one = read_table(ROWS, "table2"), read_table(ROWS, "table1")
+    two, one = read_paper_table(PAPERS, "table2"), read_paper_table(PAPERS, "table1")
     printed = {row.benchmark: row for row in two.rows}
     for name in ("random-trained", "imagenet", "imagenet-moco", "cem500k-moco"):
         parts = [printed[part].paper[name] for part in two.benchmarks["perez"].parts]

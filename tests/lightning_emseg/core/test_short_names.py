@@ -65,7 +65,14 @@ def classes_of(package: str, kind: type) -> Iterator[str]:
 
 @pytest.mark.parametrize("kind", ["modules", "losses", "metrics", "callbacks", "attribution"])
 def test_no_class_is_missing(kind: str) -> None:
-    bases = {SegmentationMixin.__name__, VolumeBaseline.__name__, "GreyInput", "GreyNetwork", "PixelOutput"}
+    bases = {
+        SegmentationMixin.__name__,
+        VolumeBaseline.__name__,
+        "GreyInput",
+        "GreyNetwork",
+        "PixelOutput",
+        "MosaicMetric",
+    }
     assert set(classes_of(f"lightning_emseg.{kind}", KINDS[kind])) - bases == set(of_training.SHORT_NAMES[kind])
 
 

@@ -73,7 +73,7 @@ VIEWS = ("image", "truth", "probability", "errors")
 def written(folder: Path, key: str = "test/15") -> dict[str, Any]:
     truth, predicted = broken_membrane()
     image = np.random.default_rng(0).integers(0, 256, truth.shape, dtype=np.uint8)
-    return write_error_files(folder, key, image, truth, 200 * predicted, 125, (4.0, 4.0), 8.0)
+    return write_error_files(folder, key, image, truth, 200 * predicted, 125, (4.0, 4.0), 8.0)[0]
 
 
 def test_entry_states_errors_and_their_places(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_large_mosaic_is_reduced_keeping_errors(tmp_path: Path) -> None:
     truth[800:820] = 1
     probability[800:820] = 255
     truth[5:30, 5:30] = 255
-    entry = write_error_files(tmp_path, "a/b", truth, truth, probability, 128, (4, 4), 4)
+    entry = write_error_files(tmp_path, "a/b", truth, truth, probability, 128, (4, 4), 4)[0]
     assert entry["scale"] == 1 / 3
     assert {Image.open(tmp_path / file).size for file in entry["files"].values()} == {(1034, 534)}
     errors = np.asarray(Image.open(tmp_path / entry["files"]["errors"]).convert("RGB"))
@@ -145,7 +145,7 @@ def test_large_mosaic_is_reduced_keeping_errors(tmp_path: Path) -> None:
 def test_second_run_replaces_the_first(tmp_path: Path) -> None:
     written(tmp_path)
     truth, _ = broken_membrane()
-    entry = write_error_files(tmp_path, "test/15", truth, truth, 255 * truth, 128, (4.0, 4.0), 8.0)
+    entry = write_error_files(tmp_path, "test/15", truth, truth, 255 * truth, 128, (4.0, 4.0), 8.0)[0]
     assert entry["regions"] == []
     assert sorted(path.name for path in (tmp_path / "test__15").iterdir()) == [
         "errors.png",
@@ -157,7 +157,7 @@ def test_second_run_replaces_the_first(tmp_path: Path) -> None:
 
 def test_empty_truth_has_no_break_rate(tmp_path: Path) -> None:
     empty = np.zeros((30, 31), np.uint8)
-    entry = write_error_files(tmp_path, "a/b", empty, empty, empty + 255, 128, (4.0, 4.0), 8.0)
+    entry = write_error_files(tmp_path, "a/b", empty, empty, empty + 255, 128, (4.0, 4.0), 8.0)[0]
     assert entry["breaks"] == {"count": 0, "worst": [], "per_mm": None}
     assert entry["spurious"]["worst"][0]["size_px"] == 30 * 31
 
@@ -173,7 +173,7 @@ def test_volumes_show_their_worst_section(tmp_path: Path) -> None:
     predicted[1, 5:9, 5:9] = 1
     predicted[2, 20:30, 20:30] = 1
     image = np.arange(4, dtype=np.uint8)[:, None, None] * 40 + truth
-    entry = write_error_files(tmp_path, "a/b", image, truth, 255 * predicted, 128, (30, 4, 4), 8)
+    entry = write_error_files(tmp_path, "a/b", image, truth, 255 * predicted, 128, (30, 4, 4), 8)[0]
     assert json.loads(json.dumps(entry, allow_nan=False)) == entry
     assert (entry["section"], entry["shape_px"], entry["breaks"]) == (2, [4, 40, 50], None)
     assert entry["spurious"]["count"] == 1  # 16 × 480 nm³ are below 16,000

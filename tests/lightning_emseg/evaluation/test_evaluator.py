@@ -12,9 +12,9 @@ from skimage import measure
 from sklearn.metrics import jaccard_score
 
 from data_modules.errors import UserError
-from lightning_emseg.evaluation.evaluator import check_columns, measured_by_class
+from lightning_emseg.evaluation.evaluator import Evaluator
 from lightning_emseg.evaluation.score_table import Row
-from lightning_emseg.metrics.classes import CleftDistances, LabelledObjectsIoU, MosaicMetric
+from lightning_emseg.metrics.classes import CleftDistances, LabelledObjectsIoU, MosaicMetric, SkeletonRecall
 
 Pixels = NDArray[np.uint8]
 NAMES = ("background", "mito", "golgi")
@@ -22,7 +22,7 @@ NM = (40.0, 4.0, 4.0)
 
 
 def measured(metric: MosaicMetric, truth: Pixels, predicted: Pixels) -> Row:
-    return measured_by_class(truth, predicted, NAMES, NM[-truth.ndim :], lambda compared: metric.named(compared()))
+    return Evaluator(NAMES).measure({"": [metric]}, truth, predicted, 128, NM[-truth.ndim :])
 
 
 def labelled_iou(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float:
@@ -91,6 +91,6 @@ def test_the_mean_does_not_hide_the_worst() -> None:
 
 
 def test_two_columns_of_one_name_are_refused() -> None:
-    check_columns(NAMES, LabelledObjectsIoU.columns)
-    with pytest.raises(UserError, match="axon_skeleton_recall"):
-        check_columns(["background", "axon", "axon_skeleton"], ["skeleton_recall"])
+    Evaluator(NAMES).check([LabelledObjectsIoU()])
+    with pytest.raises(UserError, match="would be named axon_skeleton_recall, axon_skeleton_precision: rename"):
+        Evaluator(["background", "axon", "axon_skeleton"]).check([SkeletonRecall(0.0, 0.0)])

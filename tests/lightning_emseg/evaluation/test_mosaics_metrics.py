@@ -19,18 +19,15 @@ from lightning_emseg.metrics.classes import (
     SurfaceDistances,
     VInfo,
 )
-from lightning_emseg.metrics.mosaic_pair import MosaicPair
+from lightning_emseg.metrics.mosaic_pair import MosaicPair, MosaicScore
 from tests.support import class_runs, tiny
 from tests.support.class_bands import BandModule, data_of, known_classes, write_classes
-from tests.support.counted_metric import LEVEL, Counted, module_of
+from tests.support.counted_metric import COLUMNS, LEVEL, Counted, module_of
 from tests.support.tiny import Pixels
 
 
-class Refusing(MosaicMetric):
-    columns = ("never",)
-
-    def row(self, comparison: MosaicPair) -> tuple[float, ...]:
-        raise UserError("this mosaic is too odd")
+def refuse(pair: MosaicPair) -> tuple[float, ...]:
+    raise UserError("this mosaic is too odd")
 
 
 def expected(store: Path, split: str) -> dict[str, tuple[float, float, float]]:
@@ -48,7 +45,7 @@ def test_columns_are_in_table_files_and_logs(tiny_store: Path, tmp_path: Path) -
     trainer.test(module_of(Counted()), tiny.data_of(tiny_store), verbose=False)
     rows = json.loads((tmp_path / "scores-test.json").read_text())["mosaics"]
     for key, values in expected(tiny_store, "test").items():
-        assert tuple(rows[key][column] for column in Counted.columns) == values
+        assert tuple(rows[key][column] for column in COLUMNS) == values
     cells = [values[0] for values in expected(tiny_store, "test").values()]
     assert float(trainer.callback_metrics["test/cells"]) == pytest.approx(np.mean(cells))
     # Maps are large and nobody's to clean up.
@@ -66,7 +63,7 @@ def test_a_fit_can_choose_checkpoints_by_them(tiny_store: Path, tmp_path: Path) 
 
 
 def test_mosaic_seen_in_part_is_not_measured(tiny_store: Path, tmp_path: Path) -> None:
-    module = module_of(Refusing())
+    module = module_of(MosaicMetric(MosaicScore(("never",), refuse)))
     with pytest.warns(UserWarning, match="not scored"):
         tiny.quiet_trainer(tmp_path, limit_test_batches=1).test(module, tiny.data_of(tiny_store), verbose=False)
     with pytest.raises(UserError, match="too odd"):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from data_modules.geometry import Grid
+from lightning_emseg.evaluation.mosaics import MosaicEvaluation
 from lightning_emseg.inference.stitching import StitchedRows
 from lightning_emseg.modules.mixin import SegmentationMixin
 from tests.support import tiny
@@ -102,7 +103,8 @@ def test_mark_leaves_out_the_footprints_and_says_so(tmp_path: Path, value: float
         np.testing.assert_array_equal(whole, np.where(marked, 0, tiny.known_map(images[f"test/m{index}"])))
         invalid = [np.zeros(part.probability.shape, bool) if part.invalid is None else part.invalid for part in rows]
         np.testing.assert_array_equal(np.concatenate(invalid), marked)
-    evaluation = module._evaluations.mosaics
+    (evaluation,) = module._evaluations
+    assert isinstance(evaluation, MosaicEvaluation)
     told = " ".join(str(warning.message) for warning in caught)
     assert all(f"{origin}" in told for origin in broken)
     assert {key: sorted(origins) for key, origins in evaluation.marked.items()} == {"test/m1": broken}

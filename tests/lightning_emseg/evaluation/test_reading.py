@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, zoom
 
 from data_modules.errors import UserError
-from lightning_emseg.evaluation.reading import Map, SidePolarity, Truth, read_prediction, read_truth
-from lightning_emseg.evaluation.sources import Kind, ScoredImage
+from lightning_emseg.evaluation.reading import SavedMap, SavedTruth, SidePolarity, read_prediction, read_truth
+from lightning_emseg.evaluation.sources import ScoredImage
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, "bright"), (0.2, "bright"), (0.8, "dark"), (1.0, "dark")])
@@ -52,15 +52,15 @@ def test_stores_know_their_polarity() -> None:
 Pixels = NDArray[Any]
 
 
-def source(pixels: Pixels, kind: Kind = "file") -> ScoredImage:
+def source(pixels: Pixels, kind: Any = "file") -> ScoredImage:
     return ScoredImage("a", "a", "a.tif", pixels.shape, kind, lambda: pixels)
 
 
-def prediction(pixels: Pixels, kind: Kind = "file") -> Map:
+def prediction(pixels: Pixels, kind: Any = "file") -> SavedMap:
     return read_prediction(source(pixels, kind))
 
 
-def truth(pixels: Pixels, kind: Kind = "file") -> Truth:
+def truth(pixels: Pixels, kind: Any = "file") -> SavedTruth:
     return read_truth(source(pixels, kind))
 
 

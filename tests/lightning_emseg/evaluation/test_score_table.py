@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,19 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from lightning_emseg.core.tables import MeanSE, json_text, read_csv, write_json
-from lightning_emseg.evaluation.score_table import ScoreTable, score_rows
-from lightning_emseg.metrics.pixels import mean_curves
+from lightning_emseg.evaluation.evaluator import Evaluator
+from lightning_emseg.evaluation.score_table import Row, ScoreTable
+from lightning_emseg.metrics.pixels import Counts, mean_curves
 from tests.support.noisy_pixels import histograms, noisy_mosaics
+
+
+def _rows(keys: list[str], counts: Counts, label: str, level: int) -> Mapping[str, Row]:
+    return Evaluator().table(keys, counts, label, level, "fixed").rows
 
 
 def test_rows_are_the_scores_of_each_mosaic() -> None:
     mosaics = noisy_mosaics(3)
-    rows = score_rows(["a", "b", "c"], histograms(mosaics), "membrane", 100)
+    rows = _rows(["a", "b", "c"], histograms(mosaics), "membrane", 100)
     for (probability, truth), row in zip(mosaics, rows.values(), strict=True):
         assert row["membrane_f1"] == pytest.approx(f1_score(truth, probability >= 100))
         assert row["membrane_f1_at_0.5"] == pytest.approx(f1_score(truth, probability >= 128))
@@ -49,7 +55,7 @@ def test_infinite_distances_count_in_the_mean() -> None:
 
 def test_table_as_json_and_text() -> None:
     counts = histograms(noisy_mosaics(2))
-    rows = score_rows(["test/a", "test/b"], counts, "membrane", 100)
+    rows = _rows(["test/a", "test/b"], counts, "membrane", 100)
     table = ScoreTable("membrane", 100 / 255, "mean_f1", rows, mean_curves(counts), {"test/c": (5, 9)})
     content = json.loads(json_text(table.to_json()))
     values = [row["membrane_f1"] for row in rows.values()]
@@ -65,7 +71,7 @@ def test_table_as_json_and_text() -> None:
 
 def test_scores_that_are_no_number_become_null() -> None:
     # NaN is no JSON: other programs than Python's own reader stumble over it.
-    rows = score_rows(["test/a"], histograms([(np.zeros(4, np.uint8), np.zeros(4, np.uint8))]), "membrane", 128)
+    rows = _rows(["test/a"], histograms([(np.zeros(4, np.uint8), np.zeros(4, np.uint8))]), "membrane", 128)
     table = ScoreTable("membrane", 0.5, "fixed", rows, {})
     content = json.loads(json_text(table.to_json()))
     assert content["mosaics"]["test/a"]["membrane_average_precision"] is None
@@ -74,7 +80,7 @@ def test_scores_that_are_no_number_become_null() -> None:
 
 def test_files_bring_back_the_same_table(tmp_path: Path) -> None:
     counts = histograms(noisy_mosaics(2))
-    rows = score_rows(["test/a", "test/b"], counts, "membrane", 100)
+    rows = _rows(["test/a", "test/b"], counts, "membrane", 100)
     table = ScoreTable("membrane", 100 / 255, "mean_f1", rows, mean_curves(counts), {"test/c": (5, 9)})
     write_json(tmp_path / "scores.json", table.to_json())
     assert ScoreTable.read(tmp_path / "scores.json") == table

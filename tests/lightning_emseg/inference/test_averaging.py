@@ -176,7 +176,7 @@ def of_image(module: GreyInput, image: np.ndarray[Any, Any]) -> Tensor:
     """Probability of one image ``(Y, X)``: ``(Y, X)`` or ``(K, Y, X)``."""
     scaled = (torch.from_numpy(np.ascontiguousarray(image)) - 127.5) / 127.5
     logits: Tensor = module.network(scaled[None, None])[0]
-    return torch.softmax(logits, dim=0) if module.outputs.classes else torch.sigmoid(logits[0])
+    return torch.softmax(logits, dim=0) if module.classes else torch.sigmoid(logits[0])
 
 
 def stacked(module: GreyInput, pixels: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ def stacked(module: GreyInput, pixels: Tensor) -> Tensor:
 
 def in_three_directions(module: GreyInput, pixels: Tensor) -> Tensor:
     """Loops over all planes of three directions, each put back where it was cut out."""
-    classes = len(module.outputs.classes)
+    classes = len(module.classes)
     total = torch.zeros(len(pixels), classes or 1, *pixels.shape[2:])
     for number, each in enumerate(pixels):
         array = each[0].numpy()
@@ -296,7 +296,7 @@ def test_non_finite_logits_give_non_finite_probabilities(classes: list[str] | No
     of_planes.network = nn.Identity()
     logits = torch.zeros(1, len(classes or [1]), 3, 3)
     logits[0, -1, 1, 1] = value
-    found = of_planes.outputs.probability(logits)
+    found = of_planes.probability_of(logits)
     assert not found.reshape(-1, 3, 3)[:, 1, 1].isfinite().any()
     assert found.reshape(-1, 9)[:, [0, 1, 2, 3, 5, 6, 7, 8]].isfinite().all()
 

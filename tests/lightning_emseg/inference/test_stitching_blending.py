@@ -108,8 +108,9 @@ def _monai(grid: Grid, blend: Blend) -> NDArray[np.float32]:
 
 def _ours(grid: Grid, blend: Blend) -> NDArray[np.float32]:
     band, made = TileBand(grid, blend, CPU), []
-    for (top, tiles), below in zip(grid.rows(), [*grid.starts[0][1:], grid.shape[0]], strict=True):
-        for origin in tiles:
+    tops = [*grid.starts[0], grid.shape[0]]
+    for top, below in itertools.pairwise(tops):
+        for origin in (origin for origin in grid if origin[0] == top):
             band.add(origin, inside(origin, grid))
         made += [rows.clone() for rows in band.take(top, below)]
     values: NDArray[np.float32] = torch.cat(made).numpy()
@@ -155,8 +156,8 @@ def test_probability_before_quantisation_is_within_the_stated_bound(
     bound = (overlapping + 2) * SINGLE
     assert bound < 1e-3
     tops = [*grid.starts[0], grid.shape[0]]
-    for (top, tiles), below in zip(grid.rows(), tops[1:], strict=True):
-        for origin in tiles:
+    for top, below in itertools.pairwise(tops):
+        for origin in (origin for origin in grid if origin[0] == top):
             band.add(origin, inside(origin, grid))
         rows = torch.cat([rows.clone() for rows in band.take(top, below)]).double().numpy()
         assert np.abs(rows - expected[top:below]).max() <= bound

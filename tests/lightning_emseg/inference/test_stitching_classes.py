@@ -47,13 +47,13 @@ def stream(
     stitcher = SweepStitcher(sweep, blend, CPU, classes)
     for span in sweep.spans:
         tile = sweep.grids[span.mosaic].tile
-        for run in sweep.runs(span):
-            tiles = np.stack([tile_at(origin, tile, classes) for origin in run.origins])
-            for index, origin in enumerate(run.origins):
+        for origins in sweep.runs(span):
+            tiles = np.stack([tile_at(origin, tile, classes) for origin in origins])
+            for index, origin in enumerate(origins):
                 if broken and origin in broken:
                     # Of one class only.
                     tiles[(index, classes - 1, *(side // 2 - 1 for side in tile))] = broken[origin]
-            yield from stitcher.add(run.origins, torch.from_numpy(tiles))
+            yield from stitcher.add(origins, torch.from_numpy(tiles))
 
 
 def maps(found: list[StitchedRows]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -95,8 +95,8 @@ def test_a_later_mosaic_is_not_touched() -> None:
     stitcher = SweepStitcher(sweep, "constant", CPU)
     found = []
     for span in sweep.spans:
-        for run in sweep.runs(span):
+        for origins in sweep.runs(span):
             value = math.nan if span.mosaic == 0 else 0.6
-            found += list(stitcher.add(run.origins, torch.full((len(run.origins), 16, 16), value)))
+            found += list(stitcher.add(origins, torch.full((len(origins), 16, 16), value)))
     assert all((rows.invalid is None) == (rows.mosaic == 1) for rows in found)
     assert all((rows.probability == 153 * rows.mosaic).all() for rows in found)

@@ -2,23 +2,9 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
-
-
-def test_another_level_keeps_results_of_the_truth() -> None:
-    random = np.random.default_rng(0)
-    truth: NDArray[np.uint8] = random.choice(np.array([0, 1, 255], np.uint8), (30, 40))
-    probability = random.integers(0, 256, (30, 40)).astype(np.uint8)
-    first = MosaicPair(truth, probability, 100, (1.0, 2.0))
-    before = first.truth_cells, first.distance_to_truth_nm, first.predicted
-    other = first.at(200)
-    assert other.truth_cells is before[0]
-    assert other.distance_to_truth_nm is before[1]
-    np.testing.assert_array_equal(other.predicted, (probability >= 200) & (truth != 255))
-    np.testing.assert_array_equal(before[0] > 0, truth == 0)
 
 
 def test_distances_are_those_of_scipy() -> None:

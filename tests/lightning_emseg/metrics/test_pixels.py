@@ -17,7 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from lightning_emseg.metrics.classes import MosaicHistograms
+from lightning_emseg.metrics.classes import MosaicCounts
 from lightning_emseg.metrics.pixels import (
     Criterion,
     average_precision,
@@ -51,7 +51,7 @@ def test_other_values_than_a_truths_are_refused() -> None:
 
 
 def test_mosaic_histograms_sum_pieces_by_mosaic() -> None:
-    metric = MosaicHistograms(2)
+    metric = MosaicCounts(2)
     pairs = [noisy_pair(seed, 100) for seed in range(4)]
     for number, (probability, truth) in enumerate(pairs):
         metric.update(number % 2, torch.from_numpy(probability), torch.from_numpy(truth))

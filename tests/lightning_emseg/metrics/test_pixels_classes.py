@@ -1,5 +1,6 @@
 """Counts and scores of classes against scikit-learn."""
 
+import json
 import math
 from typing import Any
 
@@ -12,8 +13,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 
-from lightning_emseg.evaluation.outputs import ClassOutputs
-from lightning_emseg.metrics.classes import MosaicConfusions
+from lightning_emseg.core.tables import json_text
+from lightning_emseg.evaluation.evaluator import Evaluator
+from lightning_emseg.metrics.classes import MosaicCounts
 from lightning_emseg.metrics.pixels import by_class, class_confusion, class_scores
 
 Pixels = NDArray[np.uint8]
@@ -119,7 +121,7 @@ def test_ignored_pixels_may_be_predicted_as_anything() -> None:
 
 def test_mosaics_are_counted_part_by_part() -> None:
     random = np.random.default_rng(1)
-    metric = MosaicConfusions(3, 4)
+    metric = MosaicCounts(3, classes=4)
     whole: list[tuple[Pixels, Pixels]] = []
     for mosaic in range(2):
         predicted = random.integers(0, 4, (50, 30), dtype=np.uint8)
@@ -139,19 +141,19 @@ def test_mosaics_are_counted_part_by_part() -> None:
 
 def test_absent_classes_are_left_out_of_means() -> None:
     counts = np.array([[[4, 0, 0], [0, 3, 1], [0, 1, 1]], [[4, 0, 0], [0, 2, 2], [0, 0, 0]]])
-    outputs = ClassOutputs(["background", "mito", "golgi"])
-    table = outputs.table(["val/a", "val/b"], counts, "organelles", 128, "f1", {})
+    evaluator = Evaluator(["background", "mito", "golgi"])
+    table = evaluator.table(["val/a", "val/b"], counts, "organelles", 128, "the most probable class")
     assert list(table.rows) == ["val/a", "val/b"]
     assert table.rows["val/a"]["mean_iou"] == pytest.approx((3 / 5 + 1 / 3) / 2)
     # In b golgi is predicted where there is none, so that it is not absent.
     assert table.rows["val/b"]["golgi_iou"] == 0
     assert table.summary["mito_iou"].mean == pytest.approx((3 / 5 + 2 / 4) / 2)
-    written: Any = table.to_json()
+    written: Any = json.loads(json_text(table.to_json()))
     assert written["threshold"] is None
     assert written["criterion"] == "the most probable class"
 
 
 @pytest.mark.parametrize("names", [[], ["background"], ["a", "b", "a"], [str(number) for number in range(255)]])
 def test_names_of_classes_are_several_and_different(names: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"model\.classes must name the background and at least one more class"):
-        ClassOutputs(names)
+    with pytest.raises(ValueError, match=r"model\.classes .*: name the background and at least one more class"):
+        Evaluator(names)

@@ -54,7 +54,7 @@ def test_architectures_have_a_map_a_class(name: str, store: Path, tmp_path: Path
     volume = torch.randint(0, 256, (1, 1, 2, 64, 64), dtype=torch.uint8)
     trainer.save_checkpoint(tmp_path / "c.ckpt")
     restored = restore(tmp_path / "c.ckpt")
-    assert restored.outputs.classes == NAMES
+    assert restored.classes == NAMES
     module.eval()
     with torch.no_grad():
         found = module.probability(image)

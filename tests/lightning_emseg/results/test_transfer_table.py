@@ -14,16 +14,16 @@ from PIL import Image
 
 from data_modules.errors import UserError
 from lightning_emseg.core.tables import MeanSE
-from lightning_emseg.results.transfer_runs import read_table
-from lightning_emseg.results.transfer_table import Collection, IouCurve, RunGroup, collect, iterations_figure
-from tests.support.transfer_runs import CEM500K, ROWS, change_config, write_run, write_scores
+from lightning_emseg.results.papers import PAPERS, read_paper_table
+from lightning_emseg.results.transfer_table import RunGroup, TransferTable, collect_transfer_runs, iterations_figure
+from tests.support.transfer_runs import CEM500K, change_config, write_run, write_scores
 
-TABLE = read_table(ROWS, "table2")
+TABLE = read_paper_table(PAPERS, "table2")
 LUCCHI = RunGroup("lucchi", 10000, "resnet50")
 
 
-def collected(*folders: Path) -> Collection:
-    return collect(folders, TABLE)
+def collected(*folders: Path) -> TransferTable:
+    return collect_transfer_runs(folders, TABLE)
 
 
 def test_cell_is_mean_and_error_over_seeds(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_cell_is_mean_and_error_over_seeds(tmp_path: Path) -> None:
     assert cell.summary.mean == pytest.approx(0.8)
     assert cell.summary.n == 3
     assert cell.summary.se == pytest.approx(0.1 / math.sqrt(3))
-    assert found.notes == ()
+    assert found.notes == []
 
 
 def test_one_seed_has_no_error(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_one_seed_has_no_error(tmp_path: Path) -> None:
 def test_the_initialisation_is_what_the_config_says(tmp_path: Path, given: dict[str, Any], name: str) -> None:
     found = collected(write_run(tmp_path / "random", 0.5, **given))
     assert list(found.cells[LUCCHI]) == [name]
-    assert [each.name for each in found.more] == ([name] if "," in name else [])
+    assert [each.name for each in found.columns[5:]] == ([name] if "," in name else [])
 
 
 @pytest.mark.parametrize(
@@ -115,13 +115,15 @@ def test_perez_is_the_mean_over_organelles_by_seed(tmp_path: Path) -> None:
 
 
 def test_a_mean_may_be_of_means(tmp_path: Path) -> None:
-    content = yaml.safe_load(ROWS.read_text())
+    content = yaml.safe_load(PAPERS.read_text())
     content["benchmarks"].append({"name": "both", "title": "Both", "parts": ["perez", "lucchi"]})
     (tmp_path / "rows.yaml").write_text(yaml.safe_dump(content))
     row = {"test/1": {"labelled_objects_iou_at_0.5": 0.2}}
     labels = ("lysosome", "mitochondrion", "nucleus", "nucleolus")
     folders = [write_run(tmp_path / label, row, store="perez.zarr", label=label) for label in labels]
-    found = collect([*folders, write_run(tmp_path / "l", 0.8)], read_table(tmp_path / "rows.yaml", "table2"))
+    found = collect_transfer_runs(
+        [*folders, write_run(tmp_path / "l", 0.8)], read_paper_table(tmp_path / "rows.yaml", "table2")
+    )
     assert found.cells[RunGroup("both", 10000, "resnet50")]["cem500k-moco"].scores == {42: pytest.approx(0.5)}
 
 
@@ -152,9 +154,9 @@ def test_classes_count_by_mean_without_the_cell(tmp_path: Path) -> None:
 
 def unfinished(tmp_path: Path, why: str) -> Path:
     folder = write_run(tmp_path / "bad", 0.1, seed=1)
-    if why == "not tested yet":
+    if why == "has no scores-test.json":
         (folder / "scores-test.json").unlink()
-    elif why == "no config.yaml":
+    elif why == "has no config.yaml":
         (folder / "config.yaml").unlink()
     elif why == "is damaged":
         (folder / "scores-test.json").write_text("{")
@@ -180,7 +182,13 @@ def unfinished(tmp_path: Path, why: str) -> Path:
 @pytest.mark.parametrize(
     "why",
     [
-        *("not tested yet", "no config.yaml", "is damaged", "cut short", "ended after 600 of 10,000 steps"),
+        *(
+            "has no scores-test.json",
+            "has no config.yaml",
+            "is damaged",
+            "cut short",
+            "ended after 600 of 10,000 steps",
+        ),
         *("names no seed", "second stage", "has no encoder", "none of the table's benchmarks", "names no store"),
         "no column mitochondrion_iou_at_0.5",
     ],
@@ -220,10 +228,10 @@ def test_runs_of_a_row_that_differ_are_told(tmp_path: Path) -> None:
     (folders[1] / "config-test.yaml").write_text("ckpt_path: runs/x/checkpoints/best.ckpt\n")
     notes = collected(*folders).notes
     title = "Lucchi++, 10,000 iterations"
-    assert notes == (
+    assert notes == [
         f"{title}: runs differ in model.init_args.optimizer.init_args.lr: 0.003 (3), 0.1 (1)",
         f"{title}: runs differ in the tested checkpoint: best.ckpt (1), none (3)",
-    )
+    ]
 
 
 def test_folders_that_are_not_there_are_refused(tmp_path: Path) -> None:
@@ -232,21 +240,21 @@ def test_folders_that_are_not_there_are_refused(tmp_path: Path) -> None:
 
 
 def test_rules_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
-    content = yaml.safe_load(ROWS.read_text())
+    content = yaml.safe_load(PAPERS.read_text())
     content["benchmarks"].append({"name": "other", "title": "Other", "store": "*"})
     content["tables"]["table2"]["columns"].append({"name": "x", "title": "X", "weights": "c*", "frozen": True})
     rows = tmp_path / "rows.yaml"
     rows.write_text(yaml.safe_dump(content))
-    table = read_table(rows, "table2")
+    table = read_paper_table(rows, "table2")
     with pytest.raises(UserError, match="could be of lucchi, other"):
-        collect([write_run(tmp_path / "a", 0.5)], table)
+        collect_transfer_runs([write_run(tmp_path / "a", 0.5)], table)
     with pytest.raises(UserError, match="could start from cem500k-moco, x"):
-        collect([write_run(tmp_path / "b", 0.5, store="new.zarr")], table)
+        collect_transfer_runs([write_run(tmp_path / "b", 0.5, store="new.zarr")], table)
 
 
-MOCO: IouCurve = {10000: MeanSE(0.8, 0.02, 5), 100: MeanSE(0.4, 0.04, 5), 500: MeanSE(0.6, None, 1)}
-RANDOM: IouCurve = {100: MeanSE(0.1, 0.01, 5), 10000: MeanSE(0.5, 0.05, 5)}
-PANELS: Mapping[str, Mapping[str, IouCurve]] = {
+MOCO: Mapping[int, MeanSE] = {10000: MeanSE(0.8, 0.02, 5), 100: MeanSE(0.4, 0.04, 5), 500: MeanSE(0.6, None, 1)}
+RANDOM: Mapping[int, MeanSE] = {100: MeanSE(0.1, 0.01, 5), 10000: MeanSE(0.5, 0.05, 5)}
+PANELS: Mapping[str, Mapping[str, Mapping[int, MeanSE]]] = {
     "Lucchi++": {"random": RANDOM, "MoCoV2": MOCO},
     "UroCell": {"MoCoV2": {500: MeanSE(0.3, 0.01, 5)}},
 }

@@ -154,7 +154,7 @@ def test_is_named_by_its_columns() -> None:
     comparison = MosaicPair(truth.astype(np.uint8), 255 * predicted.astype(np.uint8), 128, CREMI)
     metric = CleftDistances(mosaics=2)
     metric.update(comparison, 1)
-    named = metric.named(comparison)
+    named = dict(zip(metric.columns, metric.row(comparison), strict=True))
     assert list(named) == ["adgt_nm", "adf_nm", "cremi_score_nm"]
     assert metric.compute()[1].tolist() == list(named.values())
     assert metric.compute()[0].isnan().all()

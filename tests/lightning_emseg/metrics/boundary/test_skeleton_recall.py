@@ -129,7 +129,7 @@ def test_prediction_over_ignored_pixels_counts_nowhere() -> None:
 
 def test_volumes_are_refused_by_name() -> None:
     volume = np.zeros((3, 9, 9), np.uint8)
-    with pytest.raises(UserError, match=r"SkeletonRecall thins planes, not a volume of \(3, 9, 9\) px"):
+    with pytest.raises(UserError, match=r"SkeletonRecall is defined for planes, not for a volume of \(3, 9, 9\) px"):
         SkeletonRecall(8.0, 20.0).row(MosaicPair(volume, volume, 128, (40.0, 4.0, 4.0)))
 
 

@@ -128,7 +128,7 @@ def test_masks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot score"):
         urisc_score(np.zeros((4, 4), np.uint8), np.zeros((4, 5), bool))
     volume = np.zeros((3, 9, 9), np.uint8)
-    with pytest.raises(UserError, match=r"UriscF1 scores planes"):
+    with pytest.raises(UserError, match=r"UriscF1 is defined for planes"):
         UriscF1().row(MosaicPair(volume, volume, 128, (40.0, 4.0, 4.0)))
     with pytest.raises(UserError, match="bound_pix"):
         UriscF1(-1)

@@ -117,7 +117,7 @@ def test_metrics_share_two_tables(comparison: CountedComparison) -> None:
 
 @pytest.mark.parametrize("thinned", [False, True])
 def test_tables_are_forgotten_with_their_comparison(comparison: CountedComparison, thinned: bool) -> None:
-    given = comparison.at(100)
+    given = MosaicPair(comparison.labels, comparison.probability, 100, (4.0, 4.0))
     table, sweep = table_of(given, thinned=thinned), sweep_of(given, thinned=thinned)
     assert table_of(given, thinned=thinned) is table
     assert sweep_of(given, thinned=thinned) is sweep

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import measure
 
-from lightning_emseg.metrics.classes import LabelledObjectsIoU, labelled_objects_iou
+from lightning_emseg.metrics.classes import LabelledObjectsIoU
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
+from lightning_emseg.metrics.segmentation.scores import labelled_objects_iou
 
 Mask = NDArray[np.bool_]
 

@@ -1,133 +1,109 @@
-"""Axes of plots."""
+"""Line charts and bars."""
 
-import itertools
 import math
 import re
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
-from lightning_emseg.results.page.charts import Axis, Line, Look, line_plot, linear_ticks, look, mosaic_bars
+from lightning_emseg.results.page.charts import ChartLine, line_chart, mosaic_bars
 
-finite = st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6)
+_USE, _PATH, _TEXT = ("{http://www.w3.org/2000/svg}" + name for name in ("use", "path", "text"))
 
 
-@given(finite, finite)
-def test_linear_ticks_are_few_even_and_within(first: float, second: float) -> None:
-    low, high = sorted((first, second))
-    assume(high - low > 1e-6 * max(1.0, abs(low), abs(high)))
-    ticks = linear_ticks(low, high)
-    slack = 1e-6 * (high - low)
-    assert 2 <= len(ticks) <= 7
-    assert low - slack <= ticks[0] < ticks[-1] <= high + slack
-    gaps = [b - a for a, b in itertools.pairwise(ticks)]
-    assert max(gaps) - min(gaps) <= 1e-5 * max(gaps)
+def elements(svg: str, tag: str, colour: str = "") -> list[ElementTree.Element]:
+    return [each for each in ElementTree.fromstring(svg).iter(tag) if f"var(--{colour}" in each.get("style", "")]
 
 
-@given(st.lists(finite, min_size=1))
-def test_fitted_linear_axis_holds_every_value(values: list[float]) -> None:
-    assume(len(set(values)) == 1 or max(values) - min(values) > 1e-6 * max(map(abs, values)))
-    scale = Axis("").fit(values)
-    assert all(-1e-6 <= scale.share(value) <= 1 + 1e-6 for value in values)
+def places(svg: str, colour: str) -> list[tuple[float, float]]:
+    """Markers in a colour, without the one of the legend, which comes last."""
+    return [(float(each.attrib["x"]), float(each.attrib["y"])) for each in elements(svg, _USE, colour)][:-1]
 
 
-@given(st.lists(st.floats(1e-9, 1e9), min_size=1))
-def test_log_axis_spans_whole_decades(values: list[float]) -> None:
-    scale = Axis("", log=True).fit([*values, 0.0, -1.0, math.nan])
-    assert all(-1e-6 <= scale.share(value) <= 1 + 1e-6 for value in values)
-    assert math.log10(scale.low) % 1 == 0
-    assert math.isclose(scale.share(math.sqrt(scale.low * scale.high)), 0.5, abs_tol=1e-9)
+def widths(svg: str, colour: str) -> list[float]:
+    """Widths of bars in a colour, without the one of the legend, which comes last."""
+    shapes = [re.findall(r"[ML] ([-\d.]+) ", each.attrib["d"]) for each in elements(svg, _PATH, colour)]
+    return [max(map(float, shape)) - min(map(float, shape)) for shape in shapes][:-1]
 
 
-def test_given_limits_are_kept() -> None:
-    scale = Axis("", limits=(0.0, 1.0)).fit([0.4, 0.6])
-    assert (scale.low, scale.high) == (0.0, 1.0)
-    assert scale.ticks == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-
-
-def test_empty_axis_still_has_ticks() -> None:
-    assert len(Axis("").fit([]).ticks) > 1
-    assert len(Axis("", log=True).fit([]).ticks) > 1
-
-
-def test_bar_lengths_are_proportional_to_values() -> None:
-    values = {"one": {"a": 0.8, "b": 0.4}, "two": {"a": math.nan, "b": 0.2}}
-    bars = mosaic_bars("F1", values, {"one": 0, "two": 1})
-    widths = [float(e.attrib["width"]) for e in ElementTree.fromstring(bars.svg).iter("rect")]
-    assert widths[1] == 0
-    assert [width / widths[0] for width in (widths[2], widths[3])] == pytest.approx([0.5, 0.25], abs=0.01)
-    assert "–" in bars.svg
-    assert [name for _, name in bars.legend] == ["1: one", "2: two"]
-
-
-def test_runs_keep_colours_without_other_scores() -> None:
-    bars = mosaic_bars("F1", {"third": {"a": 0.8}, "fourth": {"b": 0.7}}, {"first": 0, "third": 2, "fourth": 3})
-    assert re.findall(r'<g class="(c\d)">', bars.svg) == ["c2", "c3"]
-    assert [name for _, name in bars.legend] == ["3: third", "4: fourth"]
-
-
-UNIT = Axis("y", limits=(0.0, 1.0))
-
-
-def paths(svg: str, kind: str) -> list[str]:
-    return [element.attrib["d"] for element in ElementTree.fromstring(svg).iter("path") if element.get("class") == kind]
-
-
-def points(path: str) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([-\d.]+) ([-\d.]+)", path)]
+def words(svg: str) -> list[str]:
+    return [each.text or "" for each in ElementTree.fromstring(svg).iter(_TEXT)]
 
 
 def test_points_lie_at_their_values() -> None:
-    line = Line("a", [0, 0.5, 1], [0, 0.25, 1], Look(0, 0))
-    ((left, bottom), middle, (right, top)) = points(paths(line_plot("t", [line], UNIT, UNIT).svg, "line")[0])
-    assert middle[0] == pytest.approx((left + right) / 2, abs=0.1)
-    assert middle[1] == pytest.approx(bottom + 0.25 * (top - bottom), abs=0.1)
+    _, svg = line_chart("t", [ChartLine("a", [0, 0.5, 1], [0, 0.25, 1], 0)], "x", "y", is_unit=True)
+    (left, bottom), middle, (right, top) = places(svg, "c0")
+    assert middle == pytest.approx(((left + right) / 2, bottom + 0.25 * (top - bottom)), abs=0.1)
     assert left < right
     assert top < bottom
 
 
 def test_nan_leaves_a_gap() -> None:
-    line = Line("a", [0, 0.25, 0.5, 0.75, 1], [0, 0, math.nan, 1, 1], Look(0, 0))
-    path = paths(line_plot("t", [line], UNIT, UNIT).svg, "line")[0]
-    assert path.count("M") == 2
-    assert len(points(path)) == 4
+    line = ChartLine("a", [0, 0.25, 0.5, 0.75, 1], [0, 0, math.nan, 1, 1], 0, marked=())
+    _, svg = line_chart("t", [line], "x", "y", is_unit=True)
+    assert elements(svg, _PATH, "c0")[0].attrib["d"].count("M") == 2
 
 
 def test_zero_has_no_place_on_a_log_axis() -> None:
-    line = Line("a", [1, 10, 100], [5, 0, 7], Look(0, 0))
-    plot = line_plot("t", [line], Axis("x", log=True), Axis("y", log=True))
-    assert len(points(paths(plot.svg, "line")[0])) == 2
+    _, svg = line_chart("t", [ChartLine("a", [1, 10, 100], [5, 0, 7], 0)], "x", "y", is_log=True)
+    assert len(places(svg, "c0")) == 2
 
 
 def test_lines_differ_without_colours() -> None:
-    lines = [Line(str(number), [0, 1], [0, 1], look(number)) for number in range(36)]
-    plot = line_plot("t", lines, UNIT, UNIT)
-    drawn = [e for e in ElementTree.fromstring(plot.svg).iter("path") if e.get("class") == "line"]
-    assert len({element.attrib["stroke-dasharray"] for element in drawn}) == 6
-    assert len(set(paths(plot.svg, "dot"))) == 6
-    # Without their colours, which are classes.
-    assert len({re.sub(r"c\d", "", str(sample)) for sample, _ in plot.legend}) == 36
+    lines = [ChartLine(f"line {number}", [0, 1], [0, 1], number) for number in range(36)]
+    _, svg = line_chart("t", lines, "x", "y")
+    root = ElementTree.fromstring(svg)
+    shapes = {each.attrib["id"]: each.attrib["d"] for each in root.iter(_PATH) if "id" in each.attrib}
+    dashes, link = [], "{http://www.w3.org/1999/xlink}href"
+    for number in range(6):
+        drawn = [each.attrib["style"] for each in elements(svg, _PATH, f"c{number}")]
+        dashes.append({tuple(re.findall("stroke-dasharray: [^;]*", style)) for style in drawn})
+    assert [len(found) for found in dashes] == [6] * 6
+    markers = [{shapes[each.attrib[link][1:]] for each in elements(svg, _USE, f"c{n}")} for n in range(6)]
+    assert len(set.union(*markers)) == sum(map(len, markers)) == 6
 
 
 def test_error_bars_have_the_height_of_their_errors() -> None:
-    line = Line("a", [0.5], [0.5], Look(0, 0), errors=[0.25])
-    plot = line_plot("t", [line, Line("b", [0, 0], [0, 1], Look(1, 1))], UNIT, UNIT)
-    found = re.fullmatch(r"M[\d.]+ ([\d.]+)V([\d.]+)", paths(plot.svg, "bar")[0])
-    assert found is not None
-    (_, bottom), (_, top) = points(paths(plot.svg, "line")[1])
-    assert float(found[2]) - float(found[1]) == pytest.approx(0.5 * (bottom - top), abs=0.3)
+    _, svg = line_chart("t", [ChartLine("a", [0, 1], [0.25, 0.75], 0, errors=[0.1, 0.25])], "x", "y", is_unit=True)
+    (_, low), (_, high) = places(svg, "c0")
+    ends = [re.findall(r"[ML] [-\d.]+ ([-\d.]+)", each.attrib["d"]) for each in elements(svg, _PATH, "c0")]
+    heights = sorted(abs(float(first) - float(second)) for first, second in (each for each in ends if len(each) == 2))
+    assert any(height == pytest.approx(low - high, abs=0.1) for height in heights)
+    assert any(height == pytest.approx(0.4 * (low - high), abs=0.1) for height in heights)
 
 
-def test_names_are_escaped_in_plots() -> None:
-    name = '<script>alert("1")</script>'
-    plot = line_plot(name, [Line(name, [0, 1], [0, 1], Look(0, 0))], Axis(name), UNIT)
-    bars = mosaic_bars(name, {name: {name: 0.5}}, {name: 0})
-    for svg in (plot.svg, bars.svg):
+@pytest.mark.parametrize("name", ['<script>alert("1")</script>', "_first", r"$\frac{", "a & b"])
+def test_any_name_is_shown_as_text(name: str) -> None:
+    _, line = line_chart(name, [ChartLine(name, [0, 1], [0, 1], 0)], name, "y")
+    _, bars = mosaic_bars(name, {name: {name: 0.5}}, {name: 0})
+    for svg in (line, bars):
         assert "<script" not in svg
-        ElementTree.fromstring(svg)
+        assert name in words(svg)
 
 
-def test_empty_plot_has_no_lines() -> None:
-    assert paths(line_plot("t", [], UNIT, UNIT).svg, "line") == []
+def test_charts_share_no_ids_and_name_page_colours() -> None:
+    charts = [line_chart("t", [ChartLine("a", [0, 1], [0, 1], 0)], "x", "y")[1] for _ in range(2)]
+    first, second = (set(re.findall(r'\bid="([^"]*)"', svg)) for svg in charts)
+    assert not first & second
+    assert "#" not in re.sub(r"url\(#\w+\)|href=\"#\w+\"", "", charts[0])
+    assert "var(--text)" in charts[0]
+
+
+def test_empty_chart_has_no_lines() -> None:
+    _, svg = line_chart("t", [ChartLine("a", [1, 2], [math.nan, math.inf], 0)], "x", "y")
+    assert elements(svg, _PATH, "c0") == []
+
+
+def test_bar_lengths_are_proportional_to_values() -> None:
+    values = {"one": {"a": 0.8, "b": 0.4}, "two": {"b": 0.2, "a": math.nan}}
+    _, svg = mosaic_bars("F1", values, {"one": 0, "two": 1})
+    first, second = widths(svg, "c0"), widths(svg, "c1")
+    assert [*first[1:], *second] == pytest.approx([first[0] / 2, 0, first[0] / 4], abs=0.01)
+    assert {"–", "1: one", "2: two"} <= set(words(svg))
+
+
+def test_runs_keep_colours_without_other_scores() -> None:
+    numbers = {"first": 0, "third": 2, "fourth": 3}
+    _, svg = mosaic_bars("F1", {"third": {"a": 0.8}, "fourth": {"b": 0.7}}, numbers)
+    assert [len(widths(svg, f"c{number}")) for number in range(4)] == [0, 0, 1, 1]
+    assert {"3: third", "4: fourth"} <= set(words(svg))

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_emseg.results.files import Scores, ThresholdCurve
-from lightning_emseg.results.page.scores import ambiguous, common_mosaics, comparisons, paired
+from lightning_emseg.evaluation.score_table import ScoreTable
+from lightning_emseg.results.page.scores import ambiguous_mosaics, common_mosaics, comparisons, paired_difference
 from lightning_emseg.results.runs import read_runs
 from tests.support.example_run import KEYS, score_row, write_run, write_scores
 
 
-def scores(rows: dict[str, dict[str, float]]) -> Scores:
-    return Scores("test", "membrane", 0.5, "", rows, ThresholdCurve((), (), (), ()), {})
+def scores(rows: dict[str, dict[str, float]]) -> ScoreTable:
+    return ScoreTable("membrane", 0.5, "", rows)
 
 
 def exact_wilcoxon(differences: list[float]) -> float:
@@ -30,13 +30,13 @@ def exact_wilcoxon(differences: list[float]) -> float:
 
 @given(st.lists(st.integers(-1000, 1000).filter(bool), min_size=2, max_size=8, unique_by=abs))
 def test_wilcoxon_matches_all_sign_patterns(differences: list[int]) -> None:
-    found = paired([0.0] * len(differences), [float(value) for value in differences])
+    found = paired_difference([0.0] * len(differences), [float(value) for value in differences])
     assert found.wilcoxon_p == pytest.approx(exact_wilcoxon([float(value) for value in differences]))
 
 
 def test_t_test_matches_its_closed_form() -> None:
     differences = np.array([0.1, 0.3, 0.2])
-    found = paired([0.5, 0.6, 0.7], (np.array([0.5, 0.6, 0.7]) + differences).tolist())
+    found = paired_difference([0.5, 0.6, 0.7], (np.array([0.5, 0.6, 0.7]) + differences).tolist())
     t = differences.mean() / (differences.std(ddof=1) / math.sqrt(3))
     assert found.t_p == pytest.approx(1 - t / math.sqrt(2 + t * t))
     assert found.difference == pytest.approx(0.2)
@@ -46,7 +46,7 @@ def test_t_test_matches_its_closed_form() -> None:
 
 def test_swapping_runs_only_flips_the_sign() -> None:
     one, two = [0.1, 0.5, 0.7, 0.2], [0.2, 0.4, 0.9, 0.8]
-    forth, back = paired(one, two), paired(two, one)
+    forth, back = paired_difference(one, two), paired_difference(two, one)
     assert forth.difference == -back.difference
     assert (forth.se, forth.t_p, forth.wilcoxon_p) == (back.se, back.t_p, back.wilcoxon_p)
 
@@ -56,21 +56,21 @@ def test_swapping_runs_only_flips_the_sign() -> None:
     [([], [], 0), ([0.5], [0.6], 1), ([0.5, 0.6], [0.5, 0.6], 2), ([math.nan, 0.5], [0.5, 0.6], 1)],
 )
 def test_undefined_tests_are_nan(first: list[float], second: list[float], mosaics: int) -> None:
-    found = paired(first, second)
+    found = paired_difference(first, second)
     assert found.mosaics == mosaics
     assert math.isnan(found.t_p)
     assert math.isnan(found.wilcoxon_p)
 
 
 def test_equal_differences_have_no_t() -> None:
-    assert math.isnan(paired([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]).t_p)
+    assert math.isnan(paired_difference([0.1, 0.2, 0.3], [0.2, 0.3, 0.4]).t_p)
 
 
 def test_mosaics_with_different_truth_are_distinct() -> None:
     first = scores({"test/15": score_row(0.5), "test/16": score_row(0.5)})
     second = scores({"test/15": score_row(0.5, foreground=999), "test/16": score_row(0.9), "test/17": score_row(0.5)})
     assert common_mosaics(first, second) == ["test/16"]
-    assert ambiguous([first, second]) == {"test/15"}
+    assert ambiguous_mosaics([first, second]) == {"test/15"}
 
 
 def test_mosaics_without_counts_match_by_name() -> None:
@@ -82,9 +82,9 @@ def test_means_are_of_mosaics_with_both_scores(tmp_path: Path) -> None:
     first, second = (write_run(tmp_path / name) for name in ("one", "two"))
     write_scores(first, dict(zip(KEYS, map(score_row, (0.8, 0.7, 0.9, 0.6)), strict=True)))
     write_scores(second, dict(zip(KEYS, map(score_row, (0.7, 0.6, 0.5, math.nan)), strict=True)))
-    (found,) = comparisons(read_runs([first, second]))
-    assert found.table is not None
-    cells = next(row for row in found.table.rows if row[0].text == "membrane F1")
+    ((_, _, table),) = comparisons(read_runs([first, second]))
+    assert table is not None
+    cells = next(row for row in table.rows if row[0].text == "membrane F1")
     # Of the first three mosaics.
     assert [cell.value for cell in cells[1:4]] == [pytest.approx(value) for value in (0.8, 0.6, -0.2)]
     assert [cell.text for cell in cells[1:3]] == ["0.8000", "0.6000"]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from data_modules.errors import UserError
-from lightning_emseg.evaluation.pairs import Pairing, pair_up
-from lightning_emseg.evaluation.sources import ScoredImage, Side
+from lightning_emseg.evaluation.sources import Pairing, ScoredImage, Side, pair_up
 
 
 def side(what: str, *keys: str, shape: tuple[int, ...] = (4, 5), single_file: bool = False) -> Side:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_modules.errors import UserError
-from lightning_emseg.results.page.pictures import LARGEST_PX, EmbeddedPicture, embed
+from lightning_emseg.results.page.document import LARGEST_PX, EmbeddedPicture, embed
 
 
 def decoded(picture: EmbeddedPicture) -> Image.Image:
@@ -47,11 +47,11 @@ def test_large_pictures_keep_their_proportions(tmp_path: Path) -> None:
 def test_size_limit_holds_for_all_pictures_together(tmp_path: Path) -> None:
     paths = [noise(tmp_path / f"{seed}.png", 300, seed) for seed in range(4)]
     free = embed(paths, 100)
-    assert not free.reduced()
+    assert not free.is_reduced
     limit = free.size_mb / 3
     album = embed(paths, limit)
     assert album.size_mb <= limit
-    assert album.reduced()
+    assert album.is_reduced
     assert len(album.pictures) == 4
     assert album.size_mb == pytest.approx(sum(len(each.uri) for each in album.pictures.values()) / 1e6)
 
