@@ -20,8 +20,8 @@ class Batch(TypedDict):
         origin: ``int64 (B, D)``, first pixel of each patch in its mosaic in px; negative where the patch is padded.
         pixel_size_nm: ``float32 (B, D)``.
         index: ``int64 (B,)``, position of the patch in the global order of its epoch, whatever the rank or worker.
-        weight: In training, what the loss of this rank's batch counts in the mean over ranks.
-        together: In training, the number of patches of all ranks in the step.
+        weight: Weight of the loss of this rank's batch in the mean over ranks, in training.
+        together: Number of patches of all ranks in the step, in training.
     """
 
     image: "Tensor"

@@ -14,7 +14,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("data_modules.batch", "data_modules.geometry", "data_modules.randomness"),
     ("data_modules.store",),
     ("data_modules.tile_set",),
-    # ("data_modules.images",),
+    ("data_modules.images",),
     ("data_modules.tile_choice", "data_modules.tile_images"),
     (
         "data_modules.augment",
@@ -46,7 +46,7 @@ SEEN_BY_TRAINING = tuple(
 )
 """Rooms of ``data_modules`` that training code may import. Commands put data and training together."""
 COMPOSITION = tuple(f"lightning_emseg.{name}" for name in ("__main__", "cli", "commands", "trainer_cli"))
-MOVING = tuple(f"data_modules.{name}" for name in ("convert", "tile_choice", "tile_images", "tiling")) + tuple(
+MOVING = tuple(f"data_modules.{name}" for name in ("tile_choice", "tile_images")) + tuple(
     f"lightning_emseg.{name}" for name in ("evaluation.reading", "report", "scoring")
 )
 """Parts that still have to find their place."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_modules.images.image import Header, Pixels, Region
 from data_modules.tile_set import SIDE
-from data_modules.tiling.volumes import Header, Pixels, Region
 
 BLOCK_PX = 2**24
 """Largest piece, unless a row of tiles is larger."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.images.image import Volume
 from data_modules.tile_set import PLANES, SIDE
 from data_modules.tiling.blocks import Shrink, blocks, shrunk
 from data_modules.tiling.grid import grid_of
 from data_modules.tiling.survey import ToGrey
-from data_modules.tiling.volumes import Volume
 
 Tiles = NDArray[np.uint8]
 Positions = NDArray[np.int32]

@@ -8,17 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_modules.convert.decode import large_images
 from data_modules.errors import UserError
+from data_modules.images.image import RefusedError
+from data_modules.images.opening import suffix_of
+from data_modules.images.raster import large_images
 from data_modules.store.layout import is_url
 from data_modules.store.location import locate
 from data_modules.tile_set import Source
 from data_modules.tiling.decisions import Decision, Table, decided
-from data_modules.tiling.formats import suffix_of
 from data_modules.tiling.one_source import asked, tile_source
 from data_modules.tiling.planning import Settings
 from data_modules.tiling.sources import Entry
-from data_modules.tiling.volumes import RefusedError
 
 _AHEAD = 4
 """Files a thread that are found before the first of them is done."""

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from data_modules.images.image import Header, Pixels, RefusedError, Region, Volume
+from data_modules.images.opening import open_volume
 from data_modules.tile_set import SIDE, Source, SourceWriter
 from data_modules.tiling.blocks import Shrink, blocks
 from data_modules.tiling.cutting import Positions, Tiles, cut
-from data_modules.tiling.formats import open_volume
 from data_modules.tiling.grid import SMALLEST
 from data_modules.tiling.planning import Planned, Settings, plan_source
 from data_modules.tiling.polarity import is_inverted, polarity
 from data_modules.tiling.random_tiles import random_places, read_places
 from data_modules.tiling.sources import Entry
 from data_modules.tiling.survey import Survey, ToGrey
-from data_modules.tiling.volumes import Header, Pixels, RefusedError, Region, Volume
 
 _LOOKS = 16
 """Sections, evenly spaced, or random tiles on which polarity is judged."""

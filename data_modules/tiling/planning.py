@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
+from data_modules.images.image import Header, fit_axes, is_isotropic
 from data_modules.tile_set import PLANES
 from data_modules.tiling.blocks import LIMIT_PX, Shrink, shrink_for
 from data_modules.tiling.cutting import Plan
-from data_modules.tiling.units import fit_axes, is_isotropic
-from data_modules.tiling.volumes import Header
 
 
 @dataclass(frozen=True)

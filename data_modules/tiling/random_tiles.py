@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.images.image import Pixels, Region, Volume
 from data_modules.tile_set import SIDE
 from data_modules.tiling.cutting import AXES, Plan, Positions
 from data_modules.tiling.grid import SMALLEST
-from data_modules.tiling.volumes import Pixels, Region, Volume
 
 BATCH = 256
 _AT_ONCE = 16

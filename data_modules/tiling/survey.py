@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.convert.grey import PERCENTILES, RULES
-from data_modules.tiling.volumes import Pixels, RefusedError
+from data_modules.images.grey import PERCENTILES, RULES
+from data_modules.images.image import Pixels, RefusedError
 
 SAMPLE = 2**22
 """Values looked at for percentiles of types that have too many values to count each of them."""
@@ -91,7 +91,7 @@ class Survey:
             self._counts += np.bincount(values, minlength=self._counts.size)
 
     def to_grey(self, rule: str, of: str = "all pixels") -> ToGrey:
-        """The map of a rule of :func:`data_modules.convert.grey.to_8_bit`, over all pixels seen.
+        """The map of a rule of :func:`data_modules.images.grey.to_8_bit`, over all pixels seen.
 
         Args:
             rule: ``percentile``, ``range``, ``dtype`` or ``lo,hi``.
@@ -142,6 +142,6 @@ class Survey:
 
 
 def refuse_not_finite(pixels: Pixels, what: str) -> None:
-    """Raise :class:`~data_modules.tiling.volumes.RefusedError` if there are NaN or infinite values."""
+    """Raise :class:`~data_modules.images.image.RefusedError` if there are NaN or infinite values."""
     if pixels.dtype.kind == "f" and (wrong := int(np.count_nonzero(~np.isfinite(pixels)))):
         raise RefusedError(f"{what} has NaN or infinite pixels ({wrong} in one piece): give them a grey value first")

@@ -149,7 +149,7 @@ def _attributes(
 ) -> layout.Attributes:
     counts = {} if layer.info.kind == "instances" else _counts(layer.values)
     info = replace(layer.info, counts=counts)
-    attributes = layout.label_attributes(name, levels, pixel_size_nm, info, provenance)
+    attributes = layout.group_attributes(name, levels, pixel_size_nm, provenance, info)
     # Pixels of a lower level stand for blocks, as those of an image do.
     attributes["ome"]["multiscales"] = [{**layout.multiscales(name, levels, pixel_size_nm), "type": "worst"}]
     if layer.colours:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_modules.convert.grey import check_rule
 from data_modules.errors import UserError
+from data_modules.images.grey import check_rule
 from data_modules.tiling import Settings, find_sources, parse_pixel_size, read_stated, tile_sources
 
 

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_modules.convert.grey import to_8_bit
-from data_modules.convert.pairs import pair
-from data_modules.convert.sources import Page, find_images
 from data_modules.errors import UserError
+from data_modules.images.grey import to_8_bit
+from data_modules.images.pages import Page, find_images, pair
 from data_modules.tile_set import SourceTiles, TileSet
 from lightning_emseg.evaluation.reading import nearly_two_values
 from lightning_emseg.features.encoder import Encoder, open_encoder
@@ -65,7 +64,7 @@ def read_images(spec: str) -> list[tuple[str, Pixels]]:
 
 
 def read_pairs(images: str, labels: str) -> list[tuple[str, Pixels, NDArray[np.bool_]]]:
-    """Names, grey levels and masks; files are matched by name, see :func:`data_modules.convert.pairs.pair`.
+    """Names, grey levels and masks; files are matched by name, see :func:`data_modules.images.pages.pair`.
 
     Raises:
         UserError: if an image has no mask or a mask no image, sizes differ, or a mask is none, empty or full.

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from data_modules.images.image import Header
 from data_modules.tiling.blocks import Shrink, blocks, shrink_for, shrunk
-from data_modules.tiling.volumes import Header
 
 SIDES = st.integers(1, 700)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from data_modules.images.image import Header
 from data_modules.tiling.planning import Settings, plan_source
-from data_modules.tiling.volumes import Header
 
 
 def header(shape: tuple[int, int, int], size: tuple[float, ...] | None = None, frames: bool = False) -> Header:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data_modules.convert.decode import pages_in, read_page
+from data_modules.images.raster import pages_in, read_page
 from data_modules.tiling.polarity import is_inverted, polarity
 from tests.support import DATA
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_modules.convert.grey import to_8_bit
+from data_modules.images.grey import to_8_bit
+from data_modules.images.image import RefusedError
 from data_modules.tiling import survey
 from data_modules.tiling.survey import Survey
-from data_modules.tiling.volumes import RefusedError
 
 TYPES = ("u1", "i1", "u2", "i2", "i4", "u4", "f4", "f8")
 
