@@ -1,4 +1,4 @@
-"""The data module that makes its own store of synthetic mosaics."""
+"""Data module that makes its own store of synthetic mosaics."""
 
 import shutil
 from typing import Any
@@ -9,15 +9,15 @@ from data_modules.synthetic.mosaic import synthesize
 
 
 class SyntheticMosaics(Mosaic):
-    """A :class:`~data_modules.mosaic.Mosaic` that makes its store first where there is none; for demos and smoke runs.
+    """Synthetic mosaics, whose store is made first where there is none; for demos and smoke runs.
 
     Args:
-        store: The store; one that exists is used as it is.
+        store: Path of the store; one that exists is used as it is.
         train: Size of each training mosaic, ``<Y>x<X>`` in px.
         val: Size of each validation mosaic.
         test: Size of each test mosaic.
-        synthetic_seed: Of the content.
-        kwargs: See :class:`data_modules.mosaic.Mosaic`.
+        synthetic_seed: Random seed of the content.
+        kwargs: Arguments of :class:`data_modules.mosaic.Mosaic`.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from data_modules.augment.transforms import (
+    Change,
     Draw,
     KeyedAugment,
     Range,
@@ -40,7 +41,7 @@ class Augment(KeyedAugment):
         UserError: for a value out of its range.
     """
 
-    changes = (scale_about_mean, add_noise)
+    changes: tuple[Change, ...] = (scale_about_mean, add_noise)
 
     def __init__(
         self,

@@ -34,8 +34,8 @@ class Draw:
         scale: Factors along Y and X before the turn; above 1 enlarges.
         angle: Angle of the turn in radians; positive is clockwise, as Y points down.
         stretch: Factors along Y and X after the turn.
-        shift: Where the middle of the result comes from, Y X in px from the middle of the source; one for all sections
-            ``(2,)`` or one each ``(Z, 2)``.
+        shift: Point of the source that the middle of the result shows, Y X in px from the middle of the source; one
+            for all sections ``(2,)`` or one each ``(Z, 2)``.
         sections: Sections of a volume in the order of the result, ``int64 (Z,)``; as they are by default.
         contrast: Factor of the grey values, or of their distance from their mean.
         brightness: Shift of the grey values as a share of the grey range.
@@ -72,7 +72,7 @@ class Draw:
         Args:
             source: Height and width of the source in px.
             target: Height and width of the result in px.
-            fine: Factor by which the result is larger in the end.
+            fine: Factor by which the result is larger, until it is averaged.
         """
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         turn = np.array([[cos, -sin], [sin, cos]]) * (np.array(self.flip) * np.array(self.scale))[::-1]
@@ -132,7 +132,15 @@ class KeyedAugment(ABC):
         return self.apply(batch, [self.draw(random, sides) for random in randoms])
 
     def apply(self, batch: Batch, draws: Draws) -> Batch:
-        """Augment a batch with given parameters, one set a patch; else as a call."""
+        """Augment a batch with given parameters.
+
+        Args:
+            batch: Batch as for a call.
+            draws: Parameters of each patch.
+
+        Returns:
+            Batch as from a call.
+        """
         image = transform_image(batch["image"], draws, self.size, self.changes)
         return Batch(**{**batch, "image": image, "mask": warp_mask(batch["mask"], draws, self.size)})
 

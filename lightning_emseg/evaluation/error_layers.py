@@ -131,7 +131,7 @@ def _write(
     for row in layer.values if layer.info.kind == "classes" else ():
         counts += np.bincount(row.ravel(), minlength=256)
     info = replace(layer.info, counts={int(value): int(counts[value]) for value in np.flatnonzero(counts)})
-    attributes = layout.label_attributes(name, len(shapes), pixel_size_nm, info, provenance)
+    attributes = layout.group_attributes(name, len(shapes), pixel_size_nm, provenance, info)
     # Pixels of a lower level stand for blocks, as those of an image do.
     attributes["ome"]["multiscales"] = [{**layout.multiscales(name, len(shapes), pixel_size_nm), "type": "worst"}]
     if layer.colours:

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from data_modules.augment.images import Augment
-from data_modules.augment.transforms import Draw
+from data_modules.augment.transforms import Draw, blur
 from data_modules.batch import Batch
 from tests.support.patch_batches import batch_of
 
@@ -199,6 +201,23 @@ def test_draws_fill_their_ranges_and_nothing_more() -> None:
     assert np.corrcoef(shifts, rowvar=False)[0, 1] == pytest.approx(0, abs=0.08)
     for flip in itertools.product((1, -1), repeat=2):
         assert np.mean([draw.flip == flip for draw in draws]) == pytest.approx(0.25, abs=0.04)
+
+
+class BlurredAugment(Augment):
+    """Augmentation of docs/data.md: one more change of the grey values."""
+
+    changes = (*Augment.changes, partial(blur, widest=2.0))
+
+    def draw(self, random: np.random.Generator, sides: tuple[int, ...]) -> Draw:
+        return replace(super().draw(random, sides), blur=2.0)
+
+
+def test_a_subclass_adds_a_change() -> None:
+    batch = noise()
+    plain, blurred = (kind(contrast=0, brightness=0)(batch, 1, 2) for kind in (Augment, BlurredAugment))
+    expected = ndimage.gaussian_filter(plain["image"].numpy(), (0, 0, 2, 2), mode="mirror", radius=6)
+    np.testing.assert_allclose(blurred["image"].numpy(), expected, atol=0.1)
+    assert torch.equal(blurred["mask"], plain["mask"])
 
 
 def test_a_share_of_patches_is_left_alone() -> None:
