@@ -141,7 +141,7 @@ def class_comparison(image: Picture, truth: Picture, predicted: Picture, names: 
         image: Grey ``uint8 (Y, X)``.
         truth: ``uint8 (Y, X)``, positions of classes, 255 for ignored.
         predicted: ``uint8 (Y, X)``, positions of classes.
-        names: Of the classes, the background first.
+        names: Names of the classes, the background first.
 
     Returns:
         RGB ``uint8``, panels with a caption above each, below a legend in as many lines as it needs.

@@ -31,8 +31,8 @@ class LabelLayer:
     """A label to be added to a sample.
 
     Attributes:
-        values: Of the image's shape; ``uint8`` for classes, ``uint32`` for instances.
-        info: What they mean.
+        values: Array of the image's shape; ``uint8`` for classes, ``uint32`` for instances.
+        info: Meaning of the values.
         halve: Makes the next level of the pyramid: the same values, Y and X halved and rounded up.
         colours: RGB by value; viewers choose where there is none.
     """
@@ -71,7 +71,7 @@ def write_label_layers(
     Args:
         store: Folder of the store.
         key: ``<split>/<sample>``.
-        layers: By name.
+        layers: Layers by name.
         provenance: JSON-ready record of what the layers were made from.
         overwrite: Whether layers of these names that this function has written before are replaced; labels from
             elsewhere never are.

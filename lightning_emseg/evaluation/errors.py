@@ -280,7 +280,7 @@ def worst_regions(codes: Codes, side: int = 256, most: int = 6) -> list[ErrorReg
 
     Args:
         codes: Error map ``uint8 (Y, X)``.
-        side: Of a window in px, at least 1; a smaller mosaic is one window along that axis.
+        side: Side of a window in px, at least 1; a smaller mosaic is one window along that axis.
         most: Largest number of windows.
 
     Returns:

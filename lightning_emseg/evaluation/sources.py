@@ -52,7 +52,7 @@ class Side:
 
     Attributes:
         what: Argument as the user gave it.
-        images: At least one.
+        images: One or more images.
         single_file: Whether all of it is one image file, whose name need not match anything.
     """
 
@@ -246,7 +246,7 @@ class Pairing:
     """What is scored, and what is not.
 
     Attributes:
-        pairs: At least one, in the order of the predictions.
+        pairs: One or more pairs, in the order of the predictions.
         only_prediction: Names without a truth.
         only_truth: Names without a prediction.
     """

@@ -60,7 +60,7 @@ def surface_distances(
             None where all is known.
         distance_to_other_nm: ``float32 (*S)`` in nm, to the nearest pixel of ``other``: 0 within it.
         pixel_size_nm: One value an axis.
-        threads: That a distance transform may use.
+        threads: Number of threads of a distance transform.
 
     Returns:
         ``float32 (N,)`` in nm, 0 or more, in the order of the pixels; infinite if ``other`` is empty.
@@ -140,7 +140,7 @@ def hausdorff95(from_truth: Distances, from_prediction: Distances) -> float:
     quantile 0.95 in either direction; as MONAI's ``compute_hausdorff_distance`` with ``percentile=95``.
 
     Args:
-        from_truth: As of :func:`average_symmetric_surface_distance`: ``float32 (N,)``, 0 or more.
+        from_truth: Distances as of :func:`average_symmetric_surface_distance`: ``float32 (N,)``, 0 or more.
         from_prediction: ``float32 (M,)``, 0 or more, in the same unit.
 
     Returns:
@@ -194,7 +194,7 @@ def mean_distance(
         pixel_size_nm: One value an axis.
         distance_to_other_nm: Makes the ``float32 (*S)`` distances of all voxels to ``other`` in nm; called where many
             voxels lie outside.
-        threads: That the search may use.
+        threads: Number of threads of the search.
 
     Returns:
         0 or more, in nm; infinite where only ``other`` is empty, NaN where ``mask`` is.

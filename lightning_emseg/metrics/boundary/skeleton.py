@@ -188,7 +188,7 @@ def runs(lines: Mask, pixel_size_nm: Sequence[float]) -> Runs:
 
     Args:
         lines: ``bool (Y, X)``, few of it set.
-        pixel_size_nm: Of Y and X.
+        pixel_size_nm: Pixel size along Y and X.
 
     Returns:
         Runs, ordered by their first pixels.
@@ -249,7 +249,7 @@ def count_breaks(lines: Mask, covered: Mask, pixel_size_nm: Sequence[float], sho
     Args:
         lines: ``bool (Y, X)``, the true skeleton.
         covered: ``bool (Y, X)``, the predicted foreground, grown by a tolerance.
-        pixel_size_nm: Of Y and X.
+        pixel_size_nm: Pixel size along Y and X.
         shortest_nm: Only gaps longer than this count; lengths as in
             :func:`~lightning_emseg.metrics.boundary.skeleton.runs`.
 

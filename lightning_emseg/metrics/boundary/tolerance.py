@@ -117,7 +117,7 @@ def urisc_score(truth: Grey, predicted: Mask, bound_pix: int = 0, name: str = "t
         truth: ``uint8 (Y, X)``, grey values as released: 0 membrane, 255 background.
         predicted: ``bool (Y, X)``, membrane.
         bound_pix: Radius of the disk in px; 0 in the competition.
-        name: Of the prediction, for the warning.
+        name: Name of the prediction, for the warning.
 
     Returns:
         F1, precision, recall.

@@ -43,7 +43,7 @@ def thin_borders(cells: Labels, threads: int = 2) -> Labels:
     Args:
         cells: Labels ``(*S)`` of any integer type, with any number of axes; 0 is border. Instances
             that touch may stay so. Every step is one pixel along an axis, whatever its size in nm.
-        threads: That label pieces of a front at the same time; the result does not depend on it.
+        threads: Number of threads that label pieces of a front; the result does not depend on it.
 
     Returns:
         Labels ``(*S)`` of the same type: the cells, grown; 0 on lines of (mostly) one pixel. Where no cell exists,
@@ -165,7 +165,7 @@ def tables_over_levels(
 
     Args:
         truth_cells: Segments of the truth ``(*S)``, 0 for background and where nothing is known.
-        probability: Of foreground (membrane), quantised, ``uint8 (*S)``.
+        probability: Probability of foreground (membrane), quantised, ``uint8 (*S)``.
         levels: Foreground is what reaches them, 0–255.
         thinned: Whether predicted borders are thinned first.
         workers: Threads, each with a level of its own at a time and about 12 bytes a pixel.

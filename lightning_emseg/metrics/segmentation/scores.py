@@ -27,7 +27,7 @@ def v_rand(table: Contingency) -> SplitMerge:
     ``RandError.getForegroundRestrictedRandIndexStatsN2``.
 
     Args:
-        table: Of truth and prediction, as binary maps' cells or as instances; entries of true background are left out.
+        table: Table of cells or of instances; entries of true background are left out.
 
     Returns:
         0–1; NaN if the truth has no segment.
@@ -48,8 +48,8 @@ class AdaptedRandError(NamedTuple):
 
     Attributes:
         error: 1 − F of precision and recall, 0 at best; NaN, like the others, where the truth has no segment.
-        precision: Of the pairs of pixels in one predicted segment, those in one true segment; low for mergers.
-        recall: Of the pairs of pixels in one true segment, those in one predicted segment; low for splits.
+        precision: Share of the pairs of pixels in one predicted segment that are in one true segment; low for mergers.
+        recall: Share of the pairs of pixels in one true segment that are in one predicted segment; low for splits.
     """
 
     error: float
@@ -66,7 +66,7 @@ def adapted_rand(table: Contingency) -> AdaptedRandError:
     predicted 0 they differ by about the number of segments over that of pixels.
 
     Args:
-        table: Of truth and prediction; entries of true background are left out.
+        table: Table of truth and prediction; entries of true background are left out.
 
     Returns:
         0–1. Precision is 1 if no predicted segment has a pair of pixels, and recall if no true one has.
@@ -105,7 +105,7 @@ def v_info(table: Contingency) -> SplitMerge:
     ``VariationOfInformation.foregroundRestrictedFscore``.
 
     Args:
-        table: Of truth and prediction, as binary maps' cells or as instances; entries of true background are left out.
+        table: Table of cells or of instances; entries of true background are left out.
 
     Returns:
         0–1; NaN if the truth has no segment. A single true segment cannot be merged (merge 1), a single predicted
@@ -149,7 +149,7 @@ def variation_of_information(table: Contingency) -> VariationOfInformationScore:
     Multivariate Analysis 98:873–895.
 
     Args:
-        table: Of truth and prediction; entries of true background are left out.
+        table: Table of truth and prediction; entries of true background are left out.
 
     Returns:
         Bits, from 0 to the logarithm of the number of pixels.
