@@ -24,12 +24,9 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def written(store: Path) -> tuple[list[MosaicView], list[tuple[Bytes, Bytes]]]:
+def fresh(store: Path) -> tuple[list[MosaicView], list[tuple[Bytes, Bytes]]]:
     pixels = write_random(store, {"train/a": WIDE, "train/b": SMALL})
     return views(store), list(pixels.values())
-
-
-Written = tuple[list[MosaicView], list[tuple[Bytes, Bytes]]]
 
 
 def _damage_right_chunk(store: Path, pixels: Bytes, array: str) -> None:
@@ -40,8 +37,8 @@ def _damage_right_chunk(store: Path, pixels: Bytes, array: str) -> None:
     shard.write_bytes(content)
 
 
-def test_only_patches_on_damaged_chunks_are_left_out(written: Written, store: Path) -> None:
-    mosaics, pixels = written
+def test_only_patches_on_damaged_chunks_are_left_out(fresh: Written, store: Path) -> None:
+    mosaics, pixels = fresh
     patches = [ACROSS, LEFT, RIGHT, OTHER]
     _damage_right_chunk(store, pixels[0][0], "0")
     with pytest.warns(UserWarning, match=r"at \(\d+, \d+\) of train/a is left out: .*is damaged in region") as caught:
@@ -59,8 +56,8 @@ def test_only_patches_on_damaged_chunks_are_left_out(written: Written, store: Pa
         np.testing.assert_array_equal(batch["mask"][number].numpy(), np.full((32, 32), 255) if left_out else mask)
 
 
-def test_missing_labels_are_left_out_too(written: Written, store: Path) -> None:
-    mosaics, _ = written
+def test_missing_labels_are_left_out_too(fresh: Written, store: Path) -> None:
+    mosaics, _ = fresh
     (label,) = (store / "train" / "a" / "labels").glob("*/0/c")
     shutil.rmtree(label)
     with pytest.warns(UserWarning, match="is missing in region"):
@@ -68,8 +65,8 @@ def test_missing_labels_are_left_out_too(written: Written, store: Path) -> None:
     assert [bool((mask == 255).all()) for mask in batch["mask"]] == [True, False]
 
 
-def test_whole_stores_give_what_they_always_give(written: Written) -> None:
-    mosaics, _ = written
+def test_whole_stores_give_what_they_always_give(fresh: Written) -> None:
+    mosaics, _ = fresh
     patches = [OTHER, RIGHT, LEFT]
     expected, found = (
         PatchDataset(mosaics, (32, 32), skip_damaged=skip).__getitems__(patches) for skip in (False, True)
@@ -80,15 +77,15 @@ def test_whole_stores_give_what_they_always_give(written: Written) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the patch at")
-def test_a_wholly_damaged_batch_ends_the_run(written: Written, store: Path) -> None:
-    mosaics, pixels = written
+def test_a_wholly_damaged_batch_ends_the_run(fresh: Written, store: Path) -> None:
+    mosaics, pixels = fresh
     _damage_right_chunk(store, pixels[0][0], "0")
     with pytest.raises(UserError, match=r"no patch of a batch could be read.*\(train/a\).*data verify"):
         PatchDataset(mosaics, (32, 32), skip_damaged=True).__getitems__([ACROSS, RIGHT])
 
 
-def test_a_store_that_has_gone_is_not_skipped(written: Written, store: Path) -> None:
-    mosaics, _ = written
+def test_a_store_that_has_gone_is_not_skipped(fresh: Written, store: Path) -> None:
+    mosaics, _ = fresh
     shutil.rmtree(store / "train" / "a")
     with pytest.raises(UserError, match="has gone since this run opened it"):
         PatchDataset(mosaics, (32, 32), skip_damaged=True).__getitems__([LEFT, OTHER])

@@ -13,11 +13,11 @@ from data_modules.patches.splits import DividedMosaics, SectionSplit
 from tests.support.mosaic_checks import binary, grey, views, write_mosaic, write_random
 from tests.support.trainers import attach_rank
 
-PATCH = (4, 16, 16)
+VOLUME_PATCH = (4, 16, 16)
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("sections") / "s"
     write_random(
         path, {"train/a": (20, 40, 48), "train/b": (13, 30, 50), "various/c": (40, 40), "various/d": (9, 20, 20)}
@@ -25,8 +25,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def divide(store: Path, **options: Any) -> DividedMosaics:
-    return SectionSplit(**options).divide(lambda name: views(store, name), PATCH, 0)
+def divide_sections(volumes: Path, **options: Any) -> DividedMosaics:
+    return SectionSplit(**options).divide(lambda name: views(volumes, name), VOLUME_PATCH, 0)
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def divide(store: Path, **options: Any) -> DividedMosaics:
     ],
 )
 def test_first_sections_train_and_next_ones_validate(
-    store: Path, options: dict[str, Any], sections: list[tuple[int, int, int]]
+    volumes: Path, options: dict[str, Any], sections: list[tuple[int, int, int]]
 ) -> None:
-    division = divide(store, **options)
+    division = divide_sections(volumes, **options)
     assert division.train_patches is division.val_patches is None
-    whole = views(store)
+    whole = views(volumes)
     for train, val, volume, (first, cut, last) in zip(division.train, division.val, whole, sections, strict=True):
         origin, sides = (0, 0, 0), volume.shape[1:]
         everything = volume.read_image(origin, volume.shape)
@@ -59,7 +59,7 @@ def test_first_sections_train_and_next_ones_validate(
 
 def test_the_defaults_are_those_of_cleftnet(tmp_path: Path) -> None:
     write_mosaic(tmp_path / "s", "train/a", grey((125, 8, 8)), binary((125, 8, 8)))
-    division = divide(tmp_path / "s")
+    division = divide_sections(tmp_path / "s")
     assert [(view.start[0], view.shape[0]) for view in (*division.train, *division.val)] == [(0, 100), (100, 25)]
 
 
@@ -82,19 +82,19 @@ def test_the_defaults_are_those_of_cleftnet(tmp_path: Path) -> None:
         ({"train": float("nan")}, "train must be"),
     ],
 )
-def test_impossible_divisions_are_refused_by_name(store: Path, options: dict[str, Any], message: str) -> None:
+def test_impossible_divisions_are_refused_by_name(volumes: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        divide(store, **options)
+        divide_sections(volumes, **options)
 
 
-def data_of(store: Path, **changes: Any) -> Mosaic:
-    options: dict[str, Any] = {"patch_size": list(PATCH), "batch_size": 3, "patches_per_epoch": 12, "seed": 1}
-    return Mosaic(str(store), **{**options, "split": SectionSplit(train=8, val=5), **changes})
+def data_of(volumes: Path, **changes: Any) -> Mosaic:
+    options: dict[str, Any] = {"patch_size": list(VOLUME_PATCH), "batch_size": 3, "patches_per_epoch": 12, "seed": 1}
+    return Mosaic(str(volumes), **{**options, "split": SectionSplit(train=8, val=5), **changes})
 
 
 @pytest.mark.parametrize("sampling", [None, ForegroundPatches(min_pixels=1)])
-def test_training_patches_stay_in_their_sections(store: Path, sampling: Any) -> None:
-    data = data_of(store, sampling=sampling, patches_per_epoch=60)
+def test_training_patches_stay_in_their_sections(volumes: Path, sampling: Any) -> None:
+    data = data_of(volumes, sampling=sampling, patches_per_epoch=60)
     data.setup("fit")
     first = [int(origin[0]) for batch in data.train_dataloader() for origin in batch["origin"]]
     assert set(first) == set(range(8 - 4 + 1))
@@ -102,12 +102,12 @@ def test_training_patches_stay_in_their_sections(store: Path, sampling: Any) -> 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
-def test_ranks_sweep_windows_in_z_once_and_whole(store: Path, world: int, overlap: float) -> None:
+def test_ranks_sweep_windows_in_z_once_and_whole(volumes: Path, world: int, overlap: float) -> None:
     """Origins are in px of the windows, and tiles show what the whole volume has there."""
     rows = [np.zeros(5, int) for _ in range(2)]
-    whole = views(store)
+    whole = views(volumes)
     for rank in range(world):
-        data = attach_rank(data_of(store, overlap=overlap), rank, world)
+        data = attach_rank(data_of(volumes, overlap=overlap), rank, world)
         data.setup("validate")
         (loader,) = data.val_dataloader()
         dataset: Any = loader.dataset
@@ -117,20 +117,20 @@ def test_ranks_sweep_windows_in_z_once_and_whole(store: Path, world: int, overla
             for number, mosaic in enumerate(batch["mosaic"].tolist()):
                 z, y, x = batch["origin"][number].tolist()
                 assert 0 <= z <= 1
-                expected = whole[mosaic].read_image((8 + z, y, x), PATCH)
+                expected = whole[mosaic].read_image((8 + z, y, x), VOLUME_PATCH)
                 np.testing.assert_array_equal(batch["image"][number, 0], expected)
     assert all((seen == 1).all() for seen in rows)
 
 
-def test_patches_deeper_than_their_sections_are_refused(store: Path) -> None:
+def test_patches_deeper_than_their_sections_are_refused(volumes: Path) -> None:
     with pytest.raises(
         UserError,
         match=r"patch of \(9, 16, 16\) px \(of 9 sections, but one of them has a depth of 8\): train/a\[0:8, .*",
     ):
-        data_of(store, patch_size=[9, 16, 16]).setup("fit")
-    data_of(store, patch_size=[9, 16, 16], allow_small=True).setup("fit")
+        data_of(volumes, patch_size=[9, 16, 16]).setup("fit")
+    data_of(volumes, patch_size=[9, 16, 16], allow_small=True).setup("fit")
     with pytest.raises(UserError, match=r"smaller than a patch of \(4, 60, 16\) px: train/a\[0:8"):
-        data_of(store, patch_size=[4, 60, 16]).setup("fit")
+        data_of(volumes, patch_size=[4, 60, 16]).setup("fit")
 
 
 def test_only_training_sections_count_as_foreground(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_only_training_sections_count_as_foreground(tmp_path: Path) -> None:
     data_of(tmp_path / "s").setup("validate")
 
 
-def test_planes_of_the_sections_train(store: Path) -> None:
-    data = data_of(store, planes="xy", patch_size=16)
+def test_planes_of_the_sections_train(volumes: Path) -> None:
+    data = data_of(volumes, planes="xy", patch_size=16)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (3, 1, 16, 16)
