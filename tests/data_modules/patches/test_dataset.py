@@ -20,7 +20,7 @@ from data_modules.mosaic import Mosaic
 from data_modules.patches.dataset import PatchDataset, SweepDataset, TileDataset, spread_tiles
 from data_modules.patches.loaders import Patch
 from data_modules.store import MosaicView
-from tests.support.mosaic_checks import Bytes, views, write_mosaic, write_random
+from tests.support.store_checks import Bytes, views, write_mosaic, write_random
 
 SIZES: dict[str, tuple[int, ...]] = {"train/a": (150, 210), "train/b": (40, 300), "train/c": (20, 25)}
 

@@ -21,7 +21,7 @@ from data_modules.patches.sampling import (
     RandomPatches,
 )
 from data_modules.store import MosaicView
-from tests.support.mosaic_checks import views, write_random
+from tests.support.store_checks import views, write_random
 
 SIZES: dict[str, tuple[int, ...]] = {"train/a": (200, 300), "train/b": (64, 64), "train/c": (100, 400)}
 PATCH = (64, 64)

@@ -11,7 +11,7 @@ from data_modules.mosaic import Mosaic
 from data_modules.patches.sampling import ForegroundPatches, Position
 from data_modules.patches.splits import DividedMosaics, MosaicSplit, PatchSplit, RegionSplit, SectionSplit
 from data_modules.store import MosaicView
-from tests.support.mosaic_checks import binary, grey, views, write_mosaic, write_random
+from tests.support.store_checks import binary, noise, views, write_mosaic, write_random
 from tests.support.trainers import attach_rank
 
 SIZES: dict[str, tuple[int, ...]] = {"train/a": (200, 300), "train/b": (150, 260), "val/c": (100, 120)}
@@ -174,7 +174,7 @@ def test_first_sections_train_and_next_ones_validate(
 
 
 def test_the_defaults_are_those_of_cleftnet(tmp_path: Path) -> None:
-    write_mosaic(tmp_path / "s", "train/a", grey((125, 8, 8)), binary((125, 8, 8)))
+    write_mosaic(tmp_path / "s", "train/a", noise((125, 8, 8)), binary((125, 8, 8)))
     division = divide_sections(tmp_path / "s")
     assert [(view.start[0], view.shape[0]) for view in (*division.train, *division.val)] == [(0, 100), (100, 25)]
 
@@ -254,9 +254,9 @@ def test_only_training_sections_count_as_foreground(tmp_path: Path) -> None:
     mask = np.zeros((13, 20, 20), np.uint8)
     mask[8:, 5] = 1
     mask[3, 2:4] = 255
-    write_mosaic(tmp_path / "s", "train/late", grey(mask.shape), mask)
-    write_mosaic(tmp_path / "s", "train/early", grey(mask.shape), mask[::-1].copy())
-    write_mosaic(tmp_path / "s", "train/never", grey(mask.shape), mask * 0)
+    write_mosaic(tmp_path / "s", "train/late", noise(mask.shape), mask)
+    write_mosaic(tmp_path / "s", "train/early", noise(mask.shape), mask[::-1].copy())
+    write_mosaic(tmp_path / "s", "train/never", noise(mask.shape), mask * 0)
     with pytest.raises(UserError, match=r"no foreground at all in the masks of train/late\[0:8.*\], train/never\[0:8"):
         data_of(tmp_path / "s").setup("fit")
     data_of(tmp_path / "s", allow_empty=True).setup("fit")
