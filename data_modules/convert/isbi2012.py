@@ -6,10 +6,9 @@ import warnings
 from pathlib import Path
 
 from data_modules.convert.labels import LabelRule
-from data_modules.convert.pairs import pair
 from data_modules.convert.samples import LabelSource, SampleSource, write_samples
-from data_modules.convert.sources import Page, find_images, shorten
 from data_modules.errors import UserError
+from data_modules.images.pages import Page, find_images, pair, shorten
 
 PIXEL_SIZE_NM = (4.0, 4.0)
 HELD_OUT = {20: {"val": "12-14", "test": "15-19"}, 30: {"val": "17-19", "test": "20-29"}}

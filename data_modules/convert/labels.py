@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data_modules.convert.decode import Pixels
-from data_modules.convert.sources import shorten
 from data_modules.errors import UserError
+from data_modules.images.image import Pixels
+from data_modules.images.pages import shorten
 from data_modules.store import LabelInfo, LabelKind
 
 Foreground = Literal["dark", "bright"]

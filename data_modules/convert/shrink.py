@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_modules.convert.decode import Pixels
 from data_modules.errors import UserError
+from data_modules.images.image import Pixels
 
 Filter = Literal["box", "lanczos", "bicubic", "nearest"]
 _FILTERS = {

@@ -9,8 +9,8 @@ from typing import Literal
 from data_modules.convert.labels import LabelRule
 from data_modules.convert.samples import LabelSource, SampleSource, check_pixel_size, write_samples
 from data_modules.convert.shrink import Shrink
-from data_modules.convert.sources import Page, find_images_below, shorten
 from data_modules.errors import UserError
+from data_modules.images.pages import Page, find_images_below, shorten
 
 SPLITS = ("train", "val", "test")
 ORIGINALS = "Track2_original_size"

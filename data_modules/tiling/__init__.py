@@ -3,11 +3,10 @@
 Sizes, planes and remainders are those of Conrad and Narayan (2021), https://doi.org/10.7554/eLife.65894.
 """
 
-from data_modules.tiling.many_sources import tile_sources
-from data_modules.tiling.planning import Settings
+from data_modules.images.image import RefusedError, parse_pixel_size
+from data_modules.tiling.building import tile_sources
+from data_modules.tiling.cutting import Settings
 from data_modules.tiling.sources import Entry, Stated, find_sources, read_stated
-from data_modules.tiling.units import parse_pixel_size
-from data_modules.tiling.volumes import RefusedError
 
 __all__ = [
     "Entry",

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from data_modules.errors import UserError
+from data_modules.images.image import parse_pixel_size, refusing
+from data_modules.images.opening import DATASETS
+from data_modules.images.zarr import NODE_FILES, image_of, is_array, node_file
 from data_modules.store.layout import is_url
-from data_modules.tiling.formats import DATASETS
-from data_modules.tiling.formats.zarr_array import NODE_FILES, image_of, is_array, node_file
-from data_modules.tiling.units import parse_pixel_size
-from data_modules.tiling.volumes import refusing
 
 _DATASET = re.compile(rf"(.+(?:{'|'.join(re.escape(suffix) for suffix in DATASETS)})):(.+)", re.IGNORECASE)
 _HEAD = 2**16
@@ -25,7 +24,7 @@ class Stated:
     """What the user says about a file.
 
     Attributes:
-        pixel_size_nm: One to three numbers, see :func:`~data_modules.tiling.units.fit_axes`; ``None`` to take the
+        pixel_size_nm: One to three numbers, see :func:`~data_modules.images.image.fit_axes`; ``None`` to take the
             file's own.
         licence: Empty where not stated.
         dataset: Inside an HDF5 file.

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from data_modules.convert.sources import Page, find_images
 from data_modules.errors import UserError
+from data_modules.images.pages import Page, find_images
 from data_modules.store.layout import is_url
 from lightning_emseg.core.tables import json_text, write_json
 from lightning_emseg.evaluation.competitions import Competition

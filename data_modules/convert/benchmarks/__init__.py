@@ -5,12 +5,9 @@ is followed (github.com/volume-em/cem-dataset, evaluation/setup_benchmarks); eac
 """
 
 from data_modules.convert.benchmarks.all_mitochondria import convert_all_mitochondria
+from data_modules.convert.benchmarks.casser import convert_kasthuri, convert_lucchi
 from data_modules.convert.benchmarks.cremi import convert_cremi
-from data_modules.convert.benchmarks.guay import convert_guay
-from data_modules.convert.benchmarks.kasthuri import convert_kasthuri
-from data_modules.convert.benchmarks.lucchi import convert_lucchi
-from data_modules.convert.benchmarks.perez import convert_perez
-from data_modules.convert.benchmarks.urocell import convert_urocell
+from data_modules.convert.benchmarks.organelles import convert_guay, convert_perez, convert_urocell
 
 __all__ = [
     "convert_all_mitochondria",

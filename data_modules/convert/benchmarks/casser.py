@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image
 
 from data_modules.convert.benchmarks.layout import by_number, check_count, find_root, match_numbers
-from data_modules.convert.decode import Pixels, readable
 from data_modules.convert.labels import LabelRule
-from data_modules.convert.sources import Page, shorten
-from data_modules.convert.volume_samples import VolumeLabel, VolumeSample
-from data_modules.convert.volume_stacks import Stack, in_bytes, of_pages
+from data_modules.convert.samples import VolumeLabel, VolumeSample, write_volumes
 from data_modules.errors import UserError
+from data_modules.images.image import Pixels
+from data_modules.images.pages import Page, shorten
+from data_modules.images.raster import readable
+from data_modules.images.stacks import Stack, in_bytes, of_pages
 
 SPLITS = {"train": ("Train_In", "Train_Out"), "test": ("Test_In", "Test_Out")}
 """Folders of images and labels."""
@@ -69,3 +70,59 @@ def _read_mask(page: Page) -> Pixels:
     if not (layers[..., :1] == layers[..., 1:3]).all():
         raise UserError(f"{page.what} has real colour: masks are grey, with 255 for mitochondria")
     return np.where(layers[..., 3] == 0, np.uint8(0), layers[..., 0])
+
+
+LUCCHI_NM = (5.0, 5.0, 5.0)
+LUCCHI_SECTIONS = {"train": 165, "test": 165}
+
+
+def convert_lucchi(root: Path, out: Path, overwrite: bool = False) -> list[str]:
+    """Convert Lucchi++ (165 sections of 768 × 1024 px for training and for testing each, 5 nm isotropic).
+
+    Sections Train_In/mask0000.png, … are matched with Train_Out/0.png, … by number and become train/lucchi with the
+    binary label mitochondrion (255 in the files); Test_In and Test_Out become test/lucchi.
+
+    Args:
+        root: Folder that holds Train_In, Train_Out, Test_In and Test_Out, or the folder Lucchi++ with them.
+        out: The store to write into, made where it does not exist.
+        overwrite: Replace samples of the same name.
+
+    Returns:
+        ``<split>/<sample>`` of everything written.
+
+    Raises:
+        UserError: if folders or sections are missing, or labels do not match images; the message names them.
+    """
+    rule = LabelRule("binary", "bright", threshold=WHITE)
+    return write_volumes(
+        out, volumes(root, "Lucchi++", LUCCHI_SECTIONS, LUCCHI_NM, rule), "lucchi", overwrite=overwrite
+    )
+
+
+KASTHURI_NM = (30.0, 3.0, 3.0)
+KASTHURI_SECTIONS = {"train": 85, "test": 75}
+OUTSIDE = 2
+"""Value of the masks where there is no tissue but black padding."""
+
+
+def convert_kasthuri(root: Path, out: Path, overwrite: bool = False) -> list[str]:
+    """Convert Kasthuri++ (85 sections of 1463 × 1613 px for training, 75 of 1334 × 1553 px for testing).
+
+    Sections of Train_In and Train_Out are matched by number and become train/kasthuri with the binary label
+    mitochondrion (255 in the files); Test_In and Test_Out become test/kasthuri. The black padding around the tissue
+    (2 in the masks) is ignored; CEM500K's own preparation counts it as background.
+
+    Args:
+        root: Folder that holds Train_In, Train_Out, Test_In and Test_Out, or the folder Kasthuri++ with them.
+        out: The store to write into, made where it does not exist.
+        overwrite: Replace samples of the same name.
+
+    Returns:
+        ``<split>/<sample>`` of everything written.
+
+    Raises:
+        UserError: if folders or sections are missing, or labels do not match images; the message names them.
+    """
+    rule = LabelRule("binary", "bright", threshold=WHITE, ignore_value=OUTSIDE)
+    samples = volumes(root, "Kasthuri++", KASTHURI_SECTIONS, KASTHURI_NM, rule)
+    return write_volumes(out, samples, "kasthuri", overwrite=overwrite)

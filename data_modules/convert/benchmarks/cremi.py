@@ -1,30 +1,176 @@
 """CREMI (https://cremi.org/data): synaptic clefts and neurons in ssTEM of the fruit fly, 40 × 4 × 4 nm."""
 
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
-from data_modules.convert.benchmarks.cremi_files import (
-    CLEFTS,
-    NEURONS,
-    OUTSIDE,
-    RAW,
-    Sizes,
-    find_file,
-    labels_in,
-    source,
-    voxel_size,
-)
-from data_modules.convert.decode import Pixels
 from data_modules.convert.labels import IGNORE, Label
-from data_modules.convert.volume_samples import Rule, VolumeLabel, VolumeSample, write_volumes
+from data_modules.convert.samples import Rule, VolumeLabel, VolumeSample, write_volumes
 from data_modules.errors import UserError
+from data_modules.images.image import Pixels, doubtful_axes, parse_pixel_size
+from data_modules.images.pages import shorten
+from data_modules.images.raster import HDF5_SUFFIXES, readable
+from data_modules.images.stacks import Source, Stack
 from data_modules.store import LabelInfo
-from data_modules.tiling.units import parse_pixel_size
+
+RAW, CLEFTS, NEURONS = "volumes/raw", "volumes/labels/clefts", "volumes/labels/neuron_ids"
+OUTSIDE = 2**64 - 3
+"""Values from here to 2^64 - 2 mark what was not annotated."""
+LAYOUT = f"a file sample_A_20160501.hdf for each sample, with {RAW} and, but for testing, {CLEFTS} or {NEURONS}"
+Sizes = tuple[float, float, float]
+
+
+def find_file(root: Path, letter: str, padded: bool) -> Path:
+    """The file of one sample.
+
+    Args:
+        root: Folder that holds the files.
+        letter: Of the sample, with a plus for those without labels.
+        padded: Whether the padded file is meant.
+
+    Raises:
+        UserError: if there is none, or more than one.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} does not exist: --root should hold {LAYOUT}")
+    name = re.compile(rf"sample_?{re.escape(letter)}(?P<padded>_padded)?(?:_\d+)?$", re.IGNORECASE)
+    files = [file for file in sorted(root.iterdir()) if file.suffix.lower() in HDF5_SUFFIXES]
+    matches = [(file, match) for file in files if (match := name.fullmatch(file.stem))]
+    found = [file for file, match in matches if bool(match["padded"]) == padded]
+    if len(found) > 1:
+        raise UserError(f"{root} has several files of sample {letter}: {shorten([f.name for f in found])}; keep one")
+    if found:
+        return found[0]
+    other = ["or leave out --padded" if padded else "or pass --padded"] if matches else []
+    published = "20160601" if letter.endswith("+") else "20160501"
+    wanted = f"sample_{letter}_{'padded_' if padded else ''}{published}.hdf"
+    raise UserError(f"{root} has no {wanted}: --root should hold {LAYOUT}{''.join(f'; {text}' for text in other)}")
+
+
+def voxel_size(file: Path, given: Sizes | None) -> Sizes:
+    """Sides of a voxel of the raw volume, from its attribute.
+
+    Args:
+        file: Of one sample.
+        given: By the user, ``(Z, Y, X)`` in nm: taken where the file states none.
+
+    Raises:
+        UserError: if the file cannot be read or has no raw volume, if there is no size or a wrong one, or if size and
+            shape say that the axes are not Z, Y, X.
+    """
+    with readable(file), h5py.File(file, "r") as opened:
+        raw = opened.get(RAW)
+        if not isinstance(raw, h5py.Dataset):
+            raise UserError(f"{file} has no {RAW}: --root should hold {LAYOUT}")
+        if raw.ndim != 3:
+            raise UserError(f"{file}:{RAW} has shape {raw.shape}: it should have three axes, Z, Y, X")
+        if "resolution" in raw.attrs:
+            size = _attribute(raw, "resolution", file)
+            if given is not None and given != size:
+                warnings.warn(f"{file}:{RAW} states {size} nm: --resolution was not used for it", stacklevel=4)
+        elif given is not None:
+            size = given
+        else:
+            raise UserError(
+                f"{file}:{RAW} has no attribute resolution (Z, Y, X in nm): pass --resolution, such as --resolution "
+                "40,4,4, for files that do not state it"
+            )
+        if min(size) <= 0:
+            raise UserError(f"{file}:{RAW} has the attribute resolution {size}: these should be nm, above 0")
+        if doubt := doubtful_axes(raw.shape, size):
+            raise UserError(
+                f"{file}:{RAW} with {doubt}. Nothing is transposed unasked: save {RAW}, its labels and their attribute "
+                "resolution as Z, Y, X; a volume that is of this odd shape can be had by `emseg data convert volume`"
+            )
+    return size
+
+
+def labels_in(file: Path, size: Sizes) -> list[str]:
+    """Those of ``CLEFTS`` and ``NEURONS`` that a file has.
+
+    Args:
+        file: Of one sample.
+        size: Of a voxel of the raw volume.
+
+    Raises:
+        UserError: if they do not fit into the raw volume.
+    """
+    with readable(file), h5py.File(file, "r") as opened:
+        found = [name for name in (CLEFTS, NEURONS) if isinstance(opened.get(name), h5py.Dataset)]
+        for name in found:
+            _corner(opened[name], opened[RAW], size, file)
+    return found
+
+
+def source(file: Path, name: str, size: Sizes) -> Source:
+    """Opens one dataset as a stack of the raw volume's shape, with ``OUTSIDE`` where labels do not reach.
+
+    Args:
+        file: Of one sample.
+        name: Of the dataset.
+        size: Of a voxel of the raw volume.
+    """
+    return partial(_opened, file, name, size)
+
+
+def _attribute(dataset: Any, name: str, file: Path) -> Sizes:
+    values = np.ravel(dataset.attrs[name])
+    if len(values) != 3 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise UserError(
+            f"{file}:{dataset.name} has the attribute {name} {values.tolist()}: it should be three numbers "
+            "(Z, Y, X in nm)"
+        )
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def _corner(labels: Any, raw: Any, size: Sizes, file: Path) -> list[int]:
+    """First voxel of the labels in the raw volume, from their ``offset`` in nm, 0 where there is none."""
+    if "resolution" in labels.attrs and not np.allclose(stated := _attribute(labels, "resolution", file), size):
+        raise UserError(f"{file}:{labels.name} is of {stated} nm but {RAW} of {size} nm: labels need its voxels")
+    if labels.ndim != 3:
+        raise UserError(f"{file}:{labels.name} has shape {labels.shape}: it should have three axes, Z, Y, X")
+    corner = []
+    offset = _attribute(labels, "offset", file) if "offset" in labels.attrs else (0.0, 0.0, 0.0)
+    for axis, (nm, side) in enumerate(zip(offset, size, strict=True)):
+        voxel = round(nm / side)
+        if abs(voxel * side - nm) > 0.01 * side or voxel < 0 or voxel + labels.shape[axis] > raw.shape[axis]:
+            raise UserError(
+                f"{file}:{labels.name} with {labels.shape} px at {offset} nm does not fit into {RAW} with {raw.shape} "
+                f"px of {size} nm (Z, Y, X): is the file whole?"
+            )
+        corner.append(voxel)
+    return corner
+
+
+@contextmanager
+def _opened(file: Path, name: str, size: Sizes) -> Iterator[Stack]:
+    with h5py.File(file, "r") as opened:
+        dataset, raw = opened[name], opened[RAW]
+        z, y, x = [0, 0, 0] if name == RAW else _corner(dataset, raw, size, file)
+        depth, height, width = dataset.shape
+
+        def read(start: int, stop: int) -> Pixels:
+            first, last = max(start, z), min(stop, z + depth)
+            with readable(file):
+                if dataset.shape == raw.shape:
+                    return np.asarray(dataset[start:stop])
+                pixels = np.full((stop - start, *raw.shape[1:]), OUTSIDE, np.uint64)
+                if first < last:
+                    pixels[first - start : last - start, y : y + height, x : x + width] = dataset[first - z : last - z]
+                return pixels
+
+        record = {"source": file.name, "dataset": name, "first_voxel": [z, y, x]}
+        yield Stack(f"{file}:{name}", record, raw.shape, dataset.dtype, read, size)
+
 
 TRANSPARENT = 2**64 - 1
 """Value of clefts' background (0 in some later versions of the files)."""

@@ -1,0 +1,1 @@
+"""Images of any file format, read lazily: axes, shape, data type, voxel size and regions."""

@@ -1,0 +1,239 @@
+"""Lazy image that every format opens as, with its axes and voxel size."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.errors import UserError
+
+NM_PER_UNIT: Mapping[str, float] = {
+    "angstrom": 0.1,
+    "å": 0.1,
+    "nanometer": 1.0,
+    "nm": 1.0,
+    "micrometer": 1e3,
+    "micron": 1e3,
+    "um": 1e3,
+    "µm": 1e3,
+    "μm": 1e3,
+    "\\u00b5m": 1e3,
+    "millimeter": 1e6,
+    "mm": 1e6,
+    "cm": 1e7,
+    "meter": 1e9,
+    "m": 1e9,
+}
+"""By the name of a unit in lower case; ``\\u00b5m`` is how ImageJ escapes it."""
+
+
+def in_nm(values: Sequence[float], units: Sequence[str | None]) -> tuple[float, ...] | None:
+    """Lengths in nm, ``None`` where one of them has no known unit or is no positive number."""
+    factors = [NM_PER_UNIT.get((unit or "").lower()) for unit in units]
+    lengths = [
+        value * factor
+        for value, factor in zip(values, factors, strict=True)
+        if factor is not None and math.isfinite(value) and value > 0
+    ]
+    return tuple(lengths) if len(lengths) == len(values) else None
+
+
+def parse_pixel_size(text: str, where: str) -> tuple[float, ...] | None:
+    """Read ``4``, ``4,4`` (Y, X) or ``45,4.6,4.6`` (Z, Y, X) nm; nothing at all is ``None``.
+
+    Args:
+        text: Numbers separated by commas or blanks; one is that of Y and X.
+        where: The option or file, for messages.
+
+    Raises:
+        UserError: if these are not one to three positive numbers.
+    """
+    words = text.replace(",", " ").split()
+    if not words:
+        return None
+    try:
+        sizes = tuple(float(word) for word in words)
+    except ValueError:
+        sizes = ()
+    if not 1 <= len(sizes) <= 3 or not all(math.isfinite(size) and size > 0 for size in sizes):
+        raise UserError(f"{where}: {text!r} is no pixel size in nm: give one number, Y,X, or Z,Y,X, e.g. 45,4.6,4.6")
+    return sizes
+
+
+def fit_axes(sizes: tuple[float, ...], sections: int) -> tuple[float, ...]:
+    """Pixel size of a source: ``(Z, Y, X)``, or ``(Y, X)`` where Z is not stated or there is one section.
+
+    One number says nothing about Z, since most stacks of one known number are serial sections.
+
+    >>> fit_axes((4.0,), 30), fit_axes((45.0, 4.6, 4.6), 30), fit_axes((45.0, 4.6, 4.6), 1)
+    ((4.0, 4.0), (45.0, 4.6, 4.6), (4.6, 4.6))
+    """
+    full = sizes * 2 if len(sizes) == 1 else sizes
+    return full[-2:] if sections == 1 else full
+
+
+def is_isotropic(pixel_size_nm: tuple[float, ...] | None) -> bool:
+    """Whether Z differs by less than 20 % from Y and from X (Conrad and Narayan 2021); unknown sizes do not."""
+    if pixel_size_nm is None or len(pixel_size_nm) < 3:
+        return False
+    z, *lateral = pixel_size_nm
+    # Exactly a fifth is too much, also where it comes as 9.6 and 8 in binary or from 32 bits.
+    return all(abs(z - side) < 0.2 * side * (1 - 1e-6) for side in lateral)
+
+
+Pixels = NDArray[Any]
+Region = tuple[slice, slice, slice]
+"""Sections, rows and columns, each with start and stop inside the volume."""
+
+
+class RefusedError(UserError):
+    """One file that cannot be tiled; the others can."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a volume before its pixels are read.
+
+    Attributes:
+        format: Name for people, such as ``TIFF``.
+        shape: ``(Z, Y, X)`` in px; a 2D image has one section.
+        dtype: Of the pixels.
+        pixel_size_nm: ``(Z, Y, X)``, or ``(Y, X)`` where there is one section or Z is unknown; ``None`` where unknown.
+        depth: Number of sections that are stored together, so that reading them together is cheapest.
+        frames: Whether sections follow one another in time, so that there is no third dimension.
+        scattered: Whether small regions are read fast, and from several threads at once.
+        remarks: What is odd about the file.
+    """
+
+    format: str
+    shape: tuple[int, int, int]
+    dtype: "np.dtype[Any]"
+    pixel_size_nm: tuple[float, ...] | None = None
+    depth: int = 1
+    frames: bool = False
+    scattered: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+class Volume(Protocol):
+    """Pixels of a file."""
+
+    @property
+    def header(self) -> Header:
+        """What is known before pixels are read."""
+        ...
+
+    def read(self, region: Region) -> Pixels:
+        """Pixels ``(z, y, x)`` of a region inside the volume, of the header's data type."""
+        ...
+
+
+Opened = AbstractContextManager[Volume]
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Turn whatever a decoder raises inside into :class:`RefusedError`, naming the file."""
+    try:
+        yield
+    except (RefusedError, MemoryError):
+        raise
+    except UserError as error:
+        raise RefusedError(str(error)) from error
+    except Exception as error:  # the libraries of nine formats raise dozens of unrelated types
+        cause = str(error) or type(error).__name__
+        raise RefusedError(
+            f"{what} cannot be read, it may be truncated or damaged ({cause}): copy it again or remove it"
+        ) from error
+
+
+class Guarded:
+    """A volume whose failures name the file and stop that file alone.
+
+    Args:
+        volume: To be read.
+        what: Its file, for messages.
+
+    Raises:
+        RefusedError: if there are no pixels, or their type is none of bool, integer and floating point.
+    """
+
+    def __init__(self, volume: Volume, what: str) -> None:
+        self._volume = volume
+        self._what = what
+        header = volume.header
+        if min(header.shape) < 1:
+            raise RefusedError(f"{what} has no pixels (it is {header.shape}): remove it")
+        if header.dtype.kind not in "biuf":
+            raise RefusedError(f"{what} holds {header.dtype} values: save it as grey integers or floating point")
+
+    @property
+    def header(self) -> Header:
+        """Of the volume."""
+        return self._volume.header
+
+    def read(self, region: Region) -> Pixels:
+        """As :meth:`Volume.read`.
+
+        Raises:
+            RefusedError: if the pixels cannot be read, or are of another shape or type than the header says.
+        """
+        with refusing(self._what):
+            pixels = self._volume.read(region)
+            shape = tuple(part.stop - part.start for part in region)
+            if pixels.shape != shape or pixels.dtype != self.header.dtype:
+                raise RefusedError(
+                    f"{self._what} mixes types or sizes: {pixels.dtype} {pixels.shape} in section "
+                    f"{region[0].start}, not {self.header.dtype} {shape}: save them as files of their own"
+                )
+            return pixels
+
+
+def last_axes_are_colours(shape: tuple[int, ...]) -> bool:
+    """Whether an array looks like ``(Y, X, channels)`` rather than sections."""
+    return len(shape) == 3 and shape[-1] <= 4 < min(shape[:2])
+
+
+_COARSER = 1.2
+"""How many times coarser than both others a voxel is along the axis of the sections, at least."""
+_FEWER = 2
+"""How many times fewer voxels than both others an axis has that must be that of the sections: stacks are cut out of
+wide sections, but a stack of more sections than a crop of them has rows is nothing unusual."""
+
+
+def doubtful_axes(shape: Sequence[int], pixel_size_nm: Sequence[float]) -> str | None:
+    """What speaks against the order Z, Y, X.
+
+    Sections are thicker than their pixels are wide, and there are fewer of them than they have rows or columns: the
+    axis of the coarsest voxels should be the first, and no other should have far fewer voxels. Isotropic voxels, or
+    such that are coarse along two axes, tell nothing.
+
+    Args:
+        shape: Of the volume in px, three sides, said to be Z, Y, X.
+        pixel_size_nm: Of its voxels along the same axes.
+
+    Returns:
+        A sentence with shape and voxel size, ``None`` where nothing is wrong.
+
+    >>> doubtful_axes((125, 1250, 1250), (40, 4, 4))
+    >>> doubtful_axes((700, 512, 64), (5, 5, 5))
+    """
+    sizes = tuple(float(size) for size in pixel_size_nm)
+    if is_isotropic(sizes):
+        return None
+    coarse = max(range(3), key=sizes.__getitem__)
+    if sizes[coarse] < _COARSER * sorted(sizes)[1]:
+        return None
+    few = min(range(3), key=shape.__getitem__)
+    if coarse != 0:
+        what = f"{sizes[coarse]:g} nm, the coarsest side, is that of axis {coarse}"
+    elif few != 0 and sorted(shape)[1] >= _FEWER * shape[few]:
+        what = f"axis {few} has by far the fewest voxels"
+    else:
+        return None
+    sides = ", ".join(f"{size:g}" for size in sizes)
+    return f"{tuple(shape)} px of ({sides}) nm cannot well be Z, Y, X: sections lie along axis 0, but {what}"
