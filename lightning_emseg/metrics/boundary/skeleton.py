@@ -274,16 +274,16 @@ def skeleton_recall(tolerance_nm: float, shortest_break_nm: float) -> MosaicScor
     return MosaicScore(columns, row, planes_only=True)
 
 
-def _recall_row(comparison: MosaicPair, tolerance_nm: float, shortest_break_nm: float) -> tuple[float, ...]:
+def _recall_row(pair: MosaicPair, tolerance_nm: float, shortest_break_nm: float) -> tuple[float, ...]:
     of_truth, of_prediction = at_once(
         [
-            lambda: skeleton(comparison.truth),
-            lambda: skeleton(comparison.probability >= comparison.level) & comparison.known,
+            lambda: skeleton(pair.truth),
+            lambda: skeleton(pair.probability >= pair.level) & pair.known,
         ],
-        comparison.threads,
+        pair.threads,
     )
-    found = within(comparison.distance_to_prediction_nm, tolerance_nm)
-    number, per_mm = count_breaks(of_truth, found, comparison.pixel_size_nm, shortest_break_nm)
+    found = within(pair.distance_to_prediction_nm, tolerance_nm)
+    number, per_mm = count_breaks(of_truth, found, pair.pixel_size_nm, shortest_break_nm)
     recall = share_covered(of_truth, found)
-    precision = share_covered(of_prediction, within(comparison.distance_to_truth_nm, tolerance_nm))
+    precision = share_covered(of_prediction, within(pair.distance_to_truth_nm, tolerance_nm))
     return recall, precision, float(number), per_mm

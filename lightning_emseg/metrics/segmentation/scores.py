@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_emseg.metrics.mosaic_pair import Mask, MosaicPair, MosaicScore
 from lightning_emseg.metrics.pixels import level_of
-from lightning_emseg.metrics.segmentation.cells import curve_of, sweep_of, table_of
+from lightning_emseg.metrics.segmentation.cells import score_levels, tabulate_cells, tabulate_sweep
 from lightning_emseg.metrics.segmentation.contingency import NO_SCORE, Contingency, SplitMerge
 
 
@@ -174,7 +174,7 @@ def _kept(lost: float, entropy: float) -> float:
 def cell_score(
     name: str, score: Callable[[Contingency], SplitMerge], thinned: bool = True, max_over_thresholds: bool = False
 ) -> MosaicScore:
-    """Score cells at the threshold of a comparison, and at the best one if wanted.
+    """Score cells at the threshold of a pair, and at the best one if wanted.
 
     A 3D mosaic is scored as one volume; ISBI 2012 scores sections and averages them.
 
@@ -194,15 +194,15 @@ def cell_score(
 
 
 def _cell_row(
-    comparison: MosaicPair,
+    pair: MosaicPair,
     score: Callable[[Contingency], tuple[float, ...]],
     thinned: bool = False,
     max_over_thresholds: bool = False,
 ) -> tuple[float, ...]:
-    row = tuple(score(table_of(comparison, thinned=thinned)))
+    row = tuple(score(tabulate_cells(pair, thinned=thinned)))
     if not max_over_thresholds:
         return row
-    curve = curve_of(sweep_of(comparison, thinned=thinned), score)
+    curve = score_levels(tabulate_sweep(pair, thinned=thinned), score)
     return (*row, curve.maximum, math.nan if curve.best_level is None else curve.best_level / 255)
 
 
@@ -245,13 +245,12 @@ def labelled_objects_iou(truth: Mask, predicted: Mask, known: Mask | None = None
     return shared / (labelled + kept - shared)
 
 
-def _labelled_row(comparison: MosaicPair) -> tuple[float, ...]:
-    known = None if comparison.all_known else comparison.known
+def _labelled_row(pair: MosaicPair) -> tuple[float, ...]:
+    known = None if pair.all_known else pair.known
     return tuple(
-        labelled_objects_iou(comparison.truth, comparison.probability >= level, known)
-        for level in (comparison.level, level_of(0.5))
+        labelled_objects_iou(pair.truth, pair.probability >= level, known) for level in (pair.level, level_of(0.5))
     )
 
 
 LABELLED_OBJECTS_IOU = MosaicScore(("labelled_objects_iou", "labelled_objects_iou_at_0.5"), _labelled_row)
-"""IoU where some objects are labelled only, at the threshold of a comparison and at 0.5."""
+"""IoU where some objects are labelled only, at the threshold of a pair and at 0.5."""
