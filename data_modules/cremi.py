@@ -17,10 +17,10 @@ class CREMI(Mosaic):
     Args:
         store: The store.
         patch_size: Sides of a training patch in voxels (Z, Y, X).
-        sampling: Where training patches lie; patches with fewer than 200 cleft voxels are rejected with probability
-            0.95 by default.
-        split: How volumes are divided into training and validation; by sections, 100 and 25, by default.
-        kwargs: See :class:`data_modules.mosaic.Mosaic`; the label is ``cleft``.
+        sampling: Placement of training patches; by default those with fewer than 200 cleft voxels are rejected with
+            probability 0.95.
+        split: Division of volumes into training and validation; by sections, 100 and 25, by default.
+        kwargs: Arguments of :class:`data_modules.mosaic.Mosaic`; the label is ``cleft``.
     """
 
     def __init__(

@@ -129,8 +129,8 @@ def rows_left(spans: Sequence[RowSpan], done: Sequence[Sequence[tuple[int, int]]
     """Compute what remains of ``spans`` when some rows need no work any more.
 
     Args:
-        spans: In order, as :func:`share_rows` gives them.
-        done: For each mosaic half-open spans of rows, in order and without overlap.
+        spans: Spans in order, as :func:`share_rows` gives them.
+        done: Half-open spans of rows for each mosaic, in order and without overlap.
 
     >>> rows_left([RowSpan(0, 0, 5000)], [[(2048, 4096)]])
     [RowSpan(mosaic=0, start=0, stop=2048), RowSpan(mosaic=0, start=4096, stop=5000)]

@@ -11,7 +11,7 @@ class ISBI2012(Mosaic):
     Args:
         store: The store.
         patch_size: Side of a training patch in px; a section is 512.
-        kwargs: See :class:`data_modules.mosaic.Mosaic`.
+        kwargs: Arguments of :class:`data_modules.mosaic.Mosaic`.
     """
 
     def __init__(self, store: str, patch_size: int | list[int] = 512, **kwargs: Any) -> None:

@@ -18,7 +18,7 @@ from data_modules.geometry import Grid, Shape, Sweep, is_isotropic, rows_left, s
 from data_modules.patches.dataset import PatchDataset, SweepDataset, Tile, TileDataset, spread_tiles
 from data_modules.patches.loaders import EpochSampler, ResumableLoader, SomeEpochs, make_loader
 from data_modules.patches.sampling import FixedPatches, PatchSampling, RandomPatches, masks_of
-from data_modules.patches.splits import Division, MosaicSplit, Split
+from data_modules.patches.splits import DividedMosaics, MosaicSplit, Split
 from data_modules.store import MosaicStore, MosaicView, Rows, shard_rows
 
 Planes = Literal["xy", "orthogonal"]
@@ -216,7 +216,7 @@ class Mosaic(pl.LightningDataModule):
         self._seed = seed
         self.finished: Callable[[SweepDataset], Sequence[Sequence[Rows]]] | None = None
         """Callback that returns the rows already on disk, so that a resumed prediction skips them."""
-        self._division: Division | None = None
+        self._division: DividedMosaics | None = None
 
     @property
     def seed(self) -> int:
@@ -340,7 +340,7 @@ class Mosaic(pl.LightningDataModule):
             return batch
         return self.augment(batch, self.seed, self.trainer.current_epoch)
 
-    def _divided(self) -> Division:
+    def _divided(self) -> DividedMosaics:
         if self._division is None:
             raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
         return self._division

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a stream is for; streams of two purposes never coincide."""
+    """Purposes of streams; streams of two purposes never coincide."""
 
     PATCHES = 1
     AUGMENTATION = 2
@@ -15,11 +15,11 @@ class Purpose(IntEnum):
 
 
 def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
-    """A generator that depends on nothing but its arguments.
+    """Create a generator that depends on nothing but its arguments.
 
     Args:
-        seed: Of the run, at least 0.
-        purpose: What is drawn.
+        seed: Random seed of the run, at least 0.
+        purpose: Subject of the draws.
         key: Epoch, patch and the like.
     """
     return np.random.default_rng([seed, purpose, *key])

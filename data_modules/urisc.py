@@ -10,8 +10,8 @@ class URISC(Mosaic):
 
     Args:
         store: Store of one track.
-        annotation: Which of the three annotation rounds to learn or score; ``final`` is the ground truth.
-        kwargs: See :class:`data_modules.mosaic.Mosaic`.
+        annotation: Annotation round to learn or score; ``final`` is the ground truth.
+        kwargs: Arguments of :class:`data_modules.mosaic.Mosaic`.
     """
 
     def __init__(self, store: str, annotation: Literal["final", "1st", "2nd"] = "final", **kwargs: Any) -> None:

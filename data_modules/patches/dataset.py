@@ -106,9 +106,6 @@ class PatchDataset(Dataset[Batch]):
         # The same for all patches of a batch.
         return {**batch, "weight": patches[0].weight, "together": patches[0].together}
 
-    def __getitem__(self, patch: Patch) -> Batch:
-        return self.__getitems__([patch])
-
     def _read(self, patch: Patch) -> tuple[Pixels, Pixels] | None:
         mosaic = self.mosaics[patch.mosaic]
         try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 
 from data_modules.batch import Batch
 from data_modules.geometry import Shape
@@ -170,14 +170,10 @@ def make_loader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]
+        collate_fn=default_convert,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         # Tensorstore's threads do not survive a fork.
         multiprocessing_context="forkserver" if num_workers else None,
     )
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch

@@ -17,7 +17,7 @@ Views = Callable[[str], list[MosaicView]]
 
 
 @dataclass(frozen=True)
-class Division:
+class DividedMosaics:
     """Training and validation data.
 
     Attributes:
@@ -43,7 +43,7 @@ class Split(ABC):
     chooses_patches: ClassVar[bool] = False
 
     @abstractmethod
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
         """Divide the mosaics.
 
         Args:
@@ -65,9 +65,9 @@ class MosaicSplit(Split):
     def __init__(self, train: str = "train", val: str = "val") -> None:
         self.train, self.val = train, val
 
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
         """See :meth:`Split.divide`."""
-        return Division(views(self.train) if training else (), views(self.val))
+        return DividedMosaics(views(self.train) if training else (), views(self.val))
 
 
 class RegionSplit(Split):
@@ -86,7 +86,7 @@ class RegionSplit(Split):
             raise UserError(f"RegionSplit: gap_px must be at least 0, got {gap_px}")
         self.source, self.val_fraction, self.gap_px = source, val_fraction, gap_px
 
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
         """See :meth:`Split.divide`.
 
         Raises:
@@ -104,7 +104,7 @@ class RegionSplit(Split):
             zeros = (0,) * len(leading)
             train.append(mosaic.window((*zeros, 0), (*leading, cut - gap)))
             val.append(mosaic.window((*zeros, cut), (*leading, width)))
-        return Division(train, val)
+        return DividedMosaics(train, val)
 
 
 class SectionSplit(Split):
@@ -133,7 +133,7 @@ class SectionSplit(Split):
             raise UserError("SectionSplit: train and val are both null: give one of them")
         self.source, self.train, self.val = source, train, val
 
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
         """See :meth:`Split.divide`.
 
         Raises:
@@ -155,7 +155,7 @@ class SectionSplit(Split):
                 "--data.split.val 0.2"
             )
         pairs = [(volume, *count) for volume, count in zip(volumes, counts, strict=True)]
-        return Division(
+        return DividedMosaics(
             [volume.window((0, 0, 0), (train, *volume.shape[1:])) for volume, train, _ in pairs],
             [volume.window((train, 0, 0), (train + val, *volume.shape[1:])) for volume, train, val in pairs],
         )
@@ -192,7 +192,7 @@ class PatchSplit(Split):
     def __init__(self, source: str = "train", train: int = 50_000, val: int = 20_000, overlap: float = 0.5) -> None:
         self.source, self.train, self.val, self.overlap = source, train, val, overlap
 
-    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> Division:
+    def divide(self, views: Views, size: Shape, seed: int, training: bool = True) -> DividedMosaics:
         """See :meth:`Split.divide`."""
         mosaics = views(self.source)
         random = stream(seed, Purpose.SPLIT)
@@ -203,4 +203,4 @@ class PatchSplit(Split):
         tiles += RandomPatches().positions(mosaics, size, max(0, wanted - len(tiles)), random)
         order = random.permutation(len(tiles))
         chosen = [tiles[position] for position in order[:wanted]]
-        return Division(mosaics, mosaics, chosen[: self.train], chosen[self.train :])
+        return DividedMosaics(mosaics, mosaics, chosen[: self.train], chosen[self.train :])

@@ -6,7 +6,7 @@ Layout: ``<name>.zarr/<split>/<sample>/{0,1,â€¦}`` with ``labels/<label>/{0,1,â€
 from data_modules.errors import UserError
 from data_modules.store.arrays import ArrayWriter, Rows
 from data_modules.store.layout import LabelInfo, LabelKind, shard_rows
-from data_modules.store.reader import ArrayRef, MosaicView, Sample, read, survives_fork
+from data_modules.store.reader import ArrayRef, MosaicView, Sample, read
 from data_modules.store.samples import MosaicStore
 from data_modules.store.verify import Damage, verify
 from data_modules.store.writer import Earlier, SampleWriter, clear_rest, find_earlier
@@ -28,6 +28,5 @@ __all__ = [
     "find_earlier",
     "read",
     "shard_rows",
-    "survives_fork",
     "verify",
 ]

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from data_modules.errors import UserError
@@ -25,7 +25,7 @@ SMALLEST_LEVEL = 1024
 
 @dataclass(frozen=True)
 class LabelInfo:
-    """What the values of a label mean.
+    """Meaning of the values of a label.
 
     Attributes:
         kind: ``binary`` (0, 1, ignore 255), ``classes`` (a value a class, ignore 255) or ``instances`` (ids, 0 = none).
@@ -37,17 +37,9 @@ class LabelInfo:
     classes: Mapping[int, str] = field(default_factory=dict)
     counts: Mapping[int, int] = field(default_factory=dict)
 
-    def to_attributes(self) -> Attributes:
-        """JSON-ready form, the inverse of :meth:`from_attributes`."""
-        return {
-            "kind": self.kind,
-            "classes": {str(value): name for value, name in self.classes.items()},
-            "counts": {str(value): count for value, count in self.counts.items()},
-        }
-
     @classmethod
     def from_attributes(cls, attributes: Attributes) -> "LabelInfo":
-        """Read what :meth:`to_attributes` wrote."""
+        """Read the attributes that :func:`group_attributes` makes."""
         return cls(
             attributes["kind"],
             {int(value): str(name) for value, name in attributes.get("classes", {}).items()},
@@ -106,7 +98,7 @@ class LabelInfo:
 
 
 def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Shapes of the pyramid, full resolution first; only Y and X are halved.
+    """Compute the shapes of the pyramid, full resolution first; only Y and X are halved.
 
     >>> level_shapes((9958, 9959))
     [(9958, 9959), (4979, 4980), (2490, 2490), (1245, 1245), (623, 623)]
@@ -119,7 +111,7 @@ def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def chunk_and_shard(shape: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Chunk and shard of an array: the usual ones, cut down to whole chunks where the array is smaller.
+    """Choose chunk and shard of an array: the usual ones, cut down to whole chunks where the array is smaller.
 
     >>> chunk_and_shard((700, 3000))
     ((512, 512), (1024, 2048))
@@ -138,12 +130,12 @@ def shard_rows(shape: Sequence[int]) -> int:
 
 
 def multiscales(name: str, levels: int, pixel_size_nm: Sequence[float], label: bool = False) -> Attributes:
-    """The ``multiscales`` entry of an image or label group.
+    """Build the ``multiscales`` entry of an image or label group.
 
     Args:
-        name: Shown by viewers.
+        name: Name for viewers.
         levels: Number of pyramid levels.
-        pixel_size_nm: Of full resolution, one value an axis.
+        pixel_size_nm: Size at full resolution, one value an axis.
         label: Whether lower levels are by nearest neighbour instead of local means.
     """
     axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in AXES[len(pixel_size_nm)]]
@@ -161,30 +153,29 @@ def multiscales(name: str, levels: int, pixel_size_nm: Sequence[float], label: b
     return {"name": name, "axes": axes, "datasets": datasets, "type": "nearest" if label else "mean"}
 
 
-def image_attributes(name: str, levels: int, pixel_size_nm: Sequence[float], provenance: Attributes) -> Attributes:
-    """Attributes of an image group; ``provenance`` records where the pixels came from and what was done to them."""
-    return {
-        "ome": {"version": OME_VERSION, "multiscales": [multiscales(name, levels, pixel_size_nm)]},
-        "emseg": {"format": FORMAT, "provenance": provenance},
-    }
-
-
-def label_attributes(
-    name: str, levels: int, pixel_size_nm: Sequence[float], info: LabelInfo, provenance: Attributes
+def group_attributes(
+    name: str, levels: int, pixel_size_nm: Sequence[float], provenance: Attributes, info: LabelInfo | None = None
 ) -> Attributes:
-    """Attributes of one label group."""
+    """Build the attributes of an image group, or of a label group.
+
+    Args:
+        name: Name for viewers.
+        levels: Number of pyramid levels.
+        pixel_size_nm: Size at full resolution, one value an axis.
+        provenance: Record of where the pixels came from and what was done to them.
+        info: Meaning of the values of a label; ``None`` for an image.
+    """
+    ome = {"version": OME_VERSION, "multiscales": [multiscales(name, levels, pixel_size_nm, label=info is not None)]}
+    if info is None:
+        return {"ome": ome, "emseg": {"format": FORMAT, "provenance": provenance}}
     image_label: Attributes = {"version": OME_VERSION, "source": {"image": "../../"}}
     if info.kind == "binary":
         image_label["colors"] = [{"label-value": 1, "rgba": [255, 64, 64, 160]}]
     elif info.kind == "classes":
         image_label["properties"] = [{"label-value": value, "class": name} for value, name in info.classes.items()]
     return {
-        "ome": {
-            "version": OME_VERSION,
-            "multiscales": [multiscales(name, levels, pixel_size_nm, label=True)],
-            "image-label": image_label,
-        },
-        "emseg": {"format": FORMAT, **info.to_attributes(), "provenance": provenance},
+        "ome": {**ome, "image-label": image_label},
+        "emseg": {"format": FORMAT, **asdict(info), "provenance": provenance},
     }
 
 
@@ -194,7 +185,7 @@ DEFAULT_CACHE_MB = 64
 
 
 def cache_bytes() -> int:
-    """Memory in bytes for shard indexes, and as much again for chunks of remote and foreign stores.
+    """Look up the memory in bytes for shard indexes, and as much again for chunks of remote and foreign stores.
 
     Returns:
         ``EMSEG_CACHE_MB`` of this process's environment, 64 MB without it; 0 remembers nothing.
@@ -216,13 +207,13 @@ Kind = Literal["missing", "damaged", "unreadable", "replaced"]
 
 
 class ReadError(Exception):
-    """Something stored that cannot be had.
+    """Failure to read something stored.
 
     Args:
         kind: ``missing`` when it is not there, ``damaged`` when it is not what was written, ``replaced`` when it is
             another array than the one that was opened, ``unreadable`` for everything else, such as permissions or a
             network.
-        cause: What was met, with the file or URL.
+        cause: Error that was met, with the file or URL.
     """
 
     def __init__(self, kind: Kind, cause: str) -> None:

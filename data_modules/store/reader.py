@@ -287,20 +287,20 @@ def read(array: ArrayRef, region: Sequence[slice]) -> Pixels:
         # Afterwards, because an array may be replaced while it is read.
         _refuse_replaced(array)
     except ReadError as failure:
-        raise UserError(_explain(array, region, failure)) from failure
+        if failure.kind == "replaced":
+            raise UserError(
+                f"{array.what}: {array.path} was replaced while this run was reading it: start the run again"
+            ) from failure
+        where = ", ".join(f"{part.start}:{part.stop}" for part in region)
+        state, advice = (
+            ("cannot be read", "Check the network, the address and the permissions, and start the run again")
+            if failure.kind == "unreadable"
+            else (f"is {failure.kind}", "Run `emseg data verify STORE` for the full list and convert the sample again")
+        )
+        raise UserError(
+            f"{array.what}: stored data {state} in region [{where}] of {array.path}. {advice}.\n  cause: {failure}"
+        ) from failure
     return pixels
-
-
-def survives_fork(array: ArrayRef) -> bool:
-    """Whether an array is read without TensorStore, so that its readers may be started with ``fork``.
-
-    Args:
-        array: Array of a :class:`Sample`.
-    """
-    try:
-        return not array.is_remote and _local_layout(array) is not None
-    except ReadError:
-        return False
 
 
 def _read(array: ArrayRef, region: Sequence[slice]) -> Pixels:
@@ -339,16 +339,3 @@ def _refuse_replaced(array: ArrayRef) -> None:
         ) from error
     if stamp != array.stamp:
         raise ReadError("replaced", array.path)
-
-
-def _explain(array: ArrayRef, region: Sequence[slice], failure: ReadError) -> str:
-    if failure.kind == "replaced":
-        return f"{array.what}: {array.path} was replaced while this run was reading it: start the run again"
-    state = "cannot be read" if failure.kind == "unreadable" else f"is {failure.kind}"
-    where = ", ".join(f"{part.start}:{part.stop}" for part in region)
-    advice = (
-        "Check the network, the address and the permissions, and start the run again"
-        if failure.kind == "unreadable"
-        else "Run `emseg data verify STORE` for the full list and convert the sample again"
-    )
-    return f"{array.what}: stored data {state} in region [{where}] of {array.path}. {advice}.\n  cause: {failure}"

@@ -1,4 +1,4 @@
-"""What goes through TensorStore: object stores, and layouts of other software. It is imported when it is needed.
+"""Reading through TensorStore: object stores, and layouts of other software. It is imported when it is needed.
 
 Its threads do not survive ``fork``: a process that was forked from one that has used it is told so, and does not hang.
 """
@@ -39,13 +39,7 @@ _KINDS: Mapping[str, Kind] = {
 }
 _DECIDES = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "codecs", "fill_value")
 _state = {"used": False, "forked": False}
-
-
-def _after_fork() -> None:
-    _state["forked"] = _state["used"]
-
-
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=lambda: _state.update(forked=_state["used"]))
 
 
 def read_array(path: str, complete: bool, stamp: str, region: Sequence[slice]) -> Pixels:
@@ -54,7 +48,7 @@ def read_array(path: str, complete: bool, stamp: str, region: Sequence[slice]) -
     Args:
         path: Folder or URL of the array.
         complete: Whether a missing chunk is an error and not the fill value.
-        stamp: Of the array when its sample was opened; remote arrays are compared with it once a process.
+        stamp: Stamp of the array when its sample was opened; remote arrays are compared with it once a process.
         region: One slice with start and stop an axis, in px.
 
     Raises:
@@ -74,7 +68,7 @@ def remote_stamp(metadata: Mapping[str, Any]) -> str:
 
 
 def get(url: str, key: str) -> bytes | None:
-    """Content of one object below ``url``, ``None`` where there is none.
+    """Fetch one object below ``url``, ``None`` where there is none.
 
     Raises:
         ReadError: if the server refuses or does not answer.
@@ -84,7 +78,7 @@ def get(url: str, key: str) -> bytes | None:
 
 
 def keys(url: str) -> list[str]:
-    """Keys of all objects below ``url``; no http server has such a list.
+    """List the keys of all objects below ``url``; no http server has such a list.
 
     Raises:
         ReadError: if the server refuses or does not answer.
@@ -148,7 +142,7 @@ def _open(path: str, complete: bool, stamp: str) -> Any:
 
 
 def kvstore_spec(path: str) -> Any:
-    """Where TensorStore finds a folder or URL, with the endpoint, region and credentials that ``AWS_*`` name for s3."""
+    """Describe a folder or URL to TensorStore, with the endpoint, region and credentials that ``AWS_*`` name for s3."""
     if not is_url(path):
         return {"driver": "file", "path": f"{path}/"}
     if not path.startswith("s3://"):
@@ -162,18 +156,14 @@ def kvstore_spec(path: str) -> Any:
         region = region or "us-east-1"
     if region:
         spec["aws_region"] = region
+    files = (("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), ("AWS_CONFIG_FILE", "~/.aws/config"))
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         spec["aws_credentials"] = {"type": "environment"}
-    elif not _has_aws_credentials():
+    elif not (
+        # Asking a cloud machine's own service for credentials takes seconds elsewhere, so it has to be asked for.
+        os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "false"
+        or any(os.environ.get(name) for name in _AWS_CREDENTIALS)
+        or any(Path(os.environ.get(name, usual)).expanduser().is_file() for name, usual in files)
+    ):
         spec["aws_credentials"] = {"type": "anonymous"}
     return spec
-
-
-def _has_aws_credentials() -> bool:
-    # Asking a cloud machine's own service for credentials takes seconds elsewhere, so it has to be asked for.
-    if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "false":
-        return True
-    files = (("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), ("AWS_CONFIG_FILE", "~/.aws/config"))
-    return any(os.environ.get(name) for name in _AWS_CREDENTIALS) or any(
-        Path(os.environ.get(name, usual)).expanduser().is_file() for name, usual in files
-    )

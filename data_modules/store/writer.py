@@ -169,21 +169,18 @@ class SampleWriter:
         if kind is None:
             self.close()
         else:
-            self._discard()
+            shutil.rmtree(self._root, ignore_errors=True)
 
     @property
     def complete(self) -> bool:
         """Whether this process has written all of its rows."""
         return all(writer.complete for writer in self._writers.values())
 
-    def _discard(self) -> None:
-        shutil.rmtree(self._root, ignore_errors=True)
-
     def discard_if_empty(self) -> bool:
         """Remove the sample if no shard of it has been written; returns whether it is still there."""
         kept = any((self._group(label) / "0" / "c").is_dir() for label in self._writers)
         if not kept:
-            self._discard()
+            shutil.rmtree(self._root, ignore_errors=True)
         return kept
 
     def close(self) -> None:
@@ -211,13 +208,14 @@ class SampleWriter:
     def _describe(self) -> None:
         levels = len(layout.level_shapes(self._shape))
         write_levels(self._root, self._shape, label=False)
-        attributes = layout.image_attributes(self._name, levels, self._pixel_size_nm, self._provenance)
+        attributes = layout.group_attributes(self._name, levels, self._pixel_size_nm, self._provenance)
         _ensure_group(self._root, attributes)
         for label, (info, provenance) in self._labels.items():
             group = self._group(label)
             write_levels(group, self._shape, label=True)
             counted = replace(info, counts=_count_values(group / "0"))
-            _ensure_group(group, layout.label_attributes(label, levels, self._pixel_size_nm, counted, provenance))
+            attributes = layout.group_attributes(label, levels, self._pixel_size_nm, provenance, counted)
+            _ensure_group(group, attributes)
         if self._labels:
             _ensure_group(self._root / "labels", {"ome": {"version": layout.OME_VERSION, "labels": list(self._labels)}})
 
@@ -249,7 +247,7 @@ class Earlier:
 
     Attributes:
         state: Whether it is in its place or still in the making.
-        provenance: With which it was begun; empty where even that was not written.
+        provenance: Record with which it was begun; empty where even that was not written.
         rows: Spans of rows that are on disk in all of its arrays and read back without error.
     """
 
@@ -264,7 +262,7 @@ def find_earlier(target: Path, labels: Sequence[str], shape: Sequence[int]) -> E
     Args:
         target: ``<store>/<split>/<sample>``.
         labels: Names of the labels that the sample is to have.
-        shape: Of the sample in px.
+        shape: Shape of the sample in px.
 
     Returns:
         What was found; the finished sample only where there is none in the making, of which rows are left.
@@ -293,8 +291,8 @@ def clear_rest(target: Path, labels: Sequence[str], shape: Sequence[int], rows: 
     Args:
         target: ``<store>/<split>/<sample>``.
         labels: Names of the labels that the sample is to have.
-        shape: Of the sample in px.
-        rows: What :func:`find_earlier` has found.
+        shape: Shape of the sample in px.
+        rows: Rows that :func:`find_earlier` has found.
     """
     part = partial_folder(target)
     stray = [*part.rglob("*.partial"), *target.parent.glob("zarr.*.partial"), *target.parents[1].glob("zarr.*.partial")]

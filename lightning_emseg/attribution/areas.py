@@ -40,23 +40,6 @@ def pixels_above(field: Values, thresholds: Sequence[float]) -> NDArray[np.int64
     return np.searchsorted(falling, -np.asarray(thresholds, field.dtype), side="left")
 
 
-def area(field: Values, k: float, pixel_size_nm: Sequence[float]) -> float:
-    """S_k, the area of what contributes more than k to a decision (Shi et al. 2021, eq. 10).
-
-    Args:
-        field: Normalised field, −1 … 1.
-        k: Threshold; with k ≥ 0 only evidence *for* the foreground counts.
-        pixel_size_nm: One value an axis, after any resize; pixels need not be square.
-
-    Returns:
-        Area in nm², of fields of three axes the volume in nm³.
-
-    >>> area(np.array([[0.5, 0.01], [-1.0, 0.02]], np.float32), 0.01, (4.0, 2.0))
-    16.0
-    """
-    return float(pixels_above(field, [k])[0] * np.prod(np.asarray(pixel_size_nm, np.float64)))
-
-
 @dataclass(frozen=True)
 class Extent:
     """One way of measuring a field, and everything that files, loggers and pictures call it.
@@ -65,13 +48,13 @@ class Extent:
         axes: How many of the last axes are measured; a field is projected along those before them, so that a place
             counts where any section contributes more than k.
         quantity: ``area`` or ``volume``.
-        place: What is counted, ``pixel`` or ``voxel``.
-        unit: Of the quantity, in names.
-        sign: Likewise for people.
-        suffix: Of names; empty for S_k itself.
-        title: For people.
-        label: Of a plot's axis.
-        share: What a share is of, for people.
+        place: Counted place, ``pixel`` or ``voxel``.
+        unit: Unit of the quantity in names.
+        sign: Unit of the quantity for people.
+        suffix: End of names; empty for S_k itself.
+        title: Title for people.
+        label: Label of a plot's axis.
+        share: Name of the share for people.
     """
 
     axes: int
@@ -128,7 +111,7 @@ class FieldSize:
     Attributes:
         extent: How it was measured.
         counts: Places above each threshold, ``(K,)``.
-        place_nm: Of one place, in nm² or nm³, after any resize.
+        place_nm: Size of one place in nm² or nm³, after any resize.
         window: Places of the window that belong to the mosaic.
     """
 
@@ -153,7 +136,7 @@ def sizes_of(
 
     Args:
         field: Normalised field, over the part of it that belongs to the mosaic.
-        shape: Of the part of the window that belongs to the mosaic, in px.
+        shape: Shape of the part of the window that belongs to the mosaic, in px.
         pixel_size_nm: One value an axis, after any resize.
         thresholds: K values k.
     """
@@ -174,7 +157,7 @@ class Difference:
 
     Attributes:
         areas: Pixels above each threshold in the fast field, ``(K,)``.
-        exact_areas: Likewise in the exact field.
+        exact_areas: Pixels above each threshold in the exact field.
         correlation: Pearson's, over all pixels of the window.
     """
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -29,7 +28,7 @@ class IntegrationPath:
 
     Attributes:
         steps: Points on the path, at least 2; 100 in the published code of U-RISC.
-        rule: Where they lie and how they are weighted, as captum names it.
+        rule: Positions and weights of the points, as captum names them.
         precision: ``bf16`` computes in 16-bit brain floats where autocast finds them safe.
     """
 
@@ -57,10 +56,6 @@ class IntegrationPath:
         whole = sum(sizes)
         return [(alpha, size / whole) for alpha, size in zip(alphas, sizes, strict=True)]
 
-    def arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
-        """The context that the network runs in, whatever was around it."""
-        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else single_precision(device)
-
 
 def path_attributions(
     answers: nn.Module, image: Tensor, baseline: Tensor, groups: Sequence[Tensor], path: IntegrationPath
@@ -73,32 +68,31 @@ def path_attributions(
     Args:
         answers: :class:`~lightning_emseg.attribution.network.PixelOutput` whose parameters need no gradient.
         image: ``float (C, *S)``, grey levels 0–255, on the network's device.
-        baseline: Likewise.
+        baseline: Baseline of the same shape.
         groups: ``int64 (n,)`` each: the pixels of one sum, as positions in the flattened window.
-        path: Of integration.
+        path: Path of integration.
 
     Returns:
         ``float32 (len(groups), *S)`` on the CPU.
     """
+    device, shape = image.device, (-1, *(1,) * image.ndim)
+    batch = max(1, _BATCH_PX.get(device.type, _BATCH_PX["cuda"]) // image[0].numel())
+    nodes = torch.tensor(path.nodes(), dtype=torch.float32, device=device)
     fields = torch.zeros(len(groups), *image.shape[1:])
-    nodes = path.nodes()
-    batch = max(1, _BATCH_PX.get(image.device.type, _BATCH_PX["cuda"]) // image[0].numel())
-    shape = (-1, *(1,) * image.ndim)
     for first in range(0, len(groups), _GROUPS_AT_ONCE):
         some = groups[first : first + _GROUPS_AT_ONCE]
+        exact = path.precision == "32"
+        arithmetic = single_precision(device) if exact else torch.autocast(device.type, torch.bfloat16)
         # Inside `validate` Lightning is in inference mode, which no gradient survives.
-        with torch.inference_mode(False), torch.enable_grad(), path.arithmetic(image.device):
+        with torch.inference_mode(False), torch.enable_grad(), arithmetic:
             difference = image - baseline
-            sums = torch.zeros(len(some), *image.shape[1:], device=image.device)
-            for start in range(0, len(nodes), batch):
-                alphas, weights = (
-                    torch.tensor(nodes[start : start + batch], dtype=torch.float32).to(image.device).unbind(1)
-                )
+            sums = torch.zeros(len(some), *image.shape[1:], device=device)
+            for alphas, weights in (part.unbind(1) for part in torch.split(nodes, batch)):
                 points = (baseline + alphas.view(shape) * difference).requires_grad_()
                 found = answers(points)
                 for index, group in enumerate(some):
                     pull = torch.zeros_like(found)
-                    pull[:, group.to(image.device)] = weights[:, None].to(found.dtype)
+                    pull[:, group.to(device)] = weights[:, None].to(found.dtype)
                     (gradient,) = torch.autograd.grad(found, points, pull, retain_graph=index < len(some) - 1)
                     sums[index] += (gradient * difference).sum(dim=(0, 1))
         fields[first : first + _GROUPS_AT_ONCE] = sums.cpu()
@@ -293,8 +287,8 @@ def nearest(
     Args:
         pixel: One of the positions.
         positions: ``(n, D)``.
-        box: Of the window.
-        reach: Of the fields, one value an axis, in px.
+        box: Part of the window.
+        reach: Reach of the fields, one value an axis, in px.
 
     Returns:
         Boolean array of the box's shape. A pixel between two positions at equal distance belongs to the first of them.

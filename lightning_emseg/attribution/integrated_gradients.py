@@ -36,7 +36,7 @@ class IntegratedGradients(AttributionMethod):
         steps: Points on the path, at least 2; 100 in the published code.
         rule: How the integral is approximated, as captum names it.
         output: Whether the ``logit`` or the ``probability`` at a pixel is attributed.
-        baseline: Where the path begins: ``noise``, ``zero``, ``mean`` or ``blurred``.
+        baseline: Beginning of the path: ``noise``, ``zero``, ``mean`` or ``blurred``.
         exact: Whether every field is exact. Otherwise pixels that are far apart share backward passes; the error of
             that is measured in every run.
         reach: Distance from the pixel at which fast fields are cut off, in px; by default that within which exact
@@ -78,7 +78,7 @@ class BoundIntegratedGradients(BoundMethod):
 
     Args:
         method: The settings.
-        network: As in :meth:`AttributionMethod.bind`.
+        network: Network as in :meth:`AttributionMethod.bind`.
         stride: Multiple that the sides of its windows must have, one for all axes or one an axis.
     """
 
@@ -135,12 +135,14 @@ class BoundIntegratedGradients(BoundMethod):
     @property
     def record(self) -> dict[str, Any]:
         """Settings, reach and receptive radii."""
+        # One number where it is the same along all axes.
+        reach = self.reach and (self.reach[0] if len(set(self.reach)) == 1 else list(self.reach))
         settings = {name: getattr(self.method, name) for name in ("steps", "rule", "output", "baseline", "exact")}
         return {
             "method": "integrated gradients",
             **settings,
             "precision": self.method.precision,
-            "reach_px": self.method.reach or (self.reach and _as_one(self.reach)),
+            "reach_px": self.method.reach or reach,
             "receptive_radius_px": {" × ".join(map(str, shape)): radius for shape, radius in self._radii.items()},
         }
 
@@ -160,8 +162,3 @@ class BoundIntegratedGradients(BoundMethod):
         if sides not in self._safe:
             self._safe[sides] = radius is not None and cuts_are_safe(self._network, shape, radius, self._stride)
         return self._safe[sides]
-
-
-def _as_one(reach: Shape) -> int | list[int]:
-    """One number where it is the same along all axes."""
-    return reach[0] if len(set(reach)) == 1 else list(reach)

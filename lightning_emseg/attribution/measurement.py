@@ -22,9 +22,9 @@ class StudySetting:
 
     Attributes:
         views: The mosaics that places refer to.
-        baseline: What images are compared with.
-        thresholds: Of which areas are counted.
-        seed: Of noise.
+        baseline: Baseline of all windows.
+        thresholds: Thresholds k of the areas.
+        seed: Random seed for noise.
         resize: Size in px that windows are brought to, or ``None``.
     """
 
@@ -45,10 +45,10 @@ class WorkUnit:
 
     Attributes:
         place: The window.
-        pixels: In px of the window.
+        pixels: Positions in px of the window.
         outcomes: One a pixel; empty names where there is no truth.
         exact: Whether the exact field of the pixel is wanted, to measure the error of the fast one.
-        kept: For each pixel, whether its field is wanted and not only what was measured of it.
+        kept: Whether the field of each pixel is wanted, and not only what was measured of it.
     """
 
     place: Place
@@ -64,10 +64,10 @@ class MeasuredPixel:
 
     Attributes:
         place: The window.
-        shape: Of the window, in px after any resize.
-        row: For the table.
+        shape: Shape of the window, in px after any resize.
+        row: Row of the table.
         exact: Whether it is of the exact field.
-        field: Where it was to be kept.
+        field: Field, where it was to be kept.
     """
 
     place: Place
@@ -127,10 +127,10 @@ def measure_units(
     """Compute the fields of some units, window by window.
 
     Args:
-        method: That attributes.
-        setting: Of the study.
+        method: Method that attributes.
+        setting: Settings of the study.
         units: Those of a window behind each other, exact ones apart from the others.
-        device: Of the network.
+        device: Device of the network.
     """
     for place, some in groupby(units, key=lambda unit: unit.place):
         window = setting.read(place)
@@ -157,34 +157,23 @@ def measure_units(
                 strict=True,
             )
             for field, outcome, kept in named:
-                row = row_of(setting, place, window, field, outcome)
+                position = tuple(
+                    int(start + (at + 0.5) * scale)
+                    for start, at, scale in zip(place.origin, field.pixel, window.scale, strict=True)
+                )
+                inside = field_inside(field, window.inside)
+                sizes = sizes_of(inside, window.shape_inside, window.pixel_size_nm, setting.thresholds)
+                answers = field.output, field.baseline_output, field.completeness_error
+                row = FieldRow(window.mosaic, position, place.origin, outcome, *answers, sizes)
                 yield MeasuredPixel(place, window.truth.shape, row, exact, field if kept else None)
-
-
-def row_of(setting: StudySetting, place: Place, window: Window, field: Field, outcome: str) -> FieldRow:
-    """What is measured of a field."""
-    position = tuple(
-        int(start + (at + 0.5) * scale)
-        for start, at, scale in zip(place.origin, field.pixel, window.scale, strict=True)
-    )
-    return FieldRow(
-        setting.views[place.mosaic].key,
-        position,
-        place.origin,
-        outcome,
-        field.output,
-        field.baseline_output,
-        field.completeness_error,
-        sizes_of(field_inside(field, window.inside), window.shape_inside, window.pixel_size_nm, setting.thresholds),
-    )
 
 
 def accuracy_of(found: Sequence[MeasuredPixel], thresholds: Sequence[float]) -> Accuracy | None:
     """Errors of fast fields on the pixels whose exact fields were computed too; ``None`` where there are none.
 
     Args:
-        found: Of all units.
-        thresholds: Of which errors are given.
+        found: Measured pixels of all units.
+        thresholds: Thresholds of which errors are given.
     """
     fast = {(each.place, each.field.pixel): each.field for each in found if each.field is not None and not each.exact}
     differences = [

@@ -64,7 +64,7 @@ class BoundMethod(ABC):
 
         Args:
             image: ``float (C, *S)``, grey levels 0–255, on the network's device.
-            baseline: Likewise.
+            baseline: Baseline of the same shape.
             pixels: Positions in the window, in px.
             together: Positions in ``pixels``; all groups of :meth:`groups`, or some of them. A field depends on its own
                 group only, so that several processes together compute the fields of one.
@@ -90,7 +90,7 @@ class BoundMethod(ABC):
         """Learn from exact fields what :meth:`fields` needs to know; a method that needs nothing learns nothing.
 
         Args:
-            exact: Of :meth:`exact_fields`.
+            exact: Exact fields from :meth:`exact_fields`.
             threshold: The smallest k of interest.
         """
         return
@@ -105,8 +105,8 @@ class AttributionMethod(ABC):
     """Settings of a method; the base of what YAML can name by ``class_path``.
 
     Attributes:
-        output: What is attributed, ``logit`` or ``probability``.
-        baseline: What the image is compared with, by methods that do.
+        output: Attributed output, ``logit`` or ``probability``.
+        baseline: Baseline of methods that compare the image with one.
         passes: Forward passes that one field costs, about; a backward pass counts twice.
     """
 
@@ -119,7 +119,8 @@ class AttributionMethod(ABC):
         """Prepare for one network.
 
         Args:
-            network: From grey windows ``float (B, C, *S)``, levels 0–255, to logits ``(B, 1, *S)``; in evaluation mode,
-                its weights need no gradient, see :func:`~lightning_emseg.attribution.network.detached_copy`.
+            network: Network from grey windows ``float (B, C, *S)``, levels 0–255, to logits ``(B, 1, *S)``; in
+                evaluation mode and without trainable weights, from
+                :func:`~lightning_emseg.attribution.network.detached_copy`.
             stride: Multiple that the sides of its windows must have, one for all axes or one an axis.
         """

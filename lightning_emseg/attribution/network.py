@@ -41,7 +41,7 @@ class GreyNetwork(nn.Module):
     """A network with the normalisation of its grey levels.
 
     Args:
-        network: From normalised images ``(B, C, *S)`` to logits ``(B, 1, *S)``.
+        network: Network from normalised images ``(B, C, *S)`` to logits ``(B, 1, *S)``.
         grey_mean: Subtracted from grey levels 0–255.
         grey_std: Divides them.
     """
@@ -60,7 +60,7 @@ class PixelOutput(nn.Module):
     """A network whose outputs are a flat list, so that an index names a pixel, as captum's ``target`` does.
 
     Args:
-        network: From grey windows ``float (B, C, *S)``, levels 0–255, to logits ``(B, 1, *S)``.
+        network: Network from grey windows ``float (B, C, *S)``, levels 0–255, to logits ``(B, 1, *S)``.
         output: Whether the ``logit`` or the ``probability`` of the foreground is attributed.
     """
 
@@ -80,7 +80,7 @@ def flat_index(pixels: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor:
 
     Args:
         pixels: P positions in the window, in px.
-        shape: Of the window, in px.
+        shape: Shape of the window, in px.
 
     Raises:
         ValueError: if a pixel lies outside the window.
@@ -98,6 +98,7 @@ def flat_index(pixels: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor:
 
 
 _TOLERANCE = 1e-4
+_CELL = 32
 _Convolution = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
 _Norm = nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -110,7 +111,7 @@ def detached_copy(network: nn.Module, grey_mean: float, grey_std: float) -> Grey
     watches the original, and are left out, so that a network must not need them for its answer.
 
     Args:
-        network: From normalised images ``(B, C, *S)`` to logits ``(B, 1, *S)``.
+        network: Network from normalised images ``(B, C, *S)`` to logits ``(B, 1, *S)``.
         grey_mean: Subtracted from grey levels 0–255.
         grey_std: Divides them.
     """
@@ -136,7 +137,7 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
     Which batch norm follows which convolution is guessed from the order of children and proven on an example.
 
     Args:
-        network: In evaluation mode; it is not changed.
+        network: Network in evaluation mode; it is not changed.
         example: Input ``(B, C, *S)``.
 
     Returns:
@@ -147,7 +148,11 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
         for parent in list(candidate.modules()):
             children = list(parent.named_children())
             for (name, first), (following, second) in itertools.pairwise(children):
-                if isinstance(first, _CONVOLUTIONS) and isinstance(second, _NORMS) and _fits(first, second):
+                if not (isinstance(first, _CONVOLUTIONS) and isinstance(second, _NORMS)):
+                    continue
+                # Torch folds into the output channels of a transposed convolution as if these were in one group.
+                in_one_group = first.groups == 1 or not isinstance(first, _TRANSPOSED)
+                if in_one_group and first.out_channels == second.num_features and second.track_running_stats:
                     setattr(parent, name, fuse_conv_bn_eval(first, second, isinstance(first, _TRANSPOSED)))
                     setattr(parent, following, nn.Identity())
         before, after = network(example), candidate(example)
@@ -158,15 +163,6 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-def _fits(first: _Convolution, second: _Norm) -> bool:
-    # Torch folds into the output channels of a transposed convolution as if these were in one group.
-    in_one_group = first.groups == 1 or not isinstance(first, _TRANSPOSED)
-    return in_one_group and first.out_channels == second.num_features and second.track_running_stats
-
-
-_CELL = 32
 
 
 def foreground_probability(network: nn.Module, window: Window, device: torch.device) -> NDArray[np.uint8]:
@@ -188,9 +184,9 @@ def receptive_radius(
     to be of 32 px, or whatever divides that, as networks that pad inside do not name their true stride.
 
     Args:
-        network: In evaluation mode, from ``float (B, C, *S)`` to ``(B, 1, *S)``.
-        shape: Of a window, in px.
-        channels: Of its images.
+        network: Network in evaluation mode, from ``float (B, C, *S)`` to ``(B, 1, *S)``.
+        shape: Shape of a window, in px.
+        channels: Number of channels of its images.
         stride: Multiple that sides must have, one for all axes or one an axis; how far the influence reaches may depend
             on the position within it.
 

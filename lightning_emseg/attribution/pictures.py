@@ -181,7 +181,8 @@ def window_figure(
     size = (columns * _CELL_INCHES, rows * (_CELL_INCHES * min(max(sides[0] / sides[1], 0.6), 2.0) + 0.7))
     figure = Figure(size, dpi=100, layout="constrained")
     cells = iter(figure.subplots(rows, columns, squeeze=False).flat)
-    nm = window.pixel_size_nm[-1]
+    nm, k = window.pixel_size_nm[-1], THRESHOLDS[0]
+    place = list(thresholds).index(k)
     if not volume:
         for title, grey in greys.items():
             _draw_grey(next(cells), grey, title, shown, zoom, nm)
@@ -191,7 +192,9 @@ def window_figure(
         part = field_inside(field, window.inside)
         values[tuple(slice(first, first + n) for first, n in zip(field.origin, part.shape, strict=True))] = part
         at = ", ".join(f"{axis} {position}" for axis, position in zip("zyx"[-values.ndim :], field.pixel, strict=True))
-        title = f"{number}  {row.outcome}  at {at}\n{_caption(row, list(thresholds).index(THRESHOLDS[0]))}"
+        sizes = [f"S{each.extent.suffix}({k:g}) = {each.nm(place):,.0f} {each.extent.sign}" for each in row.sizes]
+        answers = f"F(x) = {row.output:.2f}, F(x') = {row.baseline_output:.2f}"
+        title = f"{number}  {row.outcome}  at {at}\n{', '.join(sizes)}\n{answers}"
         if not volume:
             _draw_field(next(cells), values, title, row.outcome, field.pixel, zoom, nm)
             continue
@@ -231,13 +234,6 @@ def nice_length(limit: float) -> float:
     """
     power = 10.0 ** math.floor(math.log10(limit))
     return max((factor * power for factor in (1, 2, 5) if factor * power <= limit), default=power)
-
-
-def _caption(row: FieldRow, place: int) -> str:
-    sizes = [
-        f"S{size.extent.suffix}({THRESHOLDS[0]:g}) = {size.nm(place):,.0f} {size.extent.sign}" for size in row.sizes
-    ]
-    return f"{', '.join(sizes)}\nF(x) = {row.output:.2f}, F(x') = {row.baseline_output:.2f}"
 
 
 def _box_around(pixel: Sequence[int], shape: Sequence[int], zoom: int | None) -> tuple[int, int, int, int]:

@@ -50,7 +50,7 @@ def priorities(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) 
     Args:
         key: Seed and mosaic.
         origin: First pixel of the window in its mosaic, in px.
-        shape: Of the window, in px.
+        shape: Shape of the window, in px.
 
     Returns:
         ``uint64`` of ``shape``, for :func:`stratified`.
@@ -112,7 +112,7 @@ def group_pixels(pixels: Sequence[Pixel], apart: Sequence[int]) -> list[list[int
     Commun. ACM 22, 1979). On a regular lattice that finds the fewest groups possible.
 
     Args:
-        pixels: In px, any order; N of them take O(N²) time.
+        pixels: Positions in px, any order; N of them take O(N²) time.
         apart: Distance along each axis, in px, at least 1.
 
     Returns:
@@ -155,7 +155,7 @@ class ChosenPixels:
 
     Attributes:
         place: The window.
-        pixels: In px of the window, after any resize.
+        pixels: Positions in px of the window, after any resize.
         outcomes: One a pixel; empty where there is no truth.
     """
 

@@ -47,10 +47,10 @@ def choose_windows(
 
     Args:
         views: Mosaics with labels.
-        size: Of a window in px; smaller mosaics get smaller windows.
+        size: Size of a window in px; smaller mosaics get smaller windows.
         stride: Multiple that sides must have, one for all axes or one an axis.
         count: Number of windows; fewer where no further place is found.
-        seed: Of the choice.
+        seed: Random seed of the choice.
     """
     chosen: list[Place] = []
     order = np.random.default_rng([seed, len(views)]).permutation(len(views))
@@ -81,13 +81,13 @@ def pick_pixels(
     """Choose pixels of every outcome in one window; those of an earlier choice as long as their outcome is the same.
 
     Args:
-        network: From grey windows to logits; its own prediction of the window decides on outcomes.
+        network: Network from grey windows to logits; its own prediction of the window decides on outcomes.
         view: The mosaic.
         place: The window.
         level: Quantised threshold, 0–255.
         per_outcome: Pixels of each outcome; fewer where there are fewer.
-        seed: Of the choice.
-        device: Of the network.
+        seed: Random seed of the choice.
+        device: Device of the network.
     """
     window = read_window(view, place)
     probability = foreground_probability(network, window, device)
@@ -143,7 +143,7 @@ def tiles_of(
 
     Args:
         views: The mosaics.
-        size: Of a window, in px of the mosaic.
+        size: Size of a window, in px of the mosaic.
         overlap: Share of a window that its neighbour covers too, 0 ≤ overlap < 1.
         stride: Multiple that the network wants, one for all axes or one an axis.
         resized: Whether windows are resized afterwards: all then keep the wanted size, even past the end of a smaller

@@ -67,10 +67,10 @@ class Study:
     """A finished study, as it is read from its folder.
 
     Attributes:
-        plan: What was computed.
+        plan: Plan of what was computed.
         rows: One a pixel.
         thresholds: K values k.
-        differences: Of fast fields to exact ones, on the pixels that were checked.
+        differences: Differences of fast fields to exact ones, on the pixels that were checked.
         windows: Attributes of the windows' groups, in the order of the plan.
     """
 
@@ -107,10 +107,10 @@ def run_study(plan: StudyPlan, method: BoundMethod, setting: StudySetting, folde
 
     Args:
         plan: The work.
-        method: That attributes.
+        method: Method that attributes.
         setting: The windows; its views are those that the plan refers to.
-        folder: Of the study; fields go to ``fields.zarr`` in it.
-        device: Of the network.
+        folder: Folder of the study; fields go to ``fields.zarr`` in it.
+        device: Device of the network.
     """
     store = FieldsStore(folder / FIELDS_STORE)
     store.begin()
@@ -266,10 +266,10 @@ def write_panel(folder: Path, study: Study, view: MosaicView, probability: Pictu
     """Write ``panels.png``: pixels of the first window with their fields.
 
     Args:
-        folder: Of the study.
-        study: With a label.
+        folder: Folder of the study.
+        study: Study with a label.
         view: Mosaic of the first window.
-        probability: Of the first window, ``uint8 (*S)``, 255 for certain foreground.
+        probability: Probability of the first window, ``uint8 (*S)``, 255 for certain foreground.
     """
     plan, store = study.plan, FieldsStore(folder / FIELDS_STORE)
     chosen, rows = plan.parts[0].chosen, store.read(plan.name(0)).rows

@@ -124,8 +124,8 @@ def earlier_plan(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> 
     """The plan of an earlier study with the same settings, or ``None`` where work begins anew.
 
     Args:
-        folder: Of the study.
-        settings: Of this one.
+        folder: Folder of the study.
+        settings: Settings of this study.
         overwrite: Whether an earlier one with other settings is given up.
 
     Raises:
@@ -161,8 +161,8 @@ class WindowResult:
 
     Attributes:
         rows: One a pixel, in the order of the plan.
-        checks: By position in ``rows``, the difference of the field to the exact one.
-        attributes: Of the group; JSON-ready.
+        checks: Difference of the field to the exact one, by position in ``rows``.
+        attributes: Attributes of the group; JSON-ready.
     """
 
     rows: tuple[FieldRow, ...]
@@ -182,7 +182,7 @@ class FieldsStore:
     the exact field.
 
     Args:
-        path: Of the store.
+        path: Folder of the store.
     """
 
     def __init__(self, path: Path) -> None:
@@ -203,10 +203,10 @@ class FieldsStore:
         """Write a window.
 
         Args:
-            name: Of the group.
+            name: Name of the group.
             result: All but the fields.
             fields: One a row, in the same order.
-            shape: Of the window, in px.
+            shape: Shape of the window, in px.
         """
         hidden = self.path / f".{name}.partial"
         group = zarr.open_group(hidden, mode="w", zarr_format=3)

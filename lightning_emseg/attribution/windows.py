@@ -36,8 +36,8 @@ def strides_of(network: nn.Module, stride: int, axes: int) -> Shape:
 
     Args:
         network: One of volumes says it itself, as it shrinks sections and their number by factors of their own.
-        stride: For all axes, where the network does not say.
-        axes: Of the windows.
+        stride: Stride for all axes, where the network does not say.
+        axes: Number of axes of the windows.
     """
     own = getattr(network, "stride", None)
     return tuple(own) if axes > SECTION_AXES and isinstance(own, tuple) and len(own) == axes else (stride,) * axes
@@ -50,7 +50,7 @@ def window_sides(given: int | Sequence[int], settings: Mapping[str, Any], axes: 
         given: One side for all axes, of volumes no larger than the patch that the network is built for; or one side an
             axis, which is taken as it is.
         settings: Hyperparameters of the network's module; those of volumes name their ``patch``.
-        axes: Of the windows.
+        axes: Number of axes of the windows.
     """
     patch = settings.get("patch") if axes > SECTION_AXES else None
     if not isinstance(given, int) or patch is None:
@@ -73,11 +73,11 @@ def check_sides(
     """The sides, if they are sides.
 
     Args:
-        option: Of the command line.
-        given: What it was.
-        sides: What that means.
-        axes: Of the windows.
-        strides: What the sides must be multiples of.
+        option: Name of the command's option.
+        given: Value of the option.
+        sides: Sides that the value means.
+        axes: Number of axes of the windows.
+        strides: Numbers that the sides must be multiples of.
 
     Raises:
         UserError: naming the option.
@@ -96,9 +96,9 @@ def grid_steps(step: int, pixel_size_nm: Sequence[float], window: Shape, resized
 
     Args:
         step: Along Y and X, in px after any resize.
-        pixel_size_nm: Of the mosaic, one value an axis.
-        window: In px of the mosaic.
-        resized: In px after any resize.
+        pixel_size_nm: Pixel size of the mosaic, one value an axis.
+        window: Size of a window in px of the mosaic.
+        resized: Size in px after any resize.
 
     >>> grid_steps(10, (40.0, 4.0, 4.0), (8, 64, 64), (8, 64, 64)), grid_steps(10, (4.0, 3.0), (64, 64), (32, 32))
     ((1, 10, 10), (10, 10))
@@ -111,8 +111,8 @@ def refuse_planes(network_axes: int, axes: int) -> None:
     """Refuse networks of images on volumes, which they see plane by plane.
 
     Args:
-        network_axes: Of what the network takes.
-        axes: Of the mosaics.
+        network_axes: Number of axes of what the network takes.
+        axes: Number of axes of the mosaics.
 
     Raises:
         UserError: because a field would be of one plane and not of the volume.
@@ -144,10 +144,10 @@ def location_hash(key: Sequence[int], origin: Sequence[int], shape: Sequence[int
     pseudorandom number generators", OOPSLA 2014, with the constants of Vigna's splitmix64.
 
     Args:
-        key: What the numbers belong to: purpose, seed and mosaic, say; taken modulo 2⁶⁴.
+        key: Numbers such as purpose, seed and mosaic; taken modulo 2⁶⁴.
         origin: First pixel of the window in its mosaic, in px, as many axes as ``shape``; may be negative where a
             window reaches over the border.
-        shape: Of the window, in px.
+        shape: Shape of the window, in px.
 
     Returns:
         ``uint64`` of ``shape``, 0 to 2⁶⁴ − 1.
@@ -177,7 +177,7 @@ def location_noise(key: Sequence[int], origin: Sequence[int], shape: Sequence[in
     Args:
         key: Seed and mosaic.
         origin: First pixel of the window in its mosaic, in px.
-        shape: Of the window, in px.
+        shape: Shape of the window, in px.
 
     Returns:
         ``uint8`` of ``shape``.
@@ -238,7 +238,7 @@ class Place:
     Attributes:
         mosaic: Position of the mosaic in its list.
         origin: First pixel of the window in its mosaic, in px.
-        size: Of the window in px of the mosaic; it reaches past the end of a mosaic that is smaller.
+        size: Size of the window in px of the mosaic; it reaches past the end of a mosaic that is smaller.
     """
 
     mosaic: int
@@ -290,8 +290,8 @@ def read_window(mosaic: MosaicView, place: Place, resize: Shape | None = None) -
     """Read a window and bring it to another size where that is wanted.
 
     Args:
-        mosaic: That the place is in.
-        place: Of the window.
+        mosaic: Mosaic that the place is in.
+        place: Place of the window.
         resize: Size in px that the network sees, as the published loader of U-RISC resizes to 512; the image by
             antialiased linear interpolation along all axes, the truth by nearest neighbour.
     """

@@ -46,7 +46,7 @@ from lightning_emseg.attribution.table import (
     summary_text,
 )
 from lightning_emseg.attribution.windows import refuse_planes, strides_of, window_shape, window_sides
-from lightning_emseg.callbacks.overlays import log_picture
+from lightning_emseg.callbacks.evaluation_files import log_picture
 from lightning_emseg.core.distributed import from_all_ranks, from_first_rank
 from lightning_emseg.core.pictures import save
 from lightning_emseg.core.tables import write_csv, write_json
@@ -61,8 +61,8 @@ class AttributionReport:
 
     Attributes:
         picks: Windows with their chosen pixels.
-        found: What was measured of each pixel.
-        accuracy: Of fast fields, where they were compared with exact ones.
+        found: Measurements of each pixel.
+        accuracy: Accuracy of fast fields, where they were compared with exact ones.
         record: Settings, JSON-ready.
     """
 
@@ -168,11 +168,11 @@ class AttributionFields(pl.Callback):
         window: Side of a window in px, in volumes no larger than the patch that the network is built for; or one value
             an axis. Smaller mosaics get smaller windows.
         check: Pixels whose exact fields are computed too, to measure the error of the others.
-        every_n_epochs: Of a fit; and after its last one.
-        max_share: In a fit, it is put off as long as it would have cost more than this share of all validation so far,
+        every_n_epochs: Epochs of a fit between two attributions; the last epoch has one too.
+        max_share: Largest share of all validation so far that it may cost in a fit, else it is put off,
             in forward passes over pixels, so that the time of small validation sets is not spent on it; ``null`` for
             never.
-        seed: Of windows, pixels and noise.
+        seed: Random seed for windows, pixels and noise.
     """
 
     def __init__(
@@ -204,12 +204,10 @@ class AttributionFields(pl.Callback):
             raise UserError("AttributionFields is of one foreground: leave it out where model.classes are told apart")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the time."""
-        self._begin(pl_module, trainer.val_dataloaders)
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the time."""
-        self._begin(pl_module, trainer.test_dataloaders)
+        """Take the time, and refuse networks of images on volumes."""
+        assert isinstance(pl_module, SegmentationMixin)
+        refuse_planes(pl_module.network_axes, len(_views(trainer)[0].shape))
+        self._began = time.perf_counter()
 
     def on_validation_batch_end(
         self,
@@ -225,36 +223,24 @@ class AttributionFields(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Attribute, if it is time."""
+        assert isinstance(pl_module, SegmentationMixin)
         self._validated_s += time.perf_counter() - self._began
-        if not trainer.sanity_checking:
-            self._run(trainer, pl_module, trainer.val_dataloaders)
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Attribute."""
-        self._validated_s += time.perf_counter() - self._began
-        self._run(trainer, pl_module, trainer.test_dataloaders)
-
-    def _begin(self, module: pl.LightningModule, loaders: Any) -> None:
-        assert isinstance(module, SegmentationMixin)
-        refuse_planes(module.network_axes, len(datasets_of(loaders)[0].mosaics[0].shape))
-        self._began = time.perf_counter()
-
-    def _run(self, trainer: pl.Trainer, module: pl.LightningModule, loaders: Any) -> None:
-        assert isinstance(module, SegmentationMixin)
-        views = datasets_of(loaders)[0].mosaics
+        views = _views(trainer)
         # Decided on one rank, as ranks have seen different numbers of tiles.
-        if not from_first_rank(lambda: self._is_due(trainer, module, views)):
+        if trainer.sanity_checking or not from_first_rank(lambda: self._is_due(trainer, pl_module, views)):
             return
         began = time.perf_counter()
         # The copy goes when this is over, and with it its memory; some methods of captum draw random numbers.
-        with torch.random.fork_rng(_devices(module)):
+        with torch.random.fork_rng([pl_module.device] if pl_module.device.type == "cuda" else []):
             torch.manual_seed(self.seed)
-            report = self._attribute(trainer, module, views)
+            report = self._attribute(trainer, pl_module, views)
         if report is not None and trainer.is_global_zero:
             seconds = time.perf_counter() - began
             share = seconds / self._validated_s
             publish(trainer, replace(report, record={**report.record, "seconds": seconds, "validation_share": share}))
         self._validated_s = 0.0
+
+    on_test_start, on_test_end = on_validation_start, on_validation_end
 
     def _is_due(self, trainer: pl.Trainer, module: SegmentationMixin, views: Sequence[MosaicView]) -> bool:
         if trainer.state.fn != TrainerFn.FITTING:
@@ -262,7 +248,10 @@ class AttributionFields(pl.Callback):
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs
         if epoch % self.every_n_epochs and epoch != last and not self._postponed:
             return False
-        cost = self._cost(module, views)
+        # Pixels of forward passes that one run takes, about; a backward pass counts twice.
+        fields = len(OUTCOMES) * self.per_outcome / _SHARED + self.check
+        size = window_sides(self.window, module.hparams, len(views[0].shape))
+        cost = self.method.passes * fields * math.prod(window_shape(size, views[0].shape, 1))
         self._postponed = self.max_share is not None and self._spent + cost > self.max_share * self._seen
         if self._postponed:
             rank_zero_info(
@@ -272,15 +261,6 @@ class AttributionFields(pl.Callback):
             return False
         self._spent += cost
         return True
-
-    def _cost(self, module: SegmentationMixin, views: Sequence[MosaicView]) -> float:
-        """Pixels of forward passes that one run takes, about; a backward pass counts twice."""
-        fields = len(OUTCOMES) * self.per_outcome / _SHARED + self.check
-        sides = window_shape(self._size(module, views), views[0].shape, 1)
-        return self.method.passes * fields * math.prod(sides)
-
-    def _size(self, module: SegmentationMixin, views: Sequence[MosaicView]) -> Shape:
-        return window_sides(self.window, module.hparams, len(views[0].shape))
 
     def _attribute(
         self, trainer: pl.Trainer, module: SegmentationMixin, views: Sequence[MosaicView]
@@ -325,7 +305,7 @@ class AttributionFields(pl.Callback):
         return AttributionReport(picks, shared, accuracy_of([*exact, *shared], THRESHOLDS), record)
 
     def _pick(self, network: GreyNetwork, module: SegmentationMixin, views: Sequence[MosaicView]) -> list[Picks]:
-        size, strides = self._size(module, views), _strides(module, views)
+        size, strides = window_sides(self.window, module.hparams, len(views[0].shape)), _strides(module, views)
         places = choose_windows(views, size, strides, self.windows, self.seed)
         level, numbers = level_of(float(module.threshold)), spread_evenly(self.per_outcome, max(1, len(places)))
         return [
@@ -334,12 +314,13 @@ class AttributionFields(pl.Callback):
         ]
 
 
+def _views(trainer: pl.Trainer) -> Sequence[MosaicView]:
+    loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+    return datasets_of(loaders)[0].mosaics
+
+
 def _strides(module: SegmentationMixin, views: Sequence[MosaicView]) -> Shape:
     return strides_of(module.network, module.stride, len(views[0].shape))
-
-
-def _devices(module: pl.LightningModule) -> list[torch.device]:
-    return [module.device] if module.device.type == "cuda" else []
 
 
 def _merged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

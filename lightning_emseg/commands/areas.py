@@ -34,7 +34,10 @@ def areas(studies: list[Path], out: Path, names: list[str] | None = None) -> str
     labels = [folder.name for folder in studies] if names is None else names
     if len(labels) != len(studies) or len(set(labels)) < len(labels):
         raise UserError(f"--names has to give {len(studies)} different names for {len(studies)} studies, got {labels}")
-    found = {label: _finished(folder) for label, folder in zip(labels, studies, strict=True)}
+    found = {label: read_study(folder) for label, folder in zip(labels, studies, strict=True)}
+    for folder in studies:
+        if not (folder / REPORT).is_file():
+            raise UserError(f"the study in {folder} is not finished: run its `emseg attribute` again")
     if len({len(study.rows[0].position) for study in found.values()}) > 1:
         raise UserError("some of the studies are of images, others of volumes: areas and volumes cannot be compared")
     (thresholds, *others) = {study.thresholds for study in found.values()}
@@ -47,13 +50,6 @@ def areas(studies: list[Path], out: Path, names: list[str] | None = None) -> str
     write_csv(out / "areas.csv", records)
     lines = [*_warnings(found), _table(records, extents), ", ".join(map(str, [out / "areas.csv", *figures]))]
     return "\n".join(lines)
-
-
-def _finished(folder: Path) -> Study:
-    study = read_study(folder)
-    if not (folder / REPORT).is_file():
-        raise UserError(f"the study in {folder} is not finished: run its `emseg attribute` again")
-    return study
 
 
 def _records(name: str, study: Study, first: Study) -> Iterator[Record]:
@@ -99,15 +95,14 @@ def _window_nm(study: Study) -> str:
     return ", ".join(sizes)
 
 
-def _comparable(study: Study) -> Mapping[str, Any]:
-    """Settings that change S_k whatever the network and the images are."""
-    settings = study.plan.settings
-    method = {f"method.{key}": value for key, value in settings["method"].items() if key != "receptive_radius_px"}
-    return {**method, **{key: settings[key] for key in _COMPARABLE}, "window in nm": _window_nm(study)}
-
-
 def _warnings(studies: Mapping[str, Study]) -> Iterator[str]:
-    records = {name: _comparable(study) for name, study in studies.items()}
+    """Settings that differ and change S_k whatever the network and the images are."""
+    records: dict[str, dict[str, Any]] = {}
+    for name, study in studies.items():
+        settings = study.plan.settings
+        method = {f"method.{key}": value for key, value in settings["method"].items() if key != "receptive_radius_px"}
+        common = {key: settings[key] for key in _COMPARABLE}
+        records[name] = {**method, **common, "window in nm": _window_nm(study)}
     for key in dict.fromkeys(key for record in records.values() for key in record):
         values = {name: record.get(key) for name, record in records.items()}
         if any(value != next(iter(values.values())) for value in values.values()):

@@ -83,7 +83,7 @@ def attribute(
     A study that was cut short is continued by the same command, from the last finished window.
 
     Args:
-        checkpoint: Of a run; it says which network it is of.
+        checkpoint: Checkpoint of a training run; also determines the architecture.
         store: Path or URL of the store.
         split: Split to study.
         out: Folder of the study.
@@ -94,8 +94,8 @@ def attribute(
         sampling: stratified takes as many pixels of each outcome (TP, FP, FN, TN) at random places; grid every
             step-th pixel, as in the paper.
         points: Number of pixels over all windows; of a grid a random choice, null for all of it.
-        step: Of the grid, in px of the window after resizing; the paper has 10 on U-RISC and 8 on ISBI 2012. Of volumes
-            along Y and X, and across as many sections as are nearest to that distance in nm.
+        step: Step of the grid, in px of the window after resizing; the paper has 10 on U-RISC and 8 on ISBI 2012. In
+            volumes along Y and X, and across as many sections as are nearest to that distance in nm.
         windows: Number of windows, taken at random from a grid over all mosaics; null for all. A pixel
             that shares its window costs less than one that does not.
         window: Side of a window in px of the mosaic, in volumes no larger than the patch that the network is built for;
@@ -107,7 +107,7 @@ def attribute(
             512; or one value an axis. This changes the effective nm/px, which is recorded.
         check: Pixels whose exact fields are computed too: they show how far fields reach, and the error of the fast
             ones. With 0, and no --method.reach, all fields are exact.
-        seed: Of windows, pixels and noise.
+        seed: Random seed for windows, pixels and noise.
         device: auto, cpu, cuda or cuda:1.
         overwrite: Whether a finished study, or one with other settings, in the folder is replaced.
 

@@ -63,7 +63,7 @@ def test_patch_batches_are_crops(written: Written) -> None:
 
 def test_patches_beyond_a_mosaic_are_mirrored(written: Written) -> None:
     mosaics, pixels = written
-    batch = PatchDataset(mosaics, (64, 64))[Patch(2, (0, 0), 0)]
+    batch = PatchDataset(mosaics, (64, 64)).__getitems__([Patch(2, (0, 0), 0)])
     image = np.pad(pixels[2][0], [(0, 44), (0, 39)], mode="symmetric")
     np.testing.assert_array_equal(batch["image"][0, 0].numpy(), image)
     assert (batch["mask"] != 255).sum() == 20 * 25

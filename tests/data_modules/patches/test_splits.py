@@ -7,7 +7,7 @@ import pytest
 
 from data_modules.errors import UserError
 from data_modules.patches.sampling import Position
-from data_modules.patches.splits import Division, MosaicSplit, PatchSplit, RegionSplit
+from data_modules.patches.splits import DividedMosaics, MosaicSplit, PatchSplit, RegionSplit
 from data_modules.store import MosaicView
 from tests.support.mosaic_checks import views, write_random
 
@@ -35,7 +35,7 @@ def pixels(mosaics: list[MosaicView], patches: list[Position] | None = None) -> 
     return seen
 
 
-def divide(store: Path, split: MosaicSplit | RegionSplit | PatchSplit, seed: int = 0) -> Division:
+def divide(store: Path, split: MosaicSplit | RegionSplit | PatchSplit, seed: int = 0) -> DividedMosaics:
     return split.divide(lambda name: views(store, name), PATCH, seed)
 
 

@@ -9,7 +9,7 @@ import pytest
 from data_modules.errors import UserError
 from data_modules.mosaic import Mosaic
 from data_modules.patches.sampling import ForegroundPatches
-from data_modules.patches.splits import Division, SectionSplit
+from data_modules.patches.splits import DividedMosaics, SectionSplit
 from tests.support.mosaic_checks import binary, grey, views, write_mosaic, write_random
 from tests.support.trainers import attach_rank
 
@@ -25,7 +25,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def divide(store: Path, **options: Any) -> Division:
+def divide(store: Path, **options: Any) -> DividedMosaics:
     return SectionSplit(**options).divide(lambda name: views(store, name), PATCH, 0)
 
 

@@ -4,7 +4,6 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from data_modules.errors import UserError
-from data_modules.store import ArrayRef, LabelInfo, MosaicStore, MosaicView, read, survives_fork
+from data_modules.store import ArrayRef, LabelInfo, MosaicStore, MosaicView, read
 from tests.support.store_checks import Pixels, foreign_sample, noise, write_sample
 
 FORK = "fork"
@@ -103,15 +102,6 @@ def test_decompressor_threads_survive_forks(tmp_path: Path, method: str) -> None
     ref = ArrayRef(str(tmp_path / "a"), "label 'cells' of train/a", ids.shape, "uint64", complete=True)
     np.testing.assert_array_equal(read(ref, (slice(0, 1024), slice(0, 1024))), ids)
     assert _in_a_process(method, _read_all, ref) == int(ids[:700, :600].sum())
-
-
-def test_what_survives_a_fork(store: Path) -> None:
-    opened = MosaicStore(store)
-    ours = opened.sample("train/a")
-    assert survives_fork(ours.image)
-    assert survives_fork(ours.label("m"))
-    assert not survives_fork(opened.sample("train/f").image)
-    assert not survives_fork(replace(ours.image, path="s3://mosaics/a.zarr/train/a/0"))
 
 
 def test_our_stores_are_read_without_tensorstore(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

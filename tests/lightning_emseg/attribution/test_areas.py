@@ -18,7 +18,6 @@ from lightning_emseg.attribution.areas import (
     VOLUME,
     Difference,
     Values,
-    area,
     compare_fields,
     effective_reach,
     normalised,
@@ -37,6 +36,11 @@ def ellipsoid(shape: tuple[int, ...], radii_px: tuple[float, ...]) -> Values:
     axes = np.ogrid[tuple(slice(0, side) for side in shape)]
     distance = sum(((axis - side / 2) / radius) ** 2 for axis, side, radius in zip(axes, shape, radii_px, strict=True))
     return np.where(np.asarray(distance) <= 1, np.float32(1), np.float32(0.004))
+
+
+def area(field: Values, k: float, pixel_size_nm: tuple[float, ...]) -> float:
+    """S_k (Shi et al. 2021, eq. 10): an area in nm², of volumes a volume in nm³."""
+    return sizes_of(field, field.shape, pixel_size_nm, [k])[0].nm(0)
 
 
 @pytest.mark.parametrize("k", [0.01, 0.05, 0.5])
@@ -65,7 +69,7 @@ def test_only_what_is_greater_counts() -> None:
     field = np.array([0.01, np.nextafter(np.float32(0.01), np.float32(1)), -1, 1, 0], np.float32)
     # 0.01 is no float32: the threshold is rounded as the field is.
     assert pixels_above(field, [0.01, 0.0, 1.0, -1.0]).tolist() == [2, 3, 0, 4]
-    assert area(field, 0.01, (2.0,)) == 4
+    assert area(field[None], 0.01, (1.0, 2.0)) == 4
 
 
 def test_nan_and_empty_fields_exceed_no_threshold() -> None:

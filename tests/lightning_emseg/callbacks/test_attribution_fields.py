@@ -22,7 +22,8 @@ from lightning_emseg.attribution.network import GreyNetwork
 from lightning_emseg.callbacks import AttributionFields
 from lightning_emseg.callbacks.attribution_fields import AttributionReport, scalars
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
-from tests.support import tiny
+from tests.support import ROOT, tiny
+from tests.support.resolved import resolve_words
 
 Rows = list[dict[str, str]]
 
@@ -218,6 +219,15 @@ def test_deterministic_training_allows_deeplift_and_stays_deterministic(tiny_sto
     assert tables[0] == tables[1] == tables[2]
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_captum_is_named_by_its_short_name() -> None:
+    method = "{class_path: Captum, init_args: {method: captum.attr.Saliency}}"
+    words = ["--trainer.callbacks+", "AttributionFields", "--trainer.callbacks.method", method]
+    resolved = resolve_words("fit", "--config", str(ROOT / "experiments" / "smoke.yaml"), *words)
+    (found,) = (each for each in resolved["trainer"]["callbacks"] if each["class_path"].endswith("AttributionFields"))
+    assert found["init_args"]["method"]["class_path"].endswith("attribution.Captum")
+    assert found["init_args"]["method"]["init_args"]["method"] == "captum.attr.Saliency"
 
 
 def test_nothing_to_look_at_is_said(tmp_path: Path) -> None:
