@@ -241,7 +241,7 @@ class FieldsStore:
                 "mosaic": first.mosaic,
                 "window_origin_px": list(first.window),
                 **{size.extent.place_column: size.place_nm for size in first.sizes},
-                **{_inside(size.extent): size.window for size in first.sizes},
+                **{f"pixels{size.extent.suffix}_inside": size.window for size in first.sizes},
                 "outcomes": list(OUTCOMES),
             }
         )
@@ -255,43 +255,38 @@ class FieldsStore:
         """
         group = self._group(name)
         attributes: dict[str, Any] = dict(group.attrs)
-        columns = {key: _values(group, key) for key in ("position", "output", "baseline_output")}
-        extents = EXTENTS[columns["position"].shape[1]]
-        if missing := [_counts(extent) for extent in extents if _counts(extent) not in group]:
+        columns = {key: np.asarray(array[:]).tolist() for key, array in group.arrays() if key != "fields"}
+        extents = EXTENTS[len(columns["position"][0])]
+        if missing := [_counts(extent) for extent in extents if _counts(extent) not in columns]:
             raise UserError(f"{self.path / name} has no {missing[0]}: an earlier version made it; repeat the study")
-        counts = [_values(group, _counts(extent)).tolist() for extent in extents]
-        rows = tuple(
-            FieldRow(
-                attributes["mosaic"],
-                tuple(position),
-                tuple(attributes["window_origin_px"]),
-                "" if code == _NO_OUTCOME else OUTCOMES[code],
-                output,
-                before,
-                error,
-                tuple(
-                    FieldSize(extent, tuple(some), attributes[extent.place_column], attributes[_inside(extent)])
-                    for extent, some in zip(extents, found, strict=True)
-                ),
+        rows = []
+        for at, (position, code) in enumerate(zip(columns["position"], columns["outcome"], strict=True)):
+            sizes = tuple(
+                FieldSize(
+                    extent,
+                    tuple(columns[_counts(extent)][at]),
+                    attributes[extent.place_column],
+                    attributes[f"pixels{extent.suffix}_inside"],
+                )
+                for extent in extents
             )
-            for position, code, output, before, error, found in zip(
-                columns["position"].tolist(),
-                _values(group, "outcome").tolist(),
-                columns["output"].tolist(),
-                columns["baseline_output"].tolist(),
-                _values(group, "completeness_error").tolist(),
-                zip(*counts, strict=True),
-                strict=True,
+            rows.append(
+                FieldRow(
+                    attributes["mosaic"],
+                    tuple(position),
+                    tuple(attributes["window_origin_px"]),
+                    "" if code == _NO_OUTCOME else OUTCOMES[code],
+                    columns["output"][at],
+                    columns["baseline_output"][at],
+                    columns["completeness_error"][at],
+                    sizes,
+                )
             )
-        )
         checks = {}
-        if "checked" in group:
-            exact, correlation = (
-                _values(group, key).tolist() for key in (f"exact_{_counts(extents[0])}", "correlation")
-            )
-            for at, areas, r in zip(_values(group, "checked").tolist(), exact, correlation, strict=True):
-                checks[at] = Difference(rows[at].sizes[0].counts, tuple(areas), r)
-        return WindowResult(rows, checks, attributes)
+        for number, at in enumerate(columns.get("checked", ())):
+            exact = tuple(columns[f"exact_{_counts(extents[0])}"][number])
+            checks[at] = Difference(rows[at].sizes[0].counts, exact, columns["correlation"][number])
+        return WindowResult(tuple(rows), checks, attributes)
 
     def read_field(self, name: str, number: int) -> Field:
         """Read the field of one pixel of a window.
@@ -299,12 +294,12 @@ class FieldsStore:
         Raises:
             UserError: if it is not there or damaged.
         """
-        group = self._group(name)
-        pixel, origin = (tuple(_values(group, key)[number].tolist()) for key in ("pixel", "origin"))
-        output, before = (float(_values(group, key)[number]) for key in ("output", "baseline_output"))
-        stored = group["fields"]
-        assert isinstance(stored, zarr.Array)
-        return Field(pixel, origin, np.asarray(stored[number]), output, before)
+        self._group(name)
+        pixel, origin, output, before, values = (
+            np.asarray(zarr.open_array(self.path / name / key, mode="r")[number])
+            for key in ("pixel", "origin", "output", "baseline_output", "fields")
+        )
+        return Field(tuple(pixel.tolist()), tuple(origin.tolist()), values, float(output), float(before))
 
     def _group(self, name: str) -> zarr.Group:
         if not self.has(name):
@@ -312,18 +307,8 @@ class FieldsStore:
         return zarr.open_group(self.path / name, mode="r")
 
 
-def _values(group: zarr.Group, key: str) -> NDArray[Any]:
-    array = group[key]
-    assert isinstance(array, zarr.Array)
-    return np.asarray(array[:])
-
-
 def _counts(extent: Extent) -> str:
     return f"{extent.quantity}s{extent.suffix}_px"
-
-
-def _inside(extent: Extent) -> str:
-    return f"pixels{extent.suffix}_inside"
 
 
 def _boxed(fields: list[Field], shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
