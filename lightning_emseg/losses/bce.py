@@ -6,50 +6,43 @@ from torch import Tensor, nn
 from lightning_emseg.losses.reduction import mean_over_valid, valid_pixels
 
 
-def bce_loss(logits: Tensor, target: Tensor, positive_weight: float = 1.0) -> Tensor:
+class BCELoss(nn.Module):
     """Mean of ``−w·y·log ŷ − (1 − y)·log(1 − ŷ)``, the loss of the published U-RISC code for its U-Net (with w = 1).
 
     The mean divides by the number of valid pixels, not by their weights, as PyTorch's ``pos_weight`` does.
 
     Args:
-        logits: ``(B, 1, *S)`` of any floating dtype.
-        target: ``uint8 (B, *S)`` with 0 background, 1 foreground, 255 ignore.
-        positive_weight: w > 0.
-
-    Returns:
-        Scalar ≥ 0; float32 (float64 for float64 logits).
+        positive_weight: Weight w of a foreground pixel relative to a background pixel, above 0; background share
+            over foreground share balances the classes (18.6 for the 5.1 % membrane of U-RISC).
 
     Raises:
-        ValueError: The shapes do not belong together.
+        ValueError: ``positive_weight`` is not positive.
 
     >>> import torch
-    >>> round(bce_loss(torch.zeros(1, 1, 2), torch.tensor([[0, 1]]), positive_weight=3.0).item(), 4)  # 2 · ln 2
+    >>> round(BCELoss(positive_weight=3.0)(torch.zeros(1, 1, 2), torch.tensor([[0, 1]])).item(), 4)  # 2 · ln 2
     1.3863
     """
-    pixels = valid_pixels(logits, target)
-    weight = 1 + (positive_weight - 1) * pixels.truth
-    towards_truth = pixels.logits * (2 * pixels.truth - 1)
-    return mean_over_valid(-weight * F.logsigmoid(towards_truth), pixels.valid)
-
-
-class BCELoss(nn.Module):
-    """Binary cross-entropy as a module; see `bce_loss`."""
 
     def __init__(self, positive_weight: float = 1.0) -> None:
-        """Set the loss up.
-
-        Args:
-            positive_weight: Weight of a foreground pixel relative to a background pixel, above 0; background share
-                over foreground share balances the classes (18.6 for the 5.1 % membrane of U-RISC).
-
-        Raises:
-            ValueError: ``positive_weight`` is not positive.
-        """
         super().__init__()
         if positive_weight <= 0:
             raise ValueError(f"BCELoss: positive_weight must be above 0, but is {positive_weight}")
         self.positive_weight = positive_weight
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the scalar loss; shapes as in `bce_loss`."""
-        return bce_loss(logits, target, self.positive_weight)
+        """Compute the loss.
+
+        Args:
+            logits: ``(B, 1, *S)`` of any floating dtype.
+            target: ``uint8 (B, *S)`` with 0 background, 1 foreground, 255 ignore.
+
+        Returns:
+            Scalar ≥ 0; float32 (float64 for float64 logits).
+
+        Raises:
+            ValueError: The shapes do not belong together.
+        """
+        pixels = valid_pixels(logits, target)
+        weight = 1 + (self.positive_weight - 1) * pixels.truth
+        towards_truth = pixels.logits * (2 * pixels.truth - 1)
+        return mean_over_valid(-weight * F.logsigmoid(towards_truth), pixels.valid)

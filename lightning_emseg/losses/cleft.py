@@ -1,7 +1,7 @@
 """CleftNet's loss and its label augmentor."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import edt
 import numpy as np
@@ -12,11 +12,8 @@ from torch import Tensor, nn
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
-from lightning_emseg.losses.reduction import mean_over_valid, valid_pixels
-from lightning_emseg.losses.weighted_bce import share_of_valid, weighted_bce_loss, weighted_mean
-
-__all__ = ["CREMI_VOXEL", "boundary_labels", "tanh_distance_map"]
-
+from lightning_emseg.losses.reduction import mean_over_valid, mean_over_weights, share_of_valid, valid_pixels
+from lightning_emseg.losses.weighted_bce import WeightedBCELoss
 
 CREMI_VOXEL = (10.0, 1.0, 1.0)
 """A voxel of 40 × 4 × 4 nm in pixels of its plane."""
@@ -27,7 +24,7 @@ Volume = NDArray[np.float32]
 def tanh_distance_map(
     clefts: NDArray[np.integer], ignored: NDArray[np.bool_], voxel: Sequence[float] = CREMI_VOXEL
 ) -> Volume:
-    """Tanh of every cleft voxel's distance to the nearest voxel outside of its cleft (Liu and Ji 2021, eq. 6).
+    """Compute the tanh of each cleft voxel's distance to the nearest one outside of its cleft (Liu and Ji 2021, eq. 6).
 
     The paper measures to the "boundary voxels of this cleft". Were these voxels of the cleft, all of a thin cleft would
     be 0, as its outside is, so the distance here is that between the centres of a voxel and of the nearest one that is
@@ -67,7 +64,7 @@ def tanh_distance_map(
 
 
 def _depth(labels: NDArray[np.integer], voxel: Sequence[float]) -> Volume:
-    """Distance of labelled voxels to the nearest one with another label; infinite if there is none."""
+    """Compute the distance of labelled voxels to the nearest one with another label; infinite if there is none."""
     # Not of booleans, which the package takes up to ten times as long for.
     distances: Volume = edt.edt(np.ascontiguousarray(labels), anisotropy=tuple(voxel), black_border=False)
     return distances
@@ -75,7 +72,7 @@ def _depth(labels: NDArray[np.integer], voxel: Sequence[float]) -> Volume:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def boundary_labels(mask: Tensor, voxel: Sequence[float] = CREMI_VOXEL) -> Tensor:
-    """Boundary labels y_b of a batch of masks; see :func:`tanh_distance_map`.
+    """Make the boundary labels y_b of a batch of masks; see :func:`tanh_distance_map`.
 
     The transform runs on the CPU, one sample after the other.
 
@@ -97,28 +94,14 @@ def boundary_labels(mask: Tensor, voxel: Sequence[float] = CREMI_VOXEL) -> Tenso
     return torch.from_numpy(np.stack(maps)).to(mask.device)
 
 
+FLOOR = 1e-3
+"""Least ŷ_b under the logarithm: far below any true y_b inside a cleft; it bounds the gradient of a voxel by 1,000."""
+
 Reading = Literal["intended", "as_printed"]
-"""Of an equation that contradicts the text around it."""
+"""Meaning of an equation that contradicts the text around it."""
 
 
-def _by_rarity(inside: Tensor, outside: Tensor, valid: Tensor) -> Tensor:
-    # Both shares are counted, as in `weighted_bce_loss`, for the sake of very small ones.
-    return share_of_valid(outside, valid) * inside + share_of_valid(inside, valid) * outside
-
-
-def _by_frequency(inside: Tensor, outside: Tensor, valid: Tensor) -> Tensor:
-    return share_of_valid(inside, valid) * inside + share_of_valid(outside, valid) * outside
-
-
-_WEIGHT: Mapping[Reading, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "intended": _by_rarity,
-    "as_printed": _by_frequency,
-}
-
-
-def weighted_l2_loss(
-    logits: Tensor, boundary: Tensor, target: Tensor, reading: Reading = "intended", balanced: bool = False
-) -> Tensor:
+class WeightedL2Loss(nn.Module):
     """``L_b = β Σ_{y_b>0} (y_b − ŷ_b)² + (1 − β) Σ_{y_b=0} (y_b − ŷ_b)²`` (Liu and Ji 2021, eq. 8), ŷ_b = tanh(logit).
 
     The paper defines β as the share of voxels with y_b > 0, which takes weight from the rare class where its L_s gives
@@ -129,80 +112,56 @@ def weighted_l2_loss(
     its range, and so does the "non-positive" ŷ_b of the coherence loss.
 
     Args:
-        logits: ``(B, 1, *S)`` of any floating dtype.
-        boundary: y_b, floating ``(B, *S)``, 0–1, of :func:`~lightning_emseg.losses.cleft.boundary_labels`.
-        target: ``uint8 (B, *S)``, 255 ignore; its other values do not matter.
-        reading: Of β.
-        balanced: Whether to divide by the weights.
-
-    Returns:
-        Scalar ≥ 0: per sample over its valid voxels, then over samples; float32 (float64 for float64 logits).
-
-    Raises:
-        ValueError: The shapes do not belong together.
-
-    >>> boundary, mask = torch.tensor([[0.5, 0, 0, 0]]), torch.zeros(1, 4)
-    >>> weighted_l2_loss(torch.zeros(1, 1, 4), boundary, mask).item()  # ¾ · 0.5² / 4
-    0.046875
-    """
-    if boundary.shape != target.shape:
-        raise ValueError(
-            f"a boundary label {tuple(boundary.shape)} does not belong to a target {tuple(target.shape)}: "
-            "both must be (B, *S)"
-        )
-    pixels = valid_pixels(logits, target)
-    label = torch.where(pixels.valid > 0, boundary.flatten(1).to(pixels.logits.dtype), 0.0)
-    inside = (label > 0).to(label.dtype)
-    weight = _WEIGHT[reading](inside, 1 - inside, pixels.valid)
-    return weighted_mean((label - torch.tanh(pixels.logits)) ** 2, weight, pixels.valid, balanced)
-
-
-class WeightedL2Loss(nn.Module):
-    """CleftNet's boundary loss as a module (Liu and Ji 2021, eq. 8); see `weighted_l2_loss`."""
-
-    def __init__(self, reading: Reading = "intended", balanced: bool = False) -> None:
-        """Set the loss up.
-
-        Args:
-            reading: Whether β is the share of voxels outside of clefts (``intended``) or inside (``as_printed``).
-            balanced: Whether a patch counts the same however small its clefts are.
-
-        Raises:
-            UserError: There is no such reading.
-        """
-        super().__init__()
-        check_reading("WeightedL2Loss: reading", reading)
-        self.reading, self.balanced = reading, balanced
-
-    def forward(self, logits: Tensor, boundary: Tensor, target: Tensor) -> Tensor:
-        """Return the scalar loss; shapes as in `weighted_l2_loss`."""
-        return weighted_l2_loss(logits, boundary, target, self.reading, self.balanced)
-
-
-def check_reading(setting: str, reading: str) -> None:
-    """Refuse a name that is no reading.
-
-    Args:
-        setting: Of a class, as a configuration has it.
-        reading: What it was set to.
+        reading: Whether β is the share of voxels outside of clefts (``intended``) or inside (``as_printed``).
+        balanced: Whether a patch counts the same however small its clefts are.
 
     Raises:
         UserError: There is no such reading.
+
+    >>> boundary, mask = torch.tensor([[0.5, 0, 0, 0]]), torch.zeros(1, 4)
+    >>> WeightedL2Loss()(torch.zeros(1, 1, 4), boundary, mask).item()  # ¾ · 0.5² / 4
+    0.046875
     """
-    if reading not in _WEIGHT:
-        raise UserError(f"{setting} must be one of {', '.join(_WEIGHT)}, but is {reading!r}")
+
+    def __init__(self, reading: Reading = "intended", balanced: bool = False) -> None:
+        super().__init__()
+        _check_reading("WeightedL2Loss", reading)
+        self.reading, self.balanced = reading, balanced
+
+    def forward(self, logits: Tensor, boundary: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            logits: ``(B, 1, *S)`` of any floating dtype.
+            boundary: Boundary labels y_b, floating ``(B, *S)``, 0–1, as :func:`boundary_labels` makes them.
+            target: ``uint8 (B, *S)``, 255 ignore; its other values do not matter.
+
+        Returns:
+            Scalar ≥ 0: per sample over its valid voxels, then over samples; float32 (float64 for float64 logits).
+
+        Raises:
+            ValueError: The shapes do not belong together.
+        """
+        if boundary.shape != target.shape:
+            raise ValueError(
+                f"a boundary label {tuple(boundary.shape)} does not belong to a target {tuple(target.shape)}: "
+                "both must be (B, *S)"
+            )
+        pixels = valid_pixels(logits, target)
+        label = torch.where(pixels.valid > 0, boundary.flatten(1).to(pixels.logits.dtype), 0.0)
+        inside = (label > 0).to(label.dtype)
+        outside = 1 - inside
+        # Both shares are counted, as in `WeightedBCELoss`, for the sake of very small ones.
+        shares = share_of_valid(outside, pixels.valid), share_of_valid(inside, pixels.valid)
+        of_inside, of_outside = shares if self.reading == "intended" else shares[::-1]
+        weight = of_inside * inside + of_outside * outside
+        loss = (label - torch.tanh(pixels.logits)) ** 2
+        if self.balanced:
+            return mean_over_weights(loss, weight * pixels.valid)
+        return mean_over_valid(loss * weight, pixels.valid)
 
 
-FLOOR = 1e-3
-"""Least ŷ_b under the logarithm: far below any true y_b inside a cleft; it bounds the gradient of a voxel by 1,000."""
-
-_OFF_BOUNDARY: Mapping[Reading, Callable[[Tensor], Tensor]] = {
-    "intended": lambda logits: -F.logsigmoid(-logits),
-    "as_printed": lambda logits: -F.logsigmoid(logits),
-}
-
-
-def coherence_loss(logits: Tensor, target: Tensor, reading: Reading = "intended") -> Tensor:
+class CoherenceLoss(nn.Module):
     """``L_c = −Σ_{ŷ_b>0} (1 − ŷ_s) log ŷ_b − Σ_{ŷ_b≤0} (1 − ŷ_b) log P`` (Liu and Ji 2021, eq. 9).
 
     P is P(y_s = 1) ``as_printed``. That punishes correct background, while the text wants to punish a voxel whose
@@ -215,116 +174,69 @@ def coherence_loss(logits: Tensor, target: Tensor, reading: Reading = "intended"
     voxels.
 
     By itself the first sum pulls every positive ŷ_b up to 1, on the background too, where it outweighs L_b unless that
-    is ``balanced``: see :func:`~lightning_emseg.losses.cleft.cleft_loss`.
+    is ``balanced``: see `CleftLoss`.
 
     Args:
-        logits: ``(B, 2, *S)`` of any floating dtype: segmentation, then distance.
-        target: ``uint8 (B, *S)``, 255 ignore; its other values do not matter.
-        reading: Of the second sum.
-
-    Returns:
-        Scalar ≥ 0: per sample over its valid voxels, then over samples; float32 (float64 for float64 logits).
+        reading: Whether the second sum punishes foreground where ŷ_b ≤ 0 (``intended``) or background
+            (``as_printed``).
 
     Raises:
-        UserError: There are not two channels.
-        ValueError: The shapes do not belong together.
+        UserError: There is no such reading.
 
     >>> logits = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])  # half sure of both, one of them inside
-    >>> round(coherence_loss(logits, torch.zeros(1, 2)).item(), 4)  # (−½ log tanh 1 + log 2) / 2
+    >>> round(CoherenceLoss()(logits, torch.zeros(1, 2)).item(), 4)  # (−½ log tanh 1 + log 2) / 2
     0.4147
     """
-    segmentation, distance = two_channels(logits)
-    pixels, depth = valid_pixels(segmentation, target), valid_pixels(distance, target).logits
-    boundary = torch.tanh(depth)
-    inside = -torch.sigmoid(-pixels.logits) * boundary.clamp(min=FLOOR).log()
-    outside = (1 - boundary) * _OFF_BOUNDARY[reading](pixels.logits)
-    return mean_over_valid(torch.where(depth > 0, inside, outside), pixels.valid)
-
-
-class CoherenceLoss(nn.Module):
-    """CleftNet's coherence loss as a module (Liu and Ji 2021, eq. 9); see `coherence_loss`."""
 
     def __init__(self, reading: Reading = "intended") -> None:
-        """Set the loss up.
-
-        Args:
-            reading: Whether the second sum punishes foreground where ŷ_b ≤ 0 (``intended``) or background
-                (``as_printed``).
-
-        Raises:
-            UserError: There is no such reading.
-        """
         super().__init__()
-        check_reading("CoherenceLoss: reading", reading)
+        _check_reading("CoherenceLoss", reading)
         self.reading = reading
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the scalar loss; shapes as in `coherence_loss`."""
-        return coherence_loss(logits, target, self.reading)
+        """Compute the loss.
 
+        Args:
+            logits: ``(B, 2, *S)`` of any floating dtype: segmentation, then distance.
+            target: ``uint8 (B, *S)``, 255 ignore; its other values do not matter.
 
-def two_channels(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Segmentation and distance, each ``(B, 1, *S)``, of logits ``(B, 2, *S)``.
+        Returns:
+            Scalar ≥ 0: per sample over its valid voxels, then over samples; float32 (float64 for float64 logits).
 
-    Raises:
-        UserError: There are not two channels.
-    """
-    if logits.ndim < 2 or logits.shape[1] != 2:
-        raise UserError(
-            "CleftNet's losses take logits (B, 2, *S), segmentation and distance, but the network gives "
-            f"{tuple(logits.shape)}: use a network with two output channels, or WeightedBCELoss for one"
-        )
-    return logits[:, :1], logits[:, 1:]
-
-
-def cleft_loss(
-    logits: Tensor,
-    boundary: Tensor,
-    target: Tensor,
-    boundary_weight: float = 0.5,
-    coherence_weight: float = 0.2,
-    boundary_reading: Reading = "intended",
-    coherence_reading: Reading = "intended",
-    balanced: bool = False,
-) -> Tensor:
-    """``L = L_s + α₁ L_b + α₂ L_c`` (Liu and Ji 2021, eq. 10); the weights are those of its section IV-B.
-
-    See `weighted_bce_loss`, `weighted_l2_loss` and `coherence_loss`. Each part is a mean over the valid voxels of a
-    sample where the paper has a sum, so that their proportions are the paper's. With these, L_c, whose voxels have no
-    weights, outweighs the others by 1 / (2 β (1 − β)), a hundred times where clefts are half a percent, and ŷ_b tends
-    to 1 everywhere. If ``balanced``, L_s and L_b are divided by the sums of their weights instead, and L_c is no more
-    than the regulariser that the paper calls it.
-
-    Args:
-        logits: ``(B, 2, *S)`` of any floating dtype: channel 0 the logit of the segmentation (sigmoid), channel 1 that
-            of the distance (tanh).
-        boundary: y_b, floating ``(B, *S)``, 0–1, of :func:`~lightning_emseg.losses.cleft.boundary_labels`.
-        target: ``uint8 (B, *S)`` with 0 background, 1 cleft, 255 ignore.
-        boundary_weight: α₁ ≥ 0.
-        coherence_weight: α₂ ≥ 0.
-        boundary_reading: Of L_b.
-        coherence_reading: Of L_c.
-        balanced: Whether L_s and L_b are divided by their weights.
-
-    Returns:
-        Scalar ≥ 0; float32 (float64 for float64 logits).
-
-    Raises:
-        UserError: There are not two channels.
-        ValueError: The shapes do not belong together.
-    """
-    segmentation, distance = two_channels(logits)
-    return (
-        weighted_bce_loss(segmentation, target, balanced)
-        + boundary_weight * weighted_l2_loss(distance, boundary, target, boundary_reading, balanced)
-        + coherence_weight * coherence_loss(logits, target, coherence_reading)
-    )
+        Raises:
+            UserError: There are not two channels.
+            ValueError: The shapes do not belong together.
+        """
+        segmentation, distance = _two_channels(logits)
+        pixels, depth = valid_pixels(segmentation, target), valid_pixels(distance, target).logits
+        boundary = torch.tanh(depth)
+        inside = -torch.sigmoid(-pixels.logits) * boundary.clamp(min=FLOOR).log()
+        wrong = -pixels.logits if self.reading == "intended" else pixels.logits
+        outside = (1 - boundary) * -F.logsigmoid(wrong)
+        return mean_over_valid(torch.where(depth > 0, inside, outside), pixels.valid)
 
 
 class CleftLoss(nn.Module):
-    """CleftNet's loss as a module, on masks alone (Liu and Ji 2021, eq. 10); see `cleft_loss`.
+    """``L = L_s + α₁ L_b + α₂ L_c`` (Liu and Ji 2021, eq. 10); the weights are those of its section IV-B.
 
-    y_b is made from the mask by :func:`~lightning_emseg.losses.cleft.boundary_labels`, on the CPU.
+    See `WeightedBCELoss`, `WeightedL2Loss` and `CoherenceLoss`. Each part is a mean over the valid voxels of a sample
+    where the paper has a sum, so that their proportions are the paper's. With these, L_c, whose voxels have no weights,
+    outweighs the others by 1 / (2 β (1 − β)), a hundred times where clefts are half a percent, and ŷ_b tends to 1
+    everywhere. If ``balanced``, L_s and L_b are divided by the sums of their weights instead, and L_c is no more than
+    the regulariser that the paper calls it.
+
+    Args:
+        boundary_weight: Weight α₁ ≥ 0 of L_b.
+        coherence_weight: Weight α₂ ≥ 0 of L_c.
+        boundary_reading: Whether the rare inside of clefts gets the larger weight in L_b (``intended``) or the smaller
+            one (``as_printed``).
+        coherence_reading: Whether L_c punishes foreground where ŷ_b ≤ 0 (``intended``) or background (``as_printed``).
+        voxel: Size of a voxel along z, y and x in pixels of a plane, for y_b: by default CREMI's 40 × 4 × 4 nm; ones
+            count voxels.
+        balanced: Whether L_s and L_b are divided by their weights instead of by the number of voxels.
+
+    Raises:
+        UserError: A weight is negative, a size is not positive, or there is no such reading.
     """
 
     def __init__(
@@ -336,22 +248,6 @@ class CleftLoss(nn.Module):
         voxel: Sequence[float] = CREMI_VOXEL,
         balanced: bool = False,
     ) -> None:
-        """Set the loss up.
-
-        Args:
-            boundary_weight: α₁ ≥ 0.
-            coherence_weight: α₂ ≥ 0.
-            boundary_reading: Whether the rare inside of clefts gets the larger weight in L_b (``intended``) or the
-                smaller one (``as_printed``).
-            coherence_reading: Whether L_c punishes foreground where ŷ_b ≤ 0 (``intended``) or background
-                (``as_printed``).
-            voxel: Size of a voxel along z, y and x in pixels of a plane, for y_b: by default CREMI's 40 × 4 × 4 nm;
-                ones count voxels.
-            balanced: Whether L_s and L_b are divided by their weights instead of by the number of voxels.
-
-        Raises:
-            UserError: A weight is negative, a size is not positive, or there is no such reading.
-        """
         super().__init__()
         if boundary_weight < 0 or coherence_weight < 0:
             raise UserError(
@@ -360,17 +256,19 @@ class CleftLoss(nn.Module):
             )
         if not all(size > 0 for size in voxel):
             raise UserError(f"CleftLoss: voxel must hold sizes above 0, but is {list(voxel)}")
-        check_reading("CleftLoss: boundary_reading", boundary_reading)
-        check_reading("CleftLoss: coherence_reading", coherence_reading)
-        self.boundary_weight, self.coherence_weight = boundary_weight, coherence_weight
-        self.boundary_reading, self.coherence_reading = boundary_reading, coherence_reading
-        self.voxel, self.balanced = tuple(voxel), balanced
+        _check_reading("CleftLoss", boundary_reading, "boundary_reading")
+        _check_reading("CleftLoss", coherence_reading, "coherence_reading")
+        self.segmentation = WeightedBCELoss(balanced)
+        self.boundary = WeightedL2Loss(boundary_reading, balanced)
+        self.coherence = CoherenceLoss(coherence_reading)
+        self.boundary_weight, self.coherence_weight, self.voxel = boundary_weight, coherence_weight, tuple(voxel)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the scalar loss.
+        """Compute the loss; y_b is made from the mask by :func:`boundary_labels`, on the CPU.
 
         Args:
-            logits: ``(B, 2, *S)`` as of `cleft_loss`.
+            logits: ``(B, 2, *S)`` of any floating dtype: channel 0 the logit of the segmentation (sigmoid), channel 1
+                that of the distance (tanh).
             target: ``uint8 (B, *S)`` with 0 background, 1 cleft, 255 ignore.
 
         Returns:
@@ -380,9 +278,26 @@ class CleftLoss(nn.Module):
             UserError: There are not two channels.
             ValueError: The shapes do not belong together, or the voxel has another number of axes.
         """
-        boundary = boundary_labels(target, self.voxel)
-        weights, readings = (
-            (self.boundary_weight, self.coherence_weight),
-            (self.boundary_reading, self.coherence_reading),
+        labels = boundary_labels(target, self.voxel)
+        segmentation, distance = _two_channels(logits)
+        loss: Tensor = (
+            self.segmentation(segmentation, target)
+            + self.boundary_weight * self.boundary(distance, labels, target)
+            + self.coherence_weight * self.coherence(logits, target)
         )
-        return cleft_loss(logits, boundary, target, *weights, *readings, self.balanced)
+        return loss
+
+
+def _check_reading(loss: str, reading: str, setting: str = "reading") -> None:
+    if reading not in get_args(Reading):
+        raise UserError(f"{loss}: {setting} must be one of {', '.join(get_args(Reading))}, but is {reading!r}")
+
+
+def _two_channels(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Split logits ``(B, 2, *S)`` into segmentation and distance, each ``(B, 1, *S)``."""
+    if logits.ndim < 2 or logits.shape[1] != 2:
+        raise UserError(
+            "CleftNet's losses take logits (B, 2, *S), segmentation and distance, but the network gives "
+            f"{tuple(logits.shape)}: use a network with two output channels, or WeightedBCELoss for one"
+        )
+    return logits[:, :1], logits[:, 1:]

@@ -1,4 +1,4 @@
-"""What all losses share: checked shapes, the computing precision, and how ignored pixels drop out.
+"""Checked shapes, the computing precision, and means over the pixels that are not ignored.
 
 Every loss is taken per sample over that sample's valid pixels and then averaged over the samples of the batch. So the
 mean of the ranks' losses (and of the gradients, which DDP averages) equals the loss of the whole batch, as long as the
@@ -65,7 +65,7 @@ def valid_pixels(logits: Tensor, target: Tensor) -> ValidPixels:
 
 
 def mean_over_valid(loss: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the valid pixels of each sample, then over the samples.
+    """Average over the valid pixels of each sample, then over the samples.
 
     Args:
         loss: float ``(B, N)``, finite everywhere.
@@ -75,3 +75,30 @@ def mean_over_valid(loss: Tensor, valid: Tensor) -> Tensor:
         Scalar; a sample without valid pixels counts as 0.
     """
     return ((loss * valid).sum(1) / valid.sum(1).clamp(min=1)).mean()
+
+
+def mean_over_weights(loss: Tensor, weight: Tensor) -> Tensor:
+    """Average over each sample by the sum of its weights, then over the samples.
+
+    Args:
+        loss: float ``(B, N)``, finite everywhere.
+        weight: float ``(B, N)``, 0 or more; 0 where a pixel is ignored.
+
+    Returns:
+        Scalar; a sample without weight counts as 0.
+    """
+    total = weight.sum(1)
+    return ((loss * weight).sum(1) / torch.where(total > 0, total, 1.0)).mean()
+
+
+def share_of_valid(chosen: Tensor, valid: Tensor) -> Tensor:
+    """Compute the share of each sample's valid pixels that are chosen.
+
+    Args:
+        chosen: float ``(B, N)``, 0 or 1.
+        valid: float ``(B, N)``, 0 or 1.
+
+    Returns:
+        ``(B, 1)``, 0–1; 0 for a sample without valid pixels.
+    """
+    return (chosen * valid).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)

@@ -1,6 +1,6 @@
 """Steps, losses, whole-mosaic scores and checkpoints of all segmentation modules."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -30,108 +30,6 @@ from lightning_emseg.losses.cross_entropy import CrossEntropyLoss
 from lightning_emseg.losses.focal_dice import FocalDiceLoss
 from lightning_emseg.metrics.classes import MosaicMetric
 from lightning_emseg.metrics.pixels import Counts, Criterion, level_of
-
-
-class GreyInput(nn.Module):
-    """A network that takes grey images as they are stored; the part of a module that needs no Lightning.
-
-    Args:
-        network: Maps ``float (B, C, *S)`` to logits ``(B, K, *S)``.
-        in_channels: Channels that the network takes.
-        stride: Multiple in px that the last two sides of an input must have.
-        grey_mean: Subtracted from the grey values 0–255.
-        grey_std: Divides them; both travel in the checkpoint.
-        classes: Names of what the K maps are of, the background first; ``None`` for one map, of a foreground.
-        orthoplane: Whether volumes are predicted along xy, xz and yz planes, and not along xy alone.
-
-    Attributes:
-        network_axes: 2 of networks that take images, which see volumes plane by plane, 3 of those that take volumes.
-        classes: Names of all classes, the background first; empty for one foreground.
-    """
-
-    network_axes: ClassVar[int] = 2
-    grey_mean: Tensor
-    grey_std: Tensor
-
-    def __init__(
-        self,
-        network: nn.Module,
-        in_channels: int,
-        stride: int,
-        grey_mean: float,
-        grey_std: float,
-        classes: Sequence[str] | None = None,
-        orthoplane: bool = False,
-    ) -> None:
-        super().__init__()
-        self.evaluator, self.orthoplane = Evaluator(classes), orthoplane
-        self.classes = self.evaluator.classes
-        if orthoplane and self.network_axes == 3:
-            raise UserError("model.orthoplane is for networks of images: this one takes volumes")
-        # 20–30 % faster on CPUs and on GPUs with tensor cores; of volumes it made no difference.
-        self.network = network if self.network_axes == 3 else network.to(memory_format=torch.channels_last)
-        self.in_channels, self.stride = in_channels, stride
-        self.register_buffer("grey_mean", torch.tensor(float(grey_mean)))
-        self.register_buffer("grey_std", torch.tensor(float(grey_std)))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits of grey images.
-
-        Args:
-            image: ``(B, C, *S)``, any type, grey levels 0–255.
-
-        Returns:
-            Logits ``(B, K, *S)``.
-
-        Raises:
-            UserError: if the channels or sides do not suit the network.
-        """
-        if image.shape[1] != self.in_channels:
-            raise UserError(
-                f"the images have {image.shape[1]} channel(s) but model.in_channels is {self.in_channels}: "
-                f"set --model.in_channels {image.shape[1]}"
-            )
-        odd = [side for side in image.shape[-2:] if side % self.stride]
-        if odd:
-            nearest = max(self.stride, round(odd[0] / self.stride) * self.stride)
-            raise UserError(
-                f"{type(self).__name__} takes sides that are multiples of {self.stride} px, not {odd[0]}: "
-                f"set data.patch_size and data.tile_size to e.g. {nearest}"
-            )
-        by_planes = image.ndim == 5 and self.network_axes == 2
-        return plane_by_plane(self._logits, image) if by_planes else self._logits(image)
-
-    def _logits(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.network((image.float() - self.grey_mean) / self.grey_std)
-        return logits
-
-    def probability(self, image: Tensor) -> Tensor:
-        """Probabilities, 0–1, of grey images ``(B, C, *S)``; NaN where a logit is not finite.
-
-        Returns:
-            ``(B, *S)`` of the foreground, or ``(B, K, *S)`` of several classes. A volume of more than one plane is
-            predicted in three directions where ``orthoplane`` says so.
-        """
-        if self.orthoplane and image.ndim == 5 and image.shape[2] > 1:
-            return orthogonal_mean(self._in_one_direction, image)
-        return self._in_one_direction(image)
-
-    def _in_one_direction(self, image: Tensor) -> Tensor:
-        return self.probability_of(self(image))
-
-    def probability_of(self, logits: Tensor) -> Tensor:
-        """Turn logits ``(B, K, *S)`` into probabilities, 0–1; NaN where a logit is not finite.
-
-        Returns:
-            ``(B, *S)`` of the foreground, or ``(B, K, *S)`` of several classes, of which each pixel's sum to 1.
-        """
-        if self.classes:
-            maps = logits.float()
-            # Softmax makes NaN of infinity and of NaN by itself, but a certain 0 of −∞; 0 · ∞ is NaN.
-            return torch.add(torch.softmax(maps, dim=1), maps.sum(dim=1, keepdim=True), alpha=0)
-        foreground = logits[:, 0].float()
-        # A logit that overflowed must not pass for certainty: 0 · ∞ is NaN.
-        return torch.add(torch.sigmoid(foreground), foreground, alpha=0)
 
 
 def check_monitors(trainer: pl.Trainer) -> None:
@@ -175,52 +73,30 @@ def refuse_tile_monitors(trainer: pl.Trainer) -> None:
             raise UserError(f"nothing here makes {monitor}, which {kind} monitors: set {setting} to null")
 
 
-def configure_optimisation(
-    parameters: Iterable[nn.Parameter],
-    make_optimizer: OptimizerCallable,
-    make_scheduler: LRSchedulerCallable | None,
-    interval: Literal["epoch", "step"],
-) -> OptimizerLRScheduler:
-    """Optimiser and scheduler over the parameters that are trained.
-
-    Args:
-        parameters: Of the module; those without a gradient are left out.
-        make_optimizer: Makes the optimiser.
-        make_scheduler: Makes the scheduler of an optimiser; ``None`` for a constant rate.
-        interval: Whether the scheduler steps after every epoch or every step; one that waits for a score to rise
-            watches ``val_tiles/f1``.
-    """
-    optimizer = make_optimizer([weight for weight in parameters if weight.requires_grad])
-    if make_scheduler is None:
-        return optimizer
-    return {
-        "optimizer": optimizer,
-        "lr_scheduler": {"scheduler": make_scheduler(optimizer), "interval": interval, "monitor": "val_tiles/f1"},
-    }
-
-
 def maps_of(classes: Sequence[str] | None) -> int:
     """Return the number of maps that a network returns for ``model.classes``."""
     return 1 if classes is None else len(classes)
 
 
-class SegmentationMixin(GreyInput, pl.LightningModule):
+class SegmentationMixin(pl.LightningModule):
     """Base of every architecture's module; a subclass builds the network and hands it over.
 
     Logged are ``train/loss``, ``val_tiles/*`` (cheap validation, pixels of all tiles pooled) and ``val/*`` or
     ``test/*`` (whole mosaics, mean over mosaics).
 
     Args:
-        network: Maps ``float (B, C, *S)`` to logits ``(B, K, *S)``.
+        network: Network from ``float (B, C, *S)`` to logits ``(B, K, *S)``.
         in_channels: Channels that the network takes.
-        stride: Multiple that the sides of an input must have.
-        loss: Of logits and masks; focal + dice (Shi et al. 2021, eqs. 1–2) by default, cross-entropy of classes.
-        optimizer: Adam with 1e-3 by default.
-        lr_scheduler: None by default.
-        lr_interval: Whether the scheduler steps after every ``epoch`` or every ``step``.
-        grey_mean: Subtracted from the grey values 0–255.
-        grey_std: Divides them; both travel in the checkpoint. The defaults map to −1 … 1 as U-RISC's published code.
-        threshold_criterion: How the threshold is chosen on validation data.
+        stride: Multiple in px that the last two sides of an input must have.
+        loss: Loss of logits and masks; focal + dice (Shi et al. 2021, eqs. 1–2) by default, cross-entropy of classes.
+        optimizer: Optimiser of the weights that are trained; Adam with 1e-3 by default.
+        lr_scheduler: Schedule of the learning rate, constant by default; one that waits for a score to rise watches
+            ``val_tiles/f1``.
+        lr_interval: Interval of the scheduler's steps, every ``epoch`` or every ``step``.
+        grey_mean: Mean that is subtracted from the grey values 0–255.
+        grey_std: Standard deviation that divides them; both travel in the checkpoint. The defaults map to −1 … 1 as
+            U-RISC's published code.
+        threshold_criterion: Criterion by which the threshold is chosen on validation data.
         blend: Weights of overlapping tiles.
         tta: Test-time augmentation of whole-mosaic sweeps: the mean over 4 ``flips`` or all 8 flips and rotations
             (``dihedral``), at as many times the cost.
@@ -229,8 +105,8 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         start_from: Checkpoint of the same architecture whose weights a second training stage starts from.
         compile: Whether torch compiles the network, which takes a minute or two and needs a compiler on the machine;
             checkpoints are the same with and without.
-        metrics: Of whole mosaics, as ``VRand`` and ``SurfaceDistances``; logged as ``val/<column>`` wherever whole
-            mosaics are validated, and as ``test/<column>``. Of ``classes`` these are means; see also
+        metrics: Metrics of whole mosaics, as ``VRand`` and ``SurfaceDistances``; logged as ``val/<column>`` wherever
+            whole mosaics are validated, and as ``test/<column>``. Of ``classes`` these are means; see also
             ``val/<class>_<column>``, of each but the background against all else.
         classes: Names of all classes to tell apart, the background first, as in ``data.classes``; none for a single
             foreground. Scores are then the means over all classes but the background, and the IoU of each.
@@ -238,9 +114,15 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
             where tiles have more than one plane, and not along xy alone.
 
     Attributes:
+        network_axes: 2 of networks that take images, which see volumes plane by plane, 3 of those that take volumes.
+        classes: Names of all classes, the background first; empty for one foreground.
+        scores: Table of the last whole-mosaic validation or test.
         keeps_maps: Whether whole maps stay on disk until ``validate`` or ``test`` ends; callbacks set it in ``setup``.
     """
 
+    network_axes: ClassVar[int] = 2
+    grey_mean: Tensor
+    grey_std: Tensor
     threshold: Tensor
 
     def __init__(
@@ -264,7 +146,16 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         classes: list[str] | None = None,
         orthoplane: bool = False,
     ) -> None:
-        super().__init__(network, in_channels, stride, grey_mean, grey_std, classes, orthoplane)
+        super().__init__()
+        if orthoplane and self.network_axes == 3:
+            raise UserError("model.orthoplane is for networks of images: this one takes volumes")
+        self.evaluator, self.orthoplane = Evaluator(classes), orthoplane
+        self.classes = self.evaluator.classes
+        # 20–30 % faster on CPUs and on GPUs with tensor cores; of volumes it made no difference.
+        self.network = network if self.network_axes == 3 else network.to(memory_format=torch.channels_last)
+        self.in_channels, self.stride = in_channels, stride
+        self.register_buffer("grey_mean", torch.tensor(float(grey_mean)))
+        self.register_buffer("grey_std", torch.tensor(float(grey_std)))
         self.save_hyperparameters(
             ignore=["network", "stride", "loss", "optimizer", "lr_scheduler", "compile", "metrics"]
         )
@@ -281,11 +172,64 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
         self.register_buffer("threshold", torch.tensor(0.5))
         self.threshold_source = "0.5, not chosen on data"
         self.scores: ScoreTable | None = None
-        """Of the last whole-mosaic validation or test."""
         self._evaluations: list[TileEvaluation | MosaicEvaluation] = []
         self.metrics = metrics or []
         self.evaluator.check(self.metrics)
         self.keeps_maps = bool(metrics)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute the logits of grey images.
+
+        Args:
+            image: ``(B, C, *S)``, any type, grey levels 0–255.
+
+        Returns:
+            Logits ``(B, K, *S)``.
+
+        Raises:
+            UserError: if the channels or sides do not suit the network.
+        """
+        if image.shape[1] != self.in_channels:
+            raise UserError(
+                f"the images have {image.shape[1]} channel(s) but model.in_channels is {self.in_channels}: "
+                f"set --model.in_channels {image.shape[1]}"
+            )
+        odd = [side for side in image.shape[-2:] if side % self.stride]
+        if odd:
+            nearest = max(self.stride, round(odd[0] / self.stride) * self.stride)
+            raise UserError(
+                f"{type(self).__name__} takes sides that are multiples of {self.stride} px, not {odd[0]}: "
+                f"set data.patch_size and data.tile_size to e.g. {nearest}"
+            )
+        normalised = (image.float() - self.grey_mean) / self.grey_std
+        by_planes = image.ndim == 5 and self.network_axes == 2
+        logits: Tensor = plane_by_plane(self.network, normalised) if by_planes else self.network(normalised)
+        return logits
+
+    def probability(self, image: Tensor) -> Tensor:
+        """Compute probabilities, 0–1, of grey images ``(B, C, *S)``; NaN where a logit is not finite.
+
+        Returns:
+            ``(B, *S)`` of the foreground, or ``(B, K, *S)`` of several classes. A volume of more than one plane is
+            predicted in three directions where ``orthoplane`` says so.
+        """
+        if self.orthoplane and image.ndim == 5 and image.shape[2] > 1:
+            return orthogonal_mean(lambda turned: self.probability_of(self(turned)), image)
+        return self.probability_of(self(image))
+
+    def probability_of(self, logits: Tensor) -> Tensor:
+        """Turn logits ``(B, K, *S)`` into probabilities, 0–1; NaN where a logit is not finite.
+
+        Returns:
+            ``(B, *S)`` of the foreground, or ``(B, K, *S)`` of several classes, of which each pixel's sum to 1.
+        """
+        if self.classes:
+            maps = logits.float()
+            # Softmax makes NaN of infinity and of NaN by itself, but a certain 0 of −∞; 0 · ∞ is NaN.
+            return torch.add(torch.softmax(maps, dim=1), maps.sum(dim=1, keepdim=True), alpha=0)
+        foreground = logits[:, 0].float()
+        # A logit that overflowed must not pass for certainty: 0 · ∞ is NaN.
+        return torch.add(torch.sigmoid(foreground), foreground, alpha=0)
 
     def on_fit_start(self) -> None:
         """Load what training starts from; a resumed checkpoint brings its own weights (`setup` would not know yet)."""
@@ -303,15 +247,25 @@ class SegmentationMixin(GreyInput, pl.LightningModule):
             checkpoints.load_weights(self, Path(self.start_from))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch of patches, weighted so that the mean over ranks is that over all patches of the step."""
+        """Compute the loss of one batch, weighted so that the mean over ranks is that over all patches of the step."""
         loss: Tensor = self.loss(self(batch["image"]), batch["mask"]) * batch.get("weight", 1.0)
         size = batch.get("together", len(batch["image"]))
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimiser and scheduler as configured, over the parameters that are trained."""
-        return configure_optimisation(self.parameters(), self.make_optimizer, self.make_scheduler, self.lr_interval)
+        """Make optimiser and scheduler as configured, over the parameters that are trained."""
+        optimizer = self.make_optimizer([weight for weight in self.parameters() if weight.requires_grad])
+        if self.make_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": self.make_scheduler(optimizer),
+                "interval": self.lr_interval,
+                "monitor": "val_tiles/f1",
+            },
+        }
 
     def on_validation_epoch_start(self) -> None:
         """Begin counting."""

@@ -64,9 +64,16 @@ class CASENet(nn.Module):
                 f"CASENet: needs {STAGES} stages, but encoder {encoder!r} has {len(channels)}; use a ResNet"
             )
         self.classes = classes
-        self.sides = nn.ModuleList(_side(width, classes) for width in channels)
+        self.sides = nn.ModuleList()
+        for width in channels:
+            side = nn.Conv2d(width, classes, 1)
+            nn.init.normal_(side.weight, std=0.01)
+            nn.init.zeros_(side.bias)  # type: ignore[arg-type]
+            self.sides.append(side)
         self.norm = nn.BatchNorm2d(STAGES * classes) if fusion_batch_norm else nn.Identity()
-        self.fusion = _fusion(classes)
+        self.fusion = nn.Conv2d(STAGES * classes, classes, 1, groups=classes)
+        nn.init.constant_(self.fusion.weight, 1 / STAGES)
+        nn.init.zeros_(self.fusion.bias)  # type: ignore[arg-type]
 
     def side_maps(self, x: Tensor) -> list[Tensor]:
         """Return the logits of the five side classifiers, shallowest first, each ``(B, K, Y, X)``.
@@ -107,21 +114,3 @@ def sliced_concatenation(sides: list[Tensor]) -> Tensor:
         ``(B, K·S, Y, X)`` with side s of class k at channel ``k·S + s``.
     """
     return torch.stack(sides, dim=2).flatten(1, 2)
-
-
-def _side(channels: int, classes: int) -> nn.Conv2d:
-    side = nn.Conv2d(channels, classes, 1)
-    nn.init.normal_(side.weight, std=0.01)
-    return _with_zero_bias(side)
-
-
-def _fusion(classes: int) -> nn.Conv2d:
-    fusion = nn.Conv2d(STAGES * classes, classes, 1, groups=classes)
-    nn.init.constant_(fusion.weight, 1 / STAGES)
-    return _with_zero_bias(fusion)
-
-
-def _with_zero_bias(convolution: nn.Conv2d) -> nn.Conv2d:
-    if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
-    return convolution

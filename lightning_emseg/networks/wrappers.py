@@ -1,6 +1,6 @@
 """Wrappers of a network: hypercolumns of its decoder, and several scales of its input."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from lightning_emseg.networks.sides import check_sides
-
-Walk = Callable[[Any, list[Tensor]], list[Tensor]]
 
 
 class Hypercolumns(nn.Module):
@@ -45,7 +43,16 @@ class Hypercolumns(nn.Module):
         """
         super().__init__()
         smp: Any = network
-        self._walk, widths = _decoder_of(network)
+        decoder: Any = getattr(network, "decoder", None)
+        if isinstance(decoder, UnetDecoder | MAnetDecoder):
+            widths = [block.conv2[0].out_channels for block in decoder.blocks]
+        elif isinstance(decoder, LinknetDecoder):
+            widths = [block.block[-1][0].out_channels for block in decoder.blocks]
+        else:
+            raise UserError(
+                f"Hypercolumns: takes smp.Unet, smp.Linknet or smp.MAnet, but got {type(network).__name__}; "
+                f"other decoders have no chain of blocks from coarse to fine"
+            )
         if smp.classification_head is not None:
             raise UserError("Hypercolumns: the network has a classification head; leave its aux_params out")
         self.stride: int = smp.encoder.output_stride if smp.requires_divisible_input_shape else 1
@@ -64,7 +71,18 @@ class Hypercolumns(nn.Module):
             x: Float ``(B, C, Y, X)``.
         """
         smp: Any = self.network
-        return self._walk(smp.decoder, smp.encoder(x))
+        decoder, features = smp.decoder, smp.encoder(x)
+        x = features[-1] if isinstance(decoder, LinknetDecoder) else decoder.center(features[-1])
+        # The image itself is no skip, but gives the last block of a U-Net its size.
+        skips = [*features[-2:0:-1], None]
+        outputs = []
+        for block, finer, skip in zip(decoder.blocks, features[-2::-1], skips, strict=True):
+            if isinstance(decoder, UnetDecoder):
+                x = block(x, finer.shape[-2], finer.shape[-1], skip_connection=skip)
+            else:
+                x = block(x, skip)
+            outputs.append(x)
+        return outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an image to logits.
@@ -86,49 +104,6 @@ class Hypercolumns(nn.Module):
         # Pairwise rather than stacked: a stack of full-size maps would be as large as the column it avoids.
         logits: Tensor = self.head(F.relu(reduce(torch.add, projected)))
         return logits
-
-
-def _decoder_of(network: nn.Module) -> tuple[Walk, list[int]]:
-    decoder: Any = getattr(network, "decoder", None)
-    if isinstance(decoder, UnetDecoder):
-        return _walk_unet, [block.conv2[0].out_channels for block in decoder.blocks]
-    if isinstance(decoder, MAnetDecoder):
-        return _walk_manet, [block.conv2[0].out_channels for block in decoder.blocks]
-    if isinstance(decoder, LinknetDecoder):
-        return _walk_linknet, [block.block[-1][0].out_channels for block in decoder.blocks]
-    raise UserError(
-        f"Hypercolumns: takes smp.Unet, smp.Linknet or smp.MAnet, but got {type(network).__name__}; "
-        f"other decoders have no chain of blocks from coarse to fine"
-    )
-
-
-def _walk_unet(decoder: Any, features: list[Tensor]) -> list[Tensor]:
-    coarse_to_fine = features[::-1]
-    x = decoder.center(coarse_to_fine[0])
-    outputs = []
-    for block, finer in zip(decoder.blocks, coarse_to_fine[1:], strict=True):
-        # The image itself gives the last block its size, but is no skip.
-        skip = None if finer is features[0] else finer
-        x = block(x, finer.shape[-2], finer.shape[-1], skip_connection=skip)
-        outputs.append(x)
-    return outputs
-
-
-def _walk_manet(decoder: Any, features: list[Tensor]) -> list[Tensor]:
-    return _walk_chain(decoder, decoder.center(features[-1]), features)
-
-
-def _walk_linknet(decoder: Any, features: list[Tensor]) -> list[Tensor]:
-    return _walk_chain(decoder, features[-1], features)
-
-
-def _walk_chain(decoder: Any, x: Tensor, features: list[Tensor]) -> list[Tensor]:
-    skips: list[Tensor | None] = [*features[-2:0:-1], None]
-    outputs = []
-    for block, skip in zip(decoder.blocks, skips, strict=True):
-        x = block(x, skip)
-        outputs.append(x)
-    return outputs
 
 
 class MultiScaleInput(nn.Module):

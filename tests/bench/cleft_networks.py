@@ -35,6 +35,7 @@ NETWORKS = {
     "cleftnet": "CleftNet",
 }
 """Names in the paper, in the order of its tables, by file."""
+FOLDER = EXPERIMENTS / "vnc_synapses"
 SECTIONS = {"train": "0-12", "test": "13-15"}
 SIDE_PX = 448
 """Of the picture's crop."""
@@ -52,10 +53,13 @@ def convert(data: Path, store: Path, steps: Steps) -> None:
 
 def train(name: str, seed: int, store: Path, run: Path, steps: Steps) -> None:
     """Fit and test one network as its file says."""
-    config = EXPERIMENTS / "vnc_synapses" / f"{name}.yaml"
+    # All but CleftNet are changes to its file.
+    configs = [
+        word for each in dict.fromkeys(("cleftnet", name)) for word in ("--config", str(FOLDER / f"{each}.yaml"))
+    ]
     quiet = ("--trainer.enable_progress_bar", "false")
     given = ("--seed_everything", str(seed), "--trainer.default_root_dir", str(run), "--data.store", str(store))
-    steps.run(f"fit-{run.name}", "lightning", "fit", "--config", str(config), *given, *quiet)
+    steps.run(f"fit-{run.name}", "lightning", "fit", *configs, *given, *quiet)
     steps.run(f"test-{run.name}", "lightning", "test", "--config", str(run / "config.yaml"), *quiet)
 
 

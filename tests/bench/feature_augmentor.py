@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from lightning_emseg.networks.volumes.cleftnet import augment_down
+from lightning_emseg.networks.volumes.cleftnet import make_augmentor
 from tests.bench.harness import Row, peak_of
 
 CHANNELS = 32
@@ -66,7 +66,7 @@ def measure(patch: tuple[int, int, int], backward: bool, out: Path) -> None:
     """Run one augmentor once and write its seconds of processor time, which other processes do not add to."""
     torch.set_num_threads(1)
     z, y, x = (side // factor for side, factor in zip(patch, FACTORS, strict=True))
-    augmentor = augment_down(CHANNELS, FACTORS, (z, y, x))
+    augmentor = make_augmentor(CHANNELS, "down", (z, y, x), FACTORS)
     volume = torch.randn(1, CHANNELS, *patch, requires_grad=backward)
     start = time.process_time()
     with torch.set_grad_enabled(backward):

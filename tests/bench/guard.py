@@ -202,8 +202,9 @@ def experiment_commands(root: Path, settings: Settings) -> list[str]:
         relative = path.relative_to(top)
         if is_plain(relative, settings["plain"]):
             continue
-        base = settings["overrides"].get(relative.parent.as_posix())
-        files = " ".join(f"--config {top / each}" for each in ([base] if base else []) + [relative.as_posix()])
+        overrides = settings["overrides"]
+        bases = overrides.get(relative.as_posix()) or overrides.get(relative.parent.as_posix()) or []
+        files = " ".join(f"--config {top / each}" for each in (*bases, relative.as_posix()))
         commands.append(f"{settings['resolve']} {files} > resolved/{relative.as_posix()}")
     return commands
 

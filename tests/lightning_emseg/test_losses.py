@@ -19,10 +19,6 @@ from lightning_emseg.losses import (
     FocalDiceLoss,
     FocalLoss,
     TverskyLoss,
-    bce_loss,
-    dice_loss,
-    focal_loss,
-    tversky_loss,
 )
 
 Pixels = list[tuple[float, int]]
@@ -205,7 +201,7 @@ def test_wrong_shapes_are_named(loss: nn.Module, logits: tuple[int, ...], target
 
 def test_integer_logits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"floating logits, but got torch\.int64"):
-        focal_loss(torch.zeros(1, 1, 2, dtype=torch.int64), torch.zeros(1, 2, dtype=torch.uint8))
+        FocalLoss()(torch.zeros(1, 1, 2, dtype=torch.int64), torch.zeros(1, 2, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(
@@ -236,9 +232,10 @@ def test_settings_at_their_bounds_are_accepted() -> None:
 @given(seed=st.integers(0, 10**6), smooth=st.floats(0.1, 10))
 def test_relations_between_losses(seed: int, smooth: float) -> None:
     logits, target = batch((2, 1, 4, 5), seed)
-    torch.testing.assert_close(tversky_loss(logits, target, 0.5, 0.5, smooth), dice_loss(logits, target, 2 * smooth))
-    torch.testing.assert_close(focal_loss(logits, target, 0.0), bce_loss(logits, target))
-    assert focal_loss(logits, target, 2.0) <= focal_loss(logits, target, 1.0) <= bce_loss(logits, target)
+    torch.testing.assert_close(TverskyLoss(0.5, 0.5, smooth)(logits, target), DiceLoss(2 * smooth)(logits, target))
+    bce, focal = BCELoss()(logits, target), [FocalLoss(gamma)(logits, target) for gamma in (0.0, 1.0, 2.0)]
+    torch.testing.assert_close(focal[0], bce)
+    assert focal[2] <= focal[1] <= bce
 
 
 @pytest.mark.parametrize("weight", [1.0, 4.0])
@@ -248,4 +245,4 @@ def test_bce_is_that_of_torch(weight: float) -> None:
     expected = nn.functional.binary_cross_entropy_with_logits(
         logits[:, 0], target.double(), pos_weight=torch.tensor(weight)
     )
-    torch.testing.assert_close(bce_loss(logits, target, weight), expected)
+    torch.testing.assert_close(BCELoss(weight)(logits, target), expected)

@@ -11,7 +11,6 @@ from lightning_emseg.networks.sides import check_bottom, check_sides
 from lightning_emseg.networks.volumes.u_shape import (
     PATCH,
     WIDTHS,
-    Parts,
     Triple,
     UShape,
     VoxelSize,
@@ -19,10 +18,7 @@ from lightning_emseg.networks.volumes.u_shape import (
     convolution,
     double_convolution,
     level_factors,
-    residual_block,
     stride_of,
-    strided,
-    transposed,
 )
 
 
@@ -35,16 +31,9 @@ class UNet3D(UShape):
     ``BasicUNet`` always halves.
     """
 
-    def __init__(
-        self,
-        in_channels: int = 1,
-        maps: int = 1,
-        widths: Sequence[int] = WIDTHS,
-        patch: Triple = PATCH,
-        voxel_nm: VoxelSize | None = None,
-    ) -> None:
-        """Build the network; see `UShape` for the arguments and what is refused."""
-        super().__init__(Parts(double_convolution), in_channels, maps, widths, patch, voxel_nm)
+    def make_block(self, before: int, after: int) -> nn.Module:
+        """Make two convolutions."""
+        return double_convolution(before, after)
 
 
 class ResUNet3D(UShape):
@@ -55,17 +44,6 @@ class ResUNet3D(UShape):
     inside, so none would be the network without its augmentors.
     """
 
-    def __init__(
-        self,
-        in_channels: int = 1,
-        maps: int = 1,
-        widths: Sequence[int] = WIDTHS,
-        patch: Triple = PATCH,
-        voxel_nm: VoxelSize | None = None,
-    ) -> None:
-        """Build the network; see `UShape` for the arguments and what is refused."""
-        super().__init__(Parts(residual_block), in_channels, maps, widths, patch, voxel_nm)
-
 
 class AttentionGate(nn.Module):
     """Additive attention gate in a grid (Oktay et al. 2018, eqs. 1–2, and their published code).
@@ -75,9 +53,9 @@ class AttentionGate(nn.Module):
     which are interpolated back and multiply the skip. A 1×1×1 convolution with batch norm follows, as in their code.
 
     Args:
-        channels: Of the skip.
+        channels: Channels of the skip.
         below: Channels of the level below, the gating signal.
-        factors: Between the two levels.
+        factors: Factors between the two levels.
     """
 
     def __init__(self, channels: int, below: int, factors: Triple) -> None:
@@ -112,20 +90,9 @@ class AttnUNet3D(UShape):
     shrinks by strided convolutions.
     """
 
-    def __init__(
-        self,
-        in_channels: int = 1,
-        maps: int = 1,
-        widths: Sequence[int] = WIDTHS,
-        patch: Triple = PATCH,
-        voxel_nm: VoxelSize | None = None,
-    ) -> None:
-        """Build the network; see `UShape` for the arguments and what is refused."""
-        parts = Parts(residual_block, gate=AttentionGate)
-        super().__init__(parts, in_channels, maps, widths, patch, voxel_nm)
-
-
-MOST_CONVOLUTIONS = 3
+    def make_gate(self, channels: int, below: int, factors: Triple) -> nn.Module:
+        """Make an attention gate."""
+        return AttentionGate(channels, below, factors)
 
 
 class VNet(nn.Module):
@@ -139,7 +106,7 @@ class VNet(nn.Module):
     16 to 256 and halves four times, which a depth of 8 does not take.
 
     Attributes:
-        stride: What Z, Y and X of an input must be multiples of.
+        stride: Multiples that Z, Y and X of an input must be.
     """
 
     def __init__(
@@ -155,15 +122,19 @@ class VNet(nn.Module):
         check_widths(in_channels, maps, widths)
         factors = level_factors(patch, len(widths) - 1, voxel_nm)
         self.stride = stride_of(factors)
-        convolutions = [min(level + 1, MOST_CONVOLUTIONS) for level in range(len(widths))]
+        convolutions = [min(level + 1, 3) for level in range(len(widths))]
         self.widen = nn.Conv3d(in_channels, widths[0], 1)
         self.encoder = nn.ModuleList(
             _Stage(before, width, count)
             for before, width, count in zip([in_channels, *widths[1:]], widths, convolutions, strict=True)
         )
         steps = list(zip(widths, widths[1:], factors, strict=False))
-        self.down = nn.ModuleList(_activated(strided(width, below, step), below) for width, below, step in steps)
-        self.up = nn.ModuleList(_activated(transposed(below, width, step), width) for width, below, step in steps[::-1])
+        self.down = nn.ModuleList(
+            _activated(nn.Conv3d(width, below, step, stride=step), below) for width, below, step in steps
+        )
+        self.up = nn.ModuleList(
+            _activated(nn.ConvTranspose3d(below, width, step, stride=step), width) for width, below, step in steps[::-1]
+        )
         self.decoder = nn.ModuleList(
             _Stage(2 * width, width, count) for width, count in list(zip(widths, convolutions, strict=True))[-2::-1]
         )
@@ -203,8 +174,10 @@ class _Stage(nn.Module):
     def __init__(self, before: int, width: int, convolutions: int) -> None:
         super().__init__()
         *inner, last = [before, *[width] * convolutions][:-1]
-        self.inner = nn.Sequential(*(_activated(_wide(each, width), width) for each in inner))
-        self.last = nn.Sequential(_wide(last, width), nn.BatchNorm3d(width))
+        self.inner = nn.Sequential(
+            *(_activated(nn.Conv3d(each, width, 5, padding=2, bias=False), width) for each in inner)
+        )
+        self.last = nn.Sequential(nn.Conv3d(last, width, 5, padding=2, bias=False), nn.BatchNorm3d(width))
         self.activation = nn.PReLU(width)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -216,10 +189,6 @@ def _activated(convolution: nn.Module, width: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm3d(width), nn.PReLU(width))
 
 
-def _wide(before: int, after: int) -> nn.Conv3d:
-    return nn.Conv3d(before, after, 5, padding=2, bias=False)
-
-
 class SegNet3D(nn.Module):
     """SegNet (Badrinarayanan et al. 2017) with 3×3×3 convolutions and the levels and channels of CleftNet.
 
@@ -229,8 +198,8 @@ class SegNet3D(nn.Module):
     MONAI has no SegNet.
 
     Attributes:
-        stride: What Z, Y and X of an input must be multiples of.
-        factors: Of the steps, finest first.
+        stride: Multiples that Z, Y and X of an input must be.
+        factors: Factors of the steps, finest first.
     """
 
     def __init__(
@@ -279,13 +248,9 @@ class SegNet3D(nn.Module):
             places.append((maxima, size))
         x = self.bottom(x)
         for block in self.decoder:
-            x = block(_put_back(x, *places.pop()))
+            maxima, size = places.pop()
+            # As `max_unpool3d`, which torch refuses in deterministic runs, even on CPUs.
+            empty = x.new_zeros(*x.shape[:2], prod(size))
+            x = block(empty.scatter(2, maxima.flatten(2), x.flatten(2)).reshape(*x.shape[:2], *size))
         logits: Tensor = self.head(x)
         return logits
-
-
-def _put_back(x: Tensor, maxima: Tensor, size: Sequence[int]) -> Tensor:
-    """Undo max pooling, zeros where no maximum was."""
-    # As `max_unpool3d`, which torch refuses in deterministic runs, even on CPUs.
-    empty = x.new_zeros(*x.shape[:2], prod(size))
-    return empty.scatter(2, maxima.flatten(2), x.flatten(2)).reshape(*x.shape[:2], *size)

@@ -1,28 +1,15 @@
 """CleftNet, its feature augmentor, and what its ablations put in place of it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from math import sqrt
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.networks.volumes.u_shape import (
-    PATCH,
-    WIDTHS,
-    Down,
-    Parts,
-    Triple,
-    Up,
-    UShape,
-    VoxelSize,
-    residual_block,
-    strided,
-    transposed,
-)
+from lightning_emseg.networks.volumes.u_shape import PATCH, WIDTHS, Step, Triple, UShape, VoxelSize
 
 WIDTH_STEP = 8
 """Widths of attention are multiples of it: the kernels for GPUs that do without the whole matrix want them so."""
@@ -44,10 +31,10 @@ class FeatureAugmentor(nn.Module):
     away again, and that of the values is part of the last convolution's.
 
     Args:
-        channels: Of the input and the output, ``c``.
-        queries: From the input ``(B, c, Z, Y, X)`` and the output's size to queries ``(1 or B, width, *size)``.
-        residual: From the input to the output's size, with the same channels: max pooling, trilinear interpolation or
-            the identity.
+        channels: Channels ``c`` of the input and the output.
+        queries: Module from the input ``(B, c, Z, Y, X)`` and the output's size to queries ``(1 or B, width, *size)``.
+        residual: Module from the input to the output's size, with the same channels: max pooling, trilinear
+            interpolation or the identity.
         width: Channels of keys, values and queries; ``channels`` by default.
         scaled: Whether logits are divided by the root of ``width``, as in other attention; the paper does not.
 
@@ -120,7 +107,7 @@ class InputQueries(nn.Module):
     """Queries that are a linear map of the input, as in self-attention (Liu and Ji 2021, sec. IV-H).
 
     Args:
-        convolution: From the input to queries of the output's size.
+        convolution: Convolution from the input to queries of the output's size.
     """
 
     def __init__(self, convolution: nn.Module) -> None:
@@ -133,63 +120,39 @@ class InputQueries(nn.Module):
         return queries
 
 
-def augment_down(channels: int, factors: Triple, size: Triple, scaled: bool = False) -> FeatureAugmentor:
-    """In place of pooling: to ``size``, smaller by ``factors``."""
-    return FeatureAugmentor(channels, TrainableQueries(channels, size), Down(factors), scaled=scaled)
+def make_augmentor(
+    channels: int,
+    step: Step,
+    size: Triple,
+    factors: Triple = (1, 1, 1),
+    attention: Literal["augmentor", "self"] = "augmentor",
+    scaled: bool = False,
+) -> FeatureAugmentor:
+    """Make an augmentor in place of pooling, at the bottom, or in place of a transposed convolution.
 
-
-def augment(channels: int, size: Triple, scaled: bool = False) -> FeatureAugmentor:
-    """At the bottom: the size stays."""
-    return FeatureAugmentor(channels, TrainableQueries(channels, size), nn.Identity(), scaled=scaled)
-
-
-def augment_up(channels: int, factors: Triple, size: Triple, scaled: bool = False) -> FeatureAugmentor:
-    """In place of a transposed convolution: to ``size``, larger by ``factors``."""
-    return FeatureAugmentor(channels, TrainableQueries(channels, size), Up(factors), scaled=scaled)
-
-
-def self_attend_down(channels: int, factors: Triple, size: Triple, scaled: bool = False) -> FeatureAugmentor:
-    """As `augment_down` with queries by a strided convolution of the input; any size goes."""
-    queries = InputQueries(strided(channels, channels, factors))
-    return FeatureAugmentor(channels, queries, Down(factors), scaled=scaled)
-
-
-def self_attend(channels: int, size: Triple, scaled: bool = False) -> FeatureAugmentor:
-    """As `augment` with queries by a 1×1×1 convolution of the input; any size goes."""
-    return FeatureAugmentor(channels, InputQueries(nn.Conv3d(channels, channels, 1)), nn.Identity(), scaled=scaled)
-
-
-def self_attend_up(channels: int, factors: Triple, size: Triple, scaled: bool = False) -> FeatureAugmentor:
-    """As `augment_up` with queries by a transposed convolution of the input; any size goes."""
-    queries = InputQueries(transposed(channels, channels, factors))
-    return FeatureAugmentor(channels, queries, Up(factors), scaled=scaled)
+    Args:
+        channels: Channels of input and output.
+        step: Place in the network.
+        size: Sides ``(Z, Y, X)`` of the output.
+        factors: Factors between input and output.
+        attention: ``augmentor`` for trainable queries of that size, ``self`` for queries by a convolution of the input.
+        scaled: Whether logits of attention are divided by the root of their channels.
+    """
+    queries: nn.Module
+    if attention == "augmentor":
+        queries = TrainableQueries(channels, size)
+    else:
+        kind = nn.ConvTranspose3d if step == "up" else nn.Conv3d
+        queries = InputQueries(kind(channels, channels, factors, stride=factors))
+    residual = {
+        "down": nn.MaxPool3d(factors),
+        "bottom": nn.Identity(),
+        "up": nn.Upsample(scale_factor=factors, mode="trilinear"),
+    }[step]
+    return FeatureAugmentor(channels, queries, residual, scaled=scaled)
 
 
 Attention = Literal["augmentor", "self", "none"]
-
-
-def _augmentors(scaled: bool) -> Parts:
-    down, bottom, up = (partial(each, scaled=scaled) for each in (augment_down, augment, augment_up))
-    return Parts(residual_block, down, bottom, up)
-
-
-def _self_attentions(scaled: bool) -> Parts:
-    down, bottom, up = (partial(each, scaled=scaled) for each in (self_attend_down, self_attend, self_attend_up))
-    return Parts(residual_block, down, bottom, up)
-
-
-def _none(scaled: bool) -> Parts:
-    if scaled:
-        raise UserError("model.scaled_attention has nothing to scale with model.attention none: leave it out")
-    return Parts(residual_block)
-
-
-ATTENTION: Mapping[Attention, Callable[[bool], Parts]] = {
-    "augmentor": _augmentors,
-    "self": _self_attentions,
-    "none": _none,
-}
-"""What shrinks, stands at the bottom and grows, by name; called with whether logits of attention are scaled."""
 
 
 class CleftNet(UShape):
@@ -205,6 +168,19 @@ class CleftNet(UShape):
 
     Without augmentors (``attention="none"``) max pooling and transposed convolutions are back in their places and
     nothing follows the bottom's block: the network is then `ResUNet3D` with two maps.
+
+    Args:
+        in_channels: Channels of the volume.
+        maps: Number of maps: 2 with the label augmentor, 1 without.
+        widths: Channels of the four levels and of the bottom.
+        patch: Patch ``(Z, Y, X)`` in voxels that the queries are made for. Other inputs go, with queries interpolated.
+        voxel_nm: Size of a voxel, or ``None`` to take voxels for cubes, as the paper does.
+        attention: ``augmentor`` with trainable queries, ``self`` with queries from the input (the ablation of
+            sec. IV-H), or ``none`` (the ablation "without FA").
+        scaled_attention: Whether logits of attention are divided by the root of their channels; the paper does not.
+
+    Raises:
+        UserError: As `UShape`, widths of attention that are no multiples of 8, or an unknown ``attention``.
     """
 
     def __init__(
@@ -217,21 +193,16 @@ class CleftNet(UShape):
         attention: Attention = "augmentor",
         scaled_attention: bool = False,
     ) -> None:
-        """Build the network.
+        if attention not in get_args(Attention):
+            raise UserError(f"CleftNet: attention must be one of {', '.join(get_args(Attention))}, not {attention!r}")
+        if attention == "none" and scaled_attention:
+            raise UserError("model.scaled_attention has nothing to scale with model.attention none: leave it out")
+        self.attention: Attention = attention
+        self.scaled_attention = scaled_attention
+        super().__init__(in_channels, maps, widths, patch, voxel_nm)
 
-        Args:
-            in_channels: Channels of the volume.
-            maps: Number of maps: 2 with the label augmentor, 1 without.
-            widths: Channels of the four levels and of the bottom.
-            patch: ``(Z, Y, X)`` in voxels that the queries are made for. Other inputs go, with queries interpolated.
-            voxel_nm: Size of a voxel, or ``None`` to take voxels for cubes, as the paper does.
-            attention: ``augmentor`` with trainable queries, ``self`` with queries from the input (the ablation of
-                sec. IV-H), or ``none`` (the ablation "without FA").
-            scaled_attention: Whether logits of attention are divided by the root of their channels; the paper does not.
-
-        Raises:
-            UserError: As `UShape`, widths of attention that are no multiples of 8, or an unknown ``attention``.
-        """
-        if attention not in ATTENTION:
-            raise UserError(f"CleftNet: attention must be one of {', '.join(ATTENTION)}, not {attention!r}")
-        super().__init__(ATTENTION[attention](scaled_attention), in_channels, maps, widths, patch, voxel_nm)
+    def make_step(self, step: Step, channels: int, factors: Triple, size: Triple) -> nn.Module:
+        """Make a feature augmentor, unless there is no attention."""
+        if self.attention == "none":
+            return super().make_step(step, channels, factors, size)
+        return make_augmentor(channels, step, size, factors, self.attention, self.scaled_attention)

@@ -4,8 +4,9 @@ All have batch norm and ELU with α = 1 (Liu and Ji 2021, sec. IV-B), so that ne
 Weights start as torch's layers make them.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from math import prod
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,9 @@ from data_modules.errors import UserError
 from lightning_emseg.networks.sides import check_bottom, check_sides
 
 Triple = tuple[int, int, int]
-"""Of Z, Y and X: sides in voxels, or factors between two levels."""
+"""Sides ``(Z, Y, X)`` in voxels, or factors between two levels."""
 VoxelSize = tuple[float, float, float]
-"""Of Z, Y and X, in nm."""
+"""Sides ``(Z, Y, X)`` of a voxel in nm."""
 
 AXES = ("depth", "height", "width")
 THIN = 2.0
@@ -49,29 +50,24 @@ def level_factors(patch: Triple, levels: int, voxel_nm: VoxelSize | None = None)
     size, voxel = list(patch), list(voxel_nm or (1.0, 1.0, 1.0))
     factors = []
     for _ in range(levels):
-        shortest = min(voxel)
-        wanted = [voxel_nm is None or length < THIN * shortest for length in voxel]
-        z, y, x = (_factor(axis, size[axis], patch, levels) if wanted[axis] else 1 for axis in range(3))
-        factors.append((z, y, x))
-        for axis, factor in enumerate((z, y, x)):
-            size[axis] //= factor
-            voxel[axis] *= factor
+        shortest, step = min(voxel), [1, 1, 1]
+        for axis, side in enumerate(size):
+            if voxel_nm is not None and voxel[axis] >= THIN * shortest:
+                continue
+            if side % 2 and axis > 0:
+                raise UserError(
+                    f"model.patch {list(patch)}: a {AXES[axis]} of {patch[axis]} cannot be halved often enough for "
+                    f"{levels} levels; choose multiples of {2**levels}"
+                )
+            step[axis] = 1 if side % 2 else 2
+        factors.append((step[0], step[1], step[2]))
+        size = [side // factor for side, factor in zip(size, step, strict=True)]
+        voxel = [length * factor for length, factor in zip(voxel, step, strict=True)]
     return tuple(factors)
 
 
-def _factor(axis: int, side: int, patch: Triple, levels: int) -> int:
-    if side % 2 == 0:
-        return 2
-    if axis == 0:
-        return 1
-    raise UserError(
-        f"model.patch {list(patch)}: a {AXES[axis]} of {patch[axis]} cannot be halved often enough for {levels} "
-        f"levels; choose multiples of {2**levels}"
-    )
-
-
 def level_sizes(patch: Triple, factors: Sequence[Triple]) -> tuple[Triple, ...]:
-    """``(Z, Y, X)`` at the input and after each step down, one more than there are factors."""
+    """List ``(Z, Y, X)`` at the input and after each step down, one more than there are factors."""
     sizes = [patch]
     for step in factors:
         z, y, x = (side // factor for side, factor in zip(sizes[-1], step, strict=True))
@@ -80,91 +76,41 @@ def level_sizes(patch: Triple, factors: Sequence[Triple]) -> tuple[Triple, ...]:
 
 
 def stride_of(factors: Sequence[Triple]) -> Triple:
-    """What Z, Y and X of any input must be multiples of: the products of the factors."""
-    z = y = x = 1
-    for step in factors:
-        z, y, x = z * step[0], y * step[1], x * step[2]
+    """Multiply the factors of all levels: what Z, Y and X of any input must be multiples of."""
+    z, y, x = (prod(along) for along in zip(*factors, strict=True))
     return z, y, x
 
 
-def convolution(before: int, after: int, kernel: int = 3) -> nn.Sequential:
-    """Convolution, batch norm, ELU: ``(B, before, Z, Y, X)`` to ``(B, after, Z, Y, X)``."""
-    return nn.Sequential(_plain(before, after, kernel), nn.BatchNorm3d(after), nn.ELU(inplace=True))
+def convolution(before: int, after: int) -> nn.Sequential:
+    """Make a 3×3×3 convolution, batch norm and ELU: ``(B, before, Z, Y, X)`` to ``(B, after, Z, Y, X)``."""
+    return nn.Sequential(_unbiased(before, after), nn.BatchNorm3d(after), nn.ELU(inplace=True))
 
 
 def double_convolution(before: int, after: int) -> nn.Sequential:
-    """Two 3×3×3 convolutions, each with batch norm and ELU: a block of the 3D U-Net."""
+    """Make two 3×3×3 convolutions, each with batch norm and ELU: a block of the 3D U-Net."""
     return nn.Sequential(convolution(before, after), convolution(after, after))
-
-
-def residual_block(before: int, after: int) -> nn.Sequential:
-    """A convolution block and a residual one: a block of CleftNet (Liu and Ji 2021, sec. IV-B), three convolutions."""
-    return nn.Sequential(convolution(before, after), Residual(after))
 
 
 class Residual(nn.Module):
     """Residual block whose addition stands after the second batch norm and before the second ELU (He et al. 2015).
 
     Args:
-        channels: In and out.
+        channels: Channels of input and output.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = convolution(channels, channels)
-        self.second = nn.Sequential(_plain(channels, channels, 3), nn.BatchNorm3d(channels))
+        self.second = nn.Sequential(_unbiased(channels, channels), nn.BatchNorm3d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, channels, Z, Y, X)`` to the same shape."""
         return F.elu(x + self.second(self.first(x)))
 
 
-class Down(nn.Module):
-    """Max pooling by the factors of a level.
-
-    Args:
-        factors: Of Z, Y and X, 1 or more.
-    """
-
-    def __init__(self, factors: Triple) -> None:
-        super().__init__()
-        self.factors = factors
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, Z, Y, X)`` to ``(B, C, Z/f, Y/f, X/f)``."""
-        return F.max_pool3d(x, self.factors)
-
-
-class Up(nn.Module):
-    """Trilinear interpolation by the factors of a level, with half-pixel centres.
-
-    Args:
-        factors: Of Z, Y and X, 1 or more.
-    """
-
-    def __init__(self, factors: Triple) -> None:
-        super().__init__()
-        self.factors = factors
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, Z, Y, X)`` to ``(B, C, f·Z, f·Y, f·X)``."""
-        size = [side * factor for side, factor in zip(x.shape[2:], self.factors, strict=True)]
-        return F.interpolate(x, size, mode="trilinear", align_corners=False)
-
-
-def strided(before: int, after: int, factors: Triple) -> nn.Conv3d:
-    """Convolution whose kernel and stride are the factors: every voxel out sees its own box of voxels in."""
-    return nn.Conv3d(before, after, factors, stride=factors)
-
-
-def transposed(before: int, after: int, factors: Triple) -> nn.ConvTranspose3d:
-    """Transposed convolution whose kernel and stride are the factors: every voxel in fills its own box."""
-    return nn.ConvTranspose3d(before, after, factors, stride=factors)
-
-
-def _plain(before: int, after: int, kernel: int) -> nn.Conv3d:
-    # Without a bias, which the batch norm behind it would take away again.
-    return nn.Conv3d(before, after, kernel, padding=kernel // 2, bias=False)
+def _unbiased(before: int, after: int) -> nn.Conv3d:
+    # The batch norm behind it would take a bias away again.
+    return nn.Conv3d(before, after, 3, padding=1, bias=False)
 
 
 PATCH: Triple = (8, 256, 256)
@@ -172,93 +118,41 @@ PATCH: Triple = (8, 256, 256)
 WIDTHS = (32, 64, 96, 128, 160)
 """Channels of the paper's four levels and of the bottom."""
 
-Step = Callable[[int, Triple, Triple], nn.Module]
-"""Of channels, which stay as they are, factors and ``(Z, Y, X)`` of the output in a patch."""
-
-
-class NoGate(nn.Module):
-    """Skips go over as they are."""
-
-    def forward(self, skip: Tensor, below: Tensor) -> Tensor:
-        """Return ``skip``."""
-        return skip
-
-
-def max_pooled(channels: int, factors: Triple, size: Triple) -> nn.Module:
-    """Step down by max pooling."""
-    return Down(factors)
-
-
-def unpooled(channels: int, factors: Triple, size: Triple) -> nn.Module:
-    """Step up by a transposed convolution of kernel and stride ``factors``."""
-    return transposed(channels, channels, factors)
-
-
-def nothing(channels: int, size: Triple) -> nn.Module:
-    """No further part at the bottom."""
-    return nn.Identity()
-
-
-def no_gate(channels: int, below: int, factors: Triple) -> nn.Module:
-    """Skips go over as they are."""
-    return NoGate()
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a U-shaped network is made of, as functions that build each part.
-
-    Attributes:
-        block: Of channels before and after; from ``(B, before, Z, Y, X)`` to ``(B, after, Z, Y, X)``.
-        down: From a level to the one below.
-        bottom: Of channels and ``(Z, Y, X)`` in a patch; stands behind the bottom's block.
-        up: From a level to the one above.
-        gate: Of the channels of a skip, those of the level below and the factors between; from ``(skip, below)`` to
-            what is concatenated.
-    """
-
-    block: Callable[[int, int], nn.Module]
-    down: Step = max_pooled
-    bottom: Callable[[int, Triple], nn.Module] = nothing
-    up: Step = unpooled
-    gate: Callable[[int, int, Triple], nn.Module] = no_gate
+Step = Literal["down", "bottom", "up"]
+"""Way from a level to the one below, what stands behind the bottom's block, and the way to the level above."""
 
 
 class UShape(nn.Module):
-    """U-shaped network of volumes.
+    """U-shaped network of volumes; subclasses replace its parts.
 
     A level of the encoder is a block, then a step down; the bottom is a block and what stands behind it; a level of the
     decoder is a step up that keeps the channels, the concatenation with the skip, and a block, as in the 3D U-Net
     (Çiçek et al. 2016). A 1×1×1 convolution makes the logits. Which axes a step halves is
-    :func:`~lightning_emseg.networks.volumes.u_shape.level_factors`'s to say.
+    :func:`level_factors`'s to say.
+
+    Args:
+        in_channels: Channels of the volume.
+        maps: Number of logits a voxel.
+        widths: Channels of the levels, finest first, and of the bottom.
+        patch: Patch ``(Z, Y, X)`` in voxels that it is built for.
+        voxel_nm: Size of a voxel, or ``None`` to take voxels for cubes.
 
     Attributes:
-        stride: What Z, Y and X of an input must be multiples of.
-        factors: Of the steps, finest first.
+        stride: Multiples that Z, Y and X of an input must be.
+        factors: Factors of the steps, finest first.
+
+    Raises:
+        UserError: A number is below 1, there is no level, or ``patch`` cannot be halved as often.
     """
 
     def __init__(
         self,
-        parts: Parts,
-        in_channels: int,
-        maps: int,
-        widths: Sequence[int],
-        patch: Triple,
-        voxel_nm: VoxelSize | None,
+        in_channels: int = 1,
+        maps: int = 1,
+        widths: Sequence[int] = WIDTHS,
+        patch: Triple = PATCH,
+        voxel_nm: VoxelSize | None = None,
     ) -> None:
-        """Build the network.
-
-        Args:
-            parts: What it is made of.
-            in_channels: Channels of the volume.
-            maps: Number of logits a voxel.
-            widths: Channels of the levels, finest first, and of the bottom.
-            patch: ``(Z, Y, X)`` in voxels that it is built for.
-            voxel_nm: Size of a voxel, or ``None`` to take voxels for cubes.
-
-        Raises:
-            UserError: A number is below 1, there is no level, or ``patch`` cannot be halved as often.
-        """
         super().__init__()
         check_widths(in_channels, maps, widths)
         *levels, bottom = widths
@@ -266,17 +160,54 @@ class UShape(nn.Module):
         self.stride = stride_of(self.factors)
         sizes = level_sizes(patch, self.factors)
         steps = list(zip(levels, self.factors, sizes, sizes[1:], strict=False))
-        self.encoder = nn.ModuleList(map(parts.block, [in_channels, *levels[:-1]], levels))
-        self.down = nn.ModuleList(parts.down(width, factors, below) for width, factors, _, below in steps)
-        self.bottom = nn.Sequential(parts.block(levels[-1], bottom), parts.bottom(bottom, sizes[-1]))
+        self.encoder = nn.ModuleList(map(self.make_block, [in_channels, *levels[:-1]], levels))
+        self.down = nn.ModuleList(self.make_step("down", width, factors, below) for width, factors, _, below in steps)
+        behind = self.make_block(levels[-1], bottom), self.make_step("bottom", bottom, (1, 1, 1), sizes[-1])
+        self.bottom = nn.Sequential(*behind)
         self.up, self.gates, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         below = bottom
         for width, factors, size, _ in reversed(steps):
-            self.up.append(parts.up(below, factors, size))
-            self.gates.append(parts.gate(width, below, factors))
-            self.decoder.append(parts.block(below + width, width))
+            self.up.append(self.make_step("up", below, factors, size))
+            gate = self.make_gate(width, below, factors)
+            if gate is not None:
+                self.gates.append(gate)
+            self.decoder.append(self.make_block(below + width, width))
             below = width
         self.head = nn.Conv3d(below, maps, 1)
+
+    def make_block(self, before: int, after: int) -> nn.Module:
+        """Make a block of CleftNet (Liu and Ji 2021, sec. IV-B): a convolution and a residual block.
+
+        Args:
+            before: Channels of its input ``(B, before, Z, Y, X)``.
+            after: Channels of its output ``(B, after, Z, Y, X)``.
+        """
+        return nn.Sequential(convolution(before, after), Residual(after))
+
+    def make_step(self, step: Step, channels: int, factors: Triple, size: Triple) -> nn.Module:
+        """Make max pooling, nothing at the bottom, or a transposed convolution of kernel and stride ``factors``.
+
+        Args:
+            step: Place in the network.
+            channels: Channels of input and output.
+            factors: Factors between the two levels.
+            size: Sides ``(Z, Y, X)`` of the output in a patch.
+        """
+        if step == "down":
+            return nn.MaxPool3d(factors)
+        if step == "bottom":
+            return nn.Identity()
+        return nn.ConvTranspose3d(channels, channels, factors, stride=factors)
+
+    def make_gate(self, channels: int, below: int, factors: Triple) -> nn.Module | None:
+        """Make what a skip passes, from ``(skip, below)`` to what is concatenated; ``None`` for the skip itself.
+
+        Args:
+            channels: Channels of the skip.
+            below: Channels of the level below.
+            factors: Factors between the two.
+        """
+        return None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a volume to logits.
@@ -298,8 +229,10 @@ class UShape(nn.Module):
             skips.append(block(x))
             x = down(skips[-1])
         x = self.bottom(x)
-        for up, gate, block in zip(self.up, self.gates, self.decoder, strict=True):
-            x = block(torch.cat([gate(skips.pop(), x), up(x)], dim=1))
+        for level, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
+            skip = skips.pop()
+            gated = self.gates[level](skip, x) if self.gates else skip
+            x = block(torch.cat([gated, up(x)], dim=1))
         logits: Tensor = self.head(x)
         return logits
 

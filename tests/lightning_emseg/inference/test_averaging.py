@@ -20,7 +20,7 @@ from lightning_emseg.inference.averaging import (
     symmetries,
     transformed,
 )
-from lightning_emseg.modules.mixin import GreyInput
+from lightning_emseg.modules.mixin import SegmentationMixin
 
 DIHEDRAL = symmetries("dihedral")
 
@@ -168,23 +168,23 @@ def volume(shape: tuple[int, ...], seed: int = 0) -> Tensor:
     return 255 * torch.rand(batch, 1, *sides, generator=torch.Generator().manual_seed(seed))
 
 
-def module(classes: list[str] | None = None, orthoplane: bool = False) -> GreyInput:
-    return GreyInput(network(len(classes or [1])), 1, 1, 127.5, 127.5, classes, orthoplane)
+def module(classes: list[str] | None = None, orthoplane: bool = False) -> SegmentationMixin:
+    return SegmentationMixin(network(len(classes or [1])), classes=classes, orthoplane=orthoplane)
 
 
-def of_image(module: GreyInput, image: np.ndarray[Any, Any]) -> Tensor:
+def of_image(module: SegmentationMixin, image: np.ndarray[Any, Any]) -> Tensor:
     """Probability of one image ``(Y, X)``: ``(Y, X)`` or ``(K, Y, X)``."""
     scaled = (torch.from_numpy(np.ascontiguousarray(image)) - 127.5) / 127.5
     logits: Tensor = module.network(scaled[None, None])[0]
     return torch.softmax(logits, dim=0) if module.classes else torch.sigmoid(logits[0])
 
 
-def stacked(module: GreyInput, pixels: Tensor) -> Tensor:
+def stacked(module: SegmentationMixin, pixels: Tensor) -> Tensor:
     """Loops over xy planes: ``(B, [K,] Z, Y, X)``."""
     return torch.stack([torch.stack([of_image(module, plane) for plane in each[0].numpy()], dim=-3) for each in pixels])
 
 
-def in_three_directions(module: GreyInput, pixels: Tensor) -> Tensor:
+def in_three_directions(module: SegmentationMixin, pixels: Tensor) -> Tensor:
     """Loops over all planes of three directions, each put back where it was cut out."""
     classes = len(module.classes)
     total = torch.zeros(len(pixels), classes or 1, *pixels.shape[2:])
@@ -302,6 +302,6 @@ def test_non_finite_logits_give_non_finite_probabilities(classes: list[str] | No
 
 
 def test_planes_of_unfit_sides_are_refused() -> None:
-    of_planes = GreyInput(network(1), 1, 4, 127.5, 127.5, None, True)
+    of_planes = SegmentationMixin(network(1), stride=4, orthoplane=True)
     with pytest.raises(UserError, match="takes sides that are multiples of 4 px, not 6"):
         of_planes.probability(volume((1, 6, 8, 8)))

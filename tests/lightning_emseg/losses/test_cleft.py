@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,13 +15,11 @@ from lightning_emseg.losses.cleft import (
     FLOOR,
     CleftLoss,
     CoherenceLoss,
+    Reading,
     WeightedL2Loss,
     boundary_labels,
-    cleft_loss,
-    coherence_loss,
-    weighted_l2_loss,
 )
-from lightning_emseg.losses.weighted_bce import WeightedBCELoss, weighted_bce_loss
+from lightning_emseg.losses.weighted_bce import WeightedBCELoss
 from tests.support.cleft_equations import (
     Voxel,
     slow_balanced,
@@ -182,14 +180,14 @@ def test_sample_without_valid_voxels_counts_as_zero(loss: Loss) -> None:
 def test_a_patch_without_clefts_teaches_by_coherence_alone() -> None:
     logits, target = batch(6, (1, 2, 2, 6, 6))
     target[target == 1] = 0
-    assert weighted_bce_loss(logits[:, :1], target).item() == 0
-    assert weighted_l2_loss(logits[:, 1:], boundary_labels(target), target).item() == 0
-    torch.testing.assert_close(CleftLoss(balanced=True)(logits, target), 0.2 * coherence_loss(logits, target))
+    assert WeightedBCELoss()(logits[:, :1], target).item() == 0
+    assert WeightedL2Loss()(logits[:, 1:], boundary_labels(target), target).item() == 0
+    torch.testing.assert_close(CleftLoss(balanced=True)(logits, target), 0.2 * CoherenceLoss()(logits, target))
     # As printed, β of L_b is 0 there, and all the weight lies on the outside.
     everywhere = (torch.tanh(logits[:, 1])[target == 0] ** 2).mean()
-    printed = weighted_l2_loss(logits[:, 1:], boundary_labels(target), target, "as_printed")
+    printed = WeightedL2Loss("as_printed")(logits[:, 1:], boundary_labels(target), target)
     torch.testing.assert_close(printed, everywhere)
-    torch.testing.assert_close(CleftLoss()(logits, target), 0.2 * coherence_loss(logits, target))
+    torch.testing.assert_close(CleftLoss()(logits, target), 0.2 * CoherenceLoss()(logits, target))
 
 
 def test_one_voxel_in_a_million_keeps_its_weight() -> None:
@@ -197,8 +195,8 @@ def test_one_voxel_in_a_million_keeps_its_weight() -> None:
     target[0, 50, 50, 50] = 1
     logits, boundary = torch.ones(1, 1, 100, 100, 100), target.float()
     close = partial(torch.testing.assert_close, rtol=1e-4, atol=0, check_dtype=False)
-    close(weighted_bce_loss(logits, target), weighted_bce_loss(logits.double(), target))
-    close(weighted_l2_loss(logits, boundary, target), weighted_l2_loss(logits.double(), boundary.double(), target))
+    close(WeightedBCELoss()(logits, target), WeightedBCELoss()(logits.double(), target))
+    close(WeightedL2Loss()(logits, boundary, target), WeightedL2Loss()(logits.double(), boundary.double(), target))
 
 
 @pytest.mark.parametrize("balanced", [False, True])
@@ -206,7 +204,7 @@ def test_classes_weigh_the_same_however_rare_one_is(balanced: bool) -> None:
     for clefts in (1, 10, 50, 99):
         target = (torch.arange(100) < clefts).to(torch.uint8)[None]
         logits = torch.zeros(1, 1, 100, requires_grad=True)
-        weighted_bce_loss(logits, target, balanced).backward()  # type: ignore[no-untyped-call]
+        WeightedBCELoss(balanced)(logits, target).backward()
         assert logits.grad is not None
         of_clefts, of_rest = logits.grad[0, 0, :clefts].sum(), logits.grad[0, 0, clefts:].sum()
         torch.testing.assert_close(of_clefts, -of_rest)
@@ -229,8 +227,8 @@ def test_perfect_is_near_zero_and_better_than_wrong(loss: Loss) -> None:
 def test_the_printed_coherence_loss_punishes_correct_background() -> None:
     target = torch.zeros(1, 1, 1, 1, dtype=torch.uint8)
     background = torch.tensor([-5.0, -1.0]).reshape(1, 2, 1, 1, 1)
-    assert coherence_loss(background, target).item() < 0.02
-    assert coherence_loss(background, target, "as_printed").item() > 5
+    assert CoherenceLoss()(background, target).item() < 0.02
+    assert CoherenceLoss("as_printed")(background, target).item() > 5
 
 
 def test_intended_boundary_loss_weighs_the_rare_side() -> None:
@@ -240,7 +238,7 @@ def test_intended_boundary_loss_weighs_the_rare_side() -> None:
     for side in (0, 50):
         off = torch.atanh(boundary)[:, None].clone()
         off[..., side] += 1
-        intended, printed = (weighted_l2_loss(off, boundary, target, reading) for reading in ("intended", "as_printed"))
+        intended, printed = (WeightedL2Loss(each)(off, boundary, target) for each in get_args(Reading))
         assert (intended > printed) == (side == 0)
         assert max(intended, printed).item() == pytest.approx(99 * min(intended, printed).item(), rel=1e-4)
 
@@ -254,9 +252,9 @@ def test_compiles_as_one_graph(loss: nn.Module) -> None:
 
 def test_compiles_but_for_the_distances() -> None:
     logits, target = batch(9)
-    boundary = boundary_labels(target)
-    whole: Callable[..., Tensor] = torch.compile(cleft_loss, backend="eager", fullgraph=True)
-    torch.testing.assert_close(whole(logits, boundary, target), cleft_loss(logits, boundary, target))
+    depth, boundary = logits[:, 1:], boundary_labels(target)
+    whole: Callable[..., Tensor] = torch.compile(WeightedL2Loss(), backend="eager", fullgraph=True)
+    torch.testing.assert_close(whole(depth, boundary, target), WeightedL2Loss()(depth, boundary, target))
     broken: Loss = torch.compile(CleftLoss(), backend="eager")
     torch.testing.assert_close(broken(logits, target), CleftLoss()(logits, target))
 
@@ -264,7 +262,8 @@ def test_compiles_but_for_the_distances() -> None:
 def test_the_size_of_a_voxel_reaches_the_distances() -> None:
     logits, target = batch(10)
     for voxel in ((10.0, 1.0, 1.0), (1.0, 1.0, 1.0)):
-        expected = cleft_loss(logits, boundary_labels(target, voxel), target)
+        boundary = WeightedL2Loss()(logits[:, 1:], boundary_labels(target, voxel), target)
+        expected = WeightedBCELoss()(logits[:, :1], target) + 0.5 * boundary + 0.2 * CoherenceLoss()(logits, target)
         torch.testing.assert_close(CleftLoss(voxel=voxel)(logits, target), expected)
 
 
@@ -281,7 +280,7 @@ def test_shapes_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match=r"logits \(B, 1, \*S\) and a target \(B, \*S\), but got"):
         CleftLoss()(torch.zeros(1, 2, 2, 4, 5), target)
     with pytest.raises(ValueError, match=r"boundary label \(2, 4, 4\) does not belong to a target \(1, 2, 4, 4\)"):
-        weighted_l2_loss(torch.zeros(1, 1, 2, 4, 4), torch.zeros(2, 4, 4), target)
+        WeightedL2Loss()(torch.zeros(1, 1, 2, 4, 4), torch.zeros(2, 4, 4), target)
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,7 @@ from lightning_emseg.networks.volumes import CleftNet, ResUNet3D
 from lightning_emseg.networks.volumes.cleftnet import (
     FeatureAugmentor,
     TrainableQueries,
-    augment,
-    augment_down,
-    augment_up,
-    self_attend,
-    self_attend_down,
-    self_attend_up,
+    make_augmentor,
 )
 
 IN = (4, 6, 5)
@@ -30,16 +25,16 @@ FLAT = (1, 2, 2)
 Made = Callable[[], FeatureAugmentor]
 AUGMENTORS: dict[str, tuple[Made, tuple[int, int, int], tuple[int, int, int]]] = {
     # With the sizes of input and output.
-    "down": (lambda: augment_down(8, (2, 2, 2), (2, 3, 2)), (4, 6, 4), (2, 3, 2)),
-    "down flat": (lambda: augment_down(8, FLAT, (3, 3, 2)), (3, 6, 4), (3, 3, 2)),
-    "keep": (lambda: augment(8, IN), IN, IN),
-    "up": (lambda: augment_up(8, (2, 2, 2), (4, 6, 4)), (2, 3, 2), (4, 6, 4)),
-    "up flat": (lambda: augment_up(8, FLAT, (3, 6, 4)), (3, 3, 2), (3, 6, 4)),
-    "scaled": (lambda: augment_down(8, (2, 2, 2), (2, 3, 2), scaled=True), (4, 6, 4), (2, 3, 2)),
+    "down": (lambda: make_augmentor(8, "down", (2, 3, 2), (2, 2, 2)), (4, 6, 4), (2, 3, 2)),
+    "down flat": (lambda: make_augmentor(8, "down", (3, 3, 2), FLAT), (3, 6, 4), (3, 3, 2)),
+    "keep": (lambda: make_augmentor(8, "bottom", IN), IN, IN),
+    "up": (lambda: make_augmentor(8, "up", (4, 6, 4), (2, 2, 2)), (2, 3, 2), (4, 6, 4)),
+    "up flat": (lambda: make_augmentor(8, "up", (3, 6, 4), FLAT), (3, 3, 2), (3, 6, 4)),
+    "scaled": (lambda: make_augmentor(8, "down", (2, 3, 2), (2, 2, 2), scaled=True), (4, 6, 4), (2, 3, 2)),
     "narrow": (lambda: FeatureAugmentor(16, TrainableQueries(8, IN), nn.Identity(), width=8), IN, IN),
-    "self down": (lambda: self_attend_down(8, (2, 2, 2), (2, 3, 2)), (4, 6, 4), (2, 3, 2)),
-    "self keep": (lambda: self_attend(8, IN), IN, IN),
-    "self up": (lambda: self_attend_up(8, FLAT, (3, 6, 4)), (3, 3, 2), (3, 6, 4)),
+    "self down": (lambda: make_augmentor(8, "down", (2, 3, 2), (2, 2, 2), "self"), (4, 6, 4), (2, 3, 2)),
+    "self keep": (lambda: make_augmentor(8, "bottom", IN, attention="self"), IN, IN),
+    "self up": (lambda: make_augmentor(8, "up", (3, 6, 4), FLAT, "self"), (3, 3, 2), (3, 6, 4)),
 }
 
 
@@ -106,7 +101,7 @@ def test_attention_avoids_the_matrix(name: str, dtype: torch.dtype) -> None:
 
 
 def test_mixed_precision_avoids_the_matrix() -> None:
-    augmentor = augment_up(8, FLAT, (3, 6, 4))
+    augmentor = make_augmentor(8, "up", (3, 6, 4), FLAT)
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         augmentor(torch.randn(2, 8, 3, 3, 2)).float().sum().backward()
     assert augmentor.keys.weight.grad is not None
@@ -114,7 +109,7 @@ def test_mixed_precision_avoids_the_matrix() -> None:
 
 
 def test_memory_stays_far_below_the_matrix() -> None:
-    augmentor = augment_down(8, (2, 2, 2), (4, 16, 32))
+    augmentor = make_augmentor(8, "down", (4, 16, 32), (2, 2, 2))
     x = torch.randn(1, 8, 8, 32, 64)
     matrix = 4 * (8 * 32 * 64) * (4 * 16 * 32)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -126,7 +121,7 @@ def test_memory_stays_far_below_the_matrix() -> None:
 
 def test_attention_ignores_the_order_of_the_input() -> None:
     torch.manual_seed(0)
-    augmentor = augment(8, IN).double()
+    augmentor = make_augmentor(8, "bottom", IN).double()
     x = torch.randn(1, 8, *IN, dtype=torch.float64)
     shuffled = x.flatten(2)[:, :, torch.randperm(x[0, 0].numel())].reshape(x.shape)
     torch.testing.assert_close(augmentor.attend(shuffled, IN), augmentor.attend(x, IN))
@@ -134,7 +129,7 @@ def test_attention_ignores_the_order_of_the_input() -> None:
 
 def test_output_follows_the_order_of_the_queries() -> None:
     torch.manual_seed(0)
-    augmentor = augment(8, IN).double()
+    augmentor = make_augmentor(8, "bottom", IN).double()
     x = torch.randn(1, 8, *IN, dtype=torch.float64)
     before = augmentor.attend(x, IN)
     order = torch.randperm(x[0, 0].numel())
@@ -147,7 +142,7 @@ def test_output_follows_the_order_of_the_queries() -> None:
 
 def test_self_attention_follows_the_order_of_the_input() -> None:
     torch.manual_seed(0)
-    attention = self_attend(8, IN).double()
+    attention = make_augmentor(8, "bottom", IN, attention="self").double()
     x = torch.randn(1, 8, *IN, dtype=torch.float64)
     order = torch.randperm(x[0, 0].numel())
     shuffled = x.flatten(2)[:, :, order].reshape(x.shape)
@@ -155,7 +150,7 @@ def test_self_attention_follows_the_order_of_the_input() -> None:
 
 
 def test_attention_to_equal_voxels_is_their_value() -> None:
-    augmentor = augment_down(8, (2, 2, 2), (2, 3, 2)).double()
+    augmentor = make_augmentor(8, "down", (2, 3, 2), (2, 2, 2)).double()
     voxel = torch.randn(8, dtype=torch.float64)
     x = voxel.reshape(1, 8, 1, 1, 1).expand(1, 8, 4, 6, 4)
     expected = augmentor.values.weight[:, :, 0, 0, 0] @ voxel
@@ -166,7 +161,7 @@ def test_attention_to_equal_voxels_is_their_value() -> None:
 
 def test_long_queries_take_their_keys_value() -> None:
     torch.manual_seed(0)
-    augmentor = augment(8, IN).double()
+    augmentor = make_augmentor(8, "bottom", IN).double()
     x = torch.randn(1, 8, *IN, dtype=torch.float64)
     keys = augmentor.keys(x).flatten(2)[0].T
     queries = augmentor.queries
@@ -210,9 +205,9 @@ def test_resized_queries_keep_their_place(built: int, wanted: int) -> None:
 
 
 def test_inputs_of_another_size_are_accepted() -> None:
-    augmentor = augment_down(8, (2, 2, 2), (2, 3, 2))
+    augmentor = make_augmentor(8, "down", (2, 3, 2), (2, 2, 2))
     assert augmentor(torch.randn(1, 8, 8, 4, 10)).shape == (1, 8, 4, 2, 5)
-    assert augment_up(8, FLAT, (3, 6, 4))(torch.randn(1, 8, 2, 5, 1)).shape == (1, 8, 2, 10, 2)
+    assert make_augmentor(8, "up", (3, 6, 4), FLAT)(torch.randn(1, 8, 2, 5, 1)).shape == (1, 8, 2, 10, 2)
 
 
 def parameters_by_hand(channels: int, queries: int) -> int:
@@ -223,10 +218,10 @@ def parameters_by_hand(channels: int, queries: int) -> int:
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (partial(augment_down, 8, (2, 2, 2), (2, 3, 4)), parameters_by_hand(8, 8 * 2 * 3 * 4)),
-        (partial(self_attend_down, 8, (2, 2, 2), (2, 3, 4)), parameters_by_hand(8, 8 * 8 * 8 + 8)),
-        (partial(self_attend, 8, IN), parameters_by_hand(8, 8 * 8 + 8)),
-        (partial(self_attend_up, 8, FLAT, IN), parameters_by_hand(8, 8 * 8 * 4 + 8)),
+        (partial(make_augmentor, 8, "down", (2, 3, 4), (2, 2, 2)), parameters_by_hand(8, 8 * 2 * 3 * 4)),
+        (partial(make_augmentor, 8, "down", (2, 3, 4), (2, 2, 2), "self"), parameters_by_hand(8, 8 * 8 * 8 + 8)),
+        (partial(make_augmentor, 8, "bottom", IN, attention="self"), parameters_by_hand(8, 8 * 8 + 8)),
+        (partial(make_augmentor, 8, "up", IN, FLAT, "self"), parameters_by_hand(8, 8 * 8 * 4 + 8)),
     ],
 )
 def test_parameters_by_hand(make: Made, expected: int) -> None:
@@ -234,13 +229,13 @@ def test_parameters_by_hand(make: Made, expected: int) -> None:
 
 
 def test_scales() -> None:
-    assert augment(32, IN).scale == 1.0
-    assert augment(32, IN, scaled=True).scale == 1 / sqrt(32)
+    assert make_augmentor(32, "bottom", IN).scale == 1.0
+    assert make_augmentor(32, "bottom", IN, scaled=True).scale == 1 / sqrt(32)
 
 
 def test_widths_that_would_leave_the_path_are_refused() -> None:
     with pytest.raises(UserError, match="multiples of 8, but got 12"):
-        augment(12, IN)
+        make_augmentor(12, "bottom", IN)
 
 
 def test_without_augmentors_it_is_the_residual_network() -> None:
