@@ -17,7 +17,7 @@ from data_modules.geometry import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.areas import EXTENTS, Difference, Extent, FieldSize
 from lightning_emseg.attribution.method import Field
-from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, checked_pixels, richest_window
+from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, choose_checked, richest_window
 from lightning_emseg.attribution.table import FieldRow
 from lightning_emseg.attribution.windows import Place
 from lightning_emseg.core.tables import write_json
@@ -53,11 +53,11 @@ class StudyPlan:
     parts: tuple[PlannedWindow, ...]
 
     def name(self, number: int) -> str:
-        """Of a part in the store of fields."""
+        """Name a part in the store of fields."""
         return f"window-{number:04d}"
 
 
-def plan_of(settings: Mapping[str, Any], chosen: Sequence[ChosenPixels], check: int) -> StudyPlan:
+def make_plan(settings: Mapping[str, Any], chosen: Sequence[ChosenPixels], check: int) -> StudyPlan:
     """Plan the work on chosen pixels, the window that shows most outcomes first.
 
     Args:
@@ -65,13 +65,13 @@ def plan_of(settings: Mapping[str, Any], chosen: Sequence[ChosenPixels], check: 
         chosen: Windows with pixels, at least one.
         check: Pixels whose exact fields are computed too.
     """
-    checked, first = checked_pixels(chosen, check), richest_window(chosen)
+    checked, first = choose_checked(chosen, check), richest_window(chosen)
     parts = list(map(PlannedWindow, chosen, checked))
     return StudyPlan(as_json(settings), (parts[first], *parts[:first], *parts[first + 1 :]))
 
 
 def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as JSON gives it back."""
+    """Turn a record into what JSON gives back."""
     result: dict[str, Any] = json.loads(json.dumps(record, default=str))
     return result
 
@@ -121,7 +121,7 @@ def read_plan(folder: Path) -> StudyPlan:
 
 
 def earlier_plan(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> StudyPlan | None:
-    """The plan of an earlier study with the same settings, or ``None`` where work begins anew.
+    """Find the plan of an earlier study with the same settings; ``None`` where work begins anew.
 
     Args:
         folder: Folder of the study.
@@ -196,7 +196,7 @@ class FieldsStore:
             zarr.open_group(self.path, mode="a", zarr_format=3)
 
     def has(self, name: str) -> bool:
-        """Whether a window is finished."""
+        """Tell whether a window is finished."""
         return (self.path / name / "zarr.json").is_file()
 
     def write(self, name: str, result: WindowResult, fields: list[Field], shape: Shape) -> None:
@@ -312,7 +312,7 @@ def _counts(extent: Extent) -> str:
 
 
 def _boxed(fields: list[Field], shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Fields in boxes of one size, moved inwards where they would reach past the window; with their origins."""
+    """Put fields in boxes of one size, moved inwards where they would reach past the window; with their origins."""
     box = tuple(max(field.values.shape[axis] for field in fields) for axis in range(len(shape)))
     values = np.zeros((len(fields), *box), np.float32)
     origins = np.zeros((len(fields), len(shape)), np.int64)
