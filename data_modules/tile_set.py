@@ -90,6 +90,20 @@ class SourceTiles:
     def __len__(self) -> int:
         return self.array.shape[0]
 
+    @property
+    def key(self) -> str:
+        """Name of the source, as messages call it."""
+        return self.key
+
+    def pixel_size_nm(self, tile: int) -> tuple[float, float]:
+        """Height and width of a pixel of a tile; NaN where unknown."""
+        size = self.source.pixel_size_nm
+        if size is None:
+            return float("nan"), float("nan")
+        by_axis = dict(zip("zyx"[-len(size) :], size, strict=True))
+        plane = PLANES[int(self.positions[tile, 0])]
+        return by_axis[plane[1]], by_axis[plane[0]]
+
     @cached_property
     def positions(self) -> NDArray[np.int32]:
         """``int32 (N, 6)``, see :data:`~data_modules.tile_set.COLUMNS`."""
@@ -203,7 +217,7 @@ def read_rows(path: Path, sources: Sequence[SourceTiles], column: str) -> Iterat
     Raises:
         UserError: if the table cannot be read, lacks a column, or is of other tiles.
     """
-    numbers = {source.source.name: number for number, source in enumerate(sources)}
+    numbers = {source.key: number for number, source in enumerate(sources)}
     try:
         with path.open(newline="") as file:
             reader = csv.DictReader(file)

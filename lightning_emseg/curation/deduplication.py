@@ -192,7 +192,7 @@ class Deduplication:
         """Of the table: source, tile, kept, reason, and what it is a duplicate of."""
         for tile, exemplar in enumerate(self.choice.exemplar.tolist()):
             source, index = self.place(tile)
-            name = self.sources[source].source.name
+            name = self.sources[source].key
             if exemplar == tile:
                 yield name, index, 1, "exemplar", "", "", "", ""
                 continue
@@ -200,7 +200,7 @@ class Deduplication:
             reason = "near duplicate in its source" if other == source else "near duplicate in another source"
             value = float(self.choice.correlation[tile])
             looked = "" if np.isnan(value) else f"{value:.4f}"
-            of = self.sources[other].source.name
+            of = self.sources[other].key
             yield name, index, 0, reason, of, other_index, int(self.choice.distance[tile]), looked
 
 
@@ -242,7 +242,7 @@ def _record(found: Deduplication, owner: Indices, rule: DuplicateRule) -> dict[s
         "removed_across_sources": across,
         "kept_because_pixels_differ": found.choice.refused,
         "sources": {
-            each.source.name: {"tiles": len(each), "kept": int(number)}
+            each.key: {"tiles": len(each), "kept": int(number)}
             for each, number in zip(found.sources, kept, strict=True)
         },
     }

@@ -134,7 +134,7 @@ class _Judged:
 
     def rows(self, rule: FilterRule) -> Iterator[tuple[str | int, ...]]:
         """Of the table."""
-        name, kept, uniform = self.source.source.name, self.kept(rule), self.is_uniform(rule)
+        name, kept, uniform = self.source.key, self.kept(rule), self.is_uniform(rule)
         for tile in range(len(self.source)):
             if not self.looked_at[tile]:
                 yield name, tile, 0, "duplicate", "", ""
@@ -166,7 +166,7 @@ def filter_tiles(
         _Judged(source, wanted, probability(source, wanted), uniform(source, wanted))
         for source, wanted in zip(sources, read_kept(sources, folder.tables("dedup")), strict=True)
     ]
-    by_source = {each.source.source.name: _counts([each], rule) for each in judged}
+    by_source = {each.source.key: _counts([each], rule) for each in judged}
     shares = {
         name: counts["kept"] / (counts["tiles"] - counts["duplicates"])
         for name, counts in by_source.items()

@@ -231,7 +231,7 @@ def hashes_of(
     Raises:
         UserError: if a tile is damaged or missing.
     """
-    path = folder.path / "hashes" / f"{source.source.name}.npz"
+    path = folder.path / "hashes" / f"{source.key}.npz"
     known = _known(path, source)
     if known is not None:
         progress(len(source))

@@ -40,7 +40,7 @@ class LabelSession:
         if number < 1 or seed < 0:
             raise UserError(f"--number {number} --seed {seed}: at least 1, and at least 0")
         self.path = folder.path / "labels.csv"
-        self._sources = {source.source.name: source for source in folder.sources()}
+        self._sources = {source.key: source for source in folder.sources()}
         kept = read_kept(list(self._sources.values()), folder.tables("dedup"))
         places = np.array([(at, tile) for at, each in enumerate(kept) for tile in np.flatnonzero(each)], np.int64)
         names = list(self._sources)

@@ -280,8 +280,8 @@ def pack(
         raise UserError(
             f"no tile is left to pack: {stages[-1].name} tiles are none; choose other settings for that step"
         )
-    names = {source.source.name for source, _ in left}
-    there = {each.source.name: each.source for each in TileSet(out).sources()} if (out / "sources").is_dir() else {}
+    names = {source.key for source, _ in left}
+    there = {each.key: each.source for each in TileSet(out).sources()} if (out / "sources").is_dir() else {}
     if strange := there.keys() - names:
         raise UserError(f"{out} has tiles of {min(strange)}, which are not to be packed: choose another --out")
     with ThreadPoolExecutor(workers) as pool:
@@ -298,7 +298,7 @@ def _pack_source(
 ) -> None:
     number = int(kept.sum())
     mark = {"of": len(source), "kept": hashlib.sha256(kept.tobytes()).hexdigest(), "tiles": source.array.stamp}
-    name = source.source.name
+    name = source.key
     if name in there:
         if there[name].details.get("packed") != mark:
             raise UserError(f"{out} has other tiles of {name}: remove it to pack anew, or choose another --out")
@@ -320,7 +320,7 @@ def _rows(sources: Sequence[SourceTiles], stages: Sequence[Stage]) -> Iterator[t
         for tile in range(len(source)):
             ended = next((stage.name for stage in stages if not stage.kept[index][tile]), None)
             if ended is None:
-                yield source.source.name, tile, 1, "packed", packed
+                yield source.key, tile, 1, "packed", packed
                 packed += 1
             else:
-                yield source.source.name, tile, 0, f"not among the {ended} tiles", ""
+                yield source.key, tile, 0, f"not among the {ended} tiles", ""

@@ -67,7 +67,7 @@ def test_an_order_is_lengthened_and_sessions_go_on(tiles: TileSet) -> None:
 
 
 def test_duplicates_are_not_shown(tiles: TileSet) -> None:
-    rows = [f"{each.source.name},{tile},{int(tile == 1)},why" for each in tiles.sources() for tile in range(3)]
+    rows = [f"{each.key},{tile},{int(tile == 1)},why" for each in tiles.sources() for tile in range(3)]
     (tiles.path / "dedup.csv").write_text("\n".join(["source,tile,kept,reason", *rows]) + "\n")
     assert sorted(LabelSession(tiles, 100, 0).order) == [("one #1 näher", 1), ("two", 1)]
 

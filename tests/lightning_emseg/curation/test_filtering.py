@@ -71,7 +71,7 @@ def table(path: Path) -> dict[tuple[str, int], dict[str, str]]:
 def deduplicated(path: Path, removed: tuple[str, int]) -> None:
     rows = ["source,tile,kept,reason"]
     for source in TileSet(path).sources():
-        name = source.source.name
+        name = source.key
         rows += [f"{name},{tile},{int((name, tile) != removed)},exemplar" for tile in range(len(source))]
     (path / "dedup.csv").write_text("\n".join(rows) + "\n")
 
@@ -121,7 +121,7 @@ def test_sources_losing_nearly_all_tiles_are_named(tmp_path: Path) -> None:
     (path / "dedup.csv").write_text("\n".join(rows) + "\n")
 
     def judge(source: SourceTiles, _: NDArray[np.bool_]) -> NDArray[np.float32]:
-        return kept[source.source.name].astype(np.float32)
+        return kept[source.key].astype(np.float32)
 
     def textured(source: SourceTiles, _: NDArray[np.bool_]) -> NDArray[np.float32]:
         return np.zeros(len(source), np.float32)

@@ -78,7 +78,7 @@ def made(tmp_path: Path) -> Path:
 def test_kept_tiles_are_copied_with_their_metadata(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "3 of 11 tiles from 2 of 3 sources" in pack_set(made, out)
-    packed = {each.source.name: each for each in TileSet(out).sources()}
+    packed = {each.key: each for each in TileSet(out).sources()}
     assert {name: len(each) for name, each in packed.items()} == {"a": 2, "b": 1}
     assert np.array_equal(packed["a"].read(0, 2), textures(6, 4, 0)[[0, 2]])
     assert packed["a"].positions[:, [1, 5]].tolist() == [[0, 150], [2, 152]]
