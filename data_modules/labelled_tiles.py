@@ -33,10 +33,6 @@ class LabelSplit:
     train: TileNumbers
     held_out: TileNumbers
 
-    def of(self, tiles: TileNumbers) -> list[int]:
-        """Labels of tiles."""
-        return [int(self.labels[source][tile]) for source, tile in tiles.tolist()]
-
 
 def split_labels(path: str | os.PathLike[str], sources: list[SourceTiles], share: float, seed: int) -> LabelSplit:
     """Read a table of labels and hold out the same share of both of them.

@@ -4,6 +4,7 @@ Layout: ``<set>/sources/<source>/{tiles,positions}``, and one table a curation s
 """
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -93,7 +94,7 @@ class SourceTiles:
     @property
     def key(self) -> str:
         """Name of the source, as messages call it."""
-        return self.key
+        return self.source.name
 
     def pixel_size_nm(self, tile: int) -> tuple[float, float]:
         """Height and width of a pixel of a tile; NaN where unknown."""
@@ -160,6 +161,14 @@ class TileSet:
     def tables(self, *steps: str) -> list[Path]:
         """Tables of those of these steps of the curation (``dedup``, ``filter``) that were taken."""
         return [path for step in steps if (path := self.path / f"{step}.csv").is_file()]
+
+    def hash_table(self, step: str) -> str | None:
+        """Hash the table of a step, ``None`` where there is none."""
+        path = self.path / f"{step}.csv"
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources())

@@ -31,7 +31,7 @@ def test_forest_separates_separable_statistics() -> None:
     statistics[:, 2] += 6 * labels
     forest = fit_forest((statistics[:40], labels[:40]), (statistics[40:], labels[40:]), 0, 1)
     assert forest.auroc == 1
-    importances = forest.importances()
+    importances = forest.importances
     assert max(importances, key=lambda name: importances[name]) == "geometric mean median"
     assert sum(importances.values()) == pytest.approx(1)
     unknown = statistics[40:44].copy()
@@ -127,8 +127,8 @@ def test_sources_losing_nearly_all_tiles_are_named(tmp_path: Path) -> None:
         return np.zeros(len(source), np.float32)
 
     found = filter_tiles(TileSet(path), judge, textured, FilterRule(), {})
-    assert (found.counts["kept"], found.counts["duplicates"]) == (3, 21)
-    assert (found.nothing_left, found.little_left) == (["lost"], ["less"])
+    assert (found["kept"], found["duplicates"]) == (3, 21)
+    assert (found["nothing_left"], found["little_left"]) == (["lost"], ["less"])
     record = json.loads((path / "filter.json").read_text())
     assert (record["nothing_left"], record["little_left"]) == (["lost"], ["less"])
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from data_modules.errors import UserError
 from data_modules.tile_set import Source, SourceWriter, TileSet
 from lightning_emseg.commands.curate import pack_set
-from lightning_emseg.curation.filtering import deduplicated
 from lightning_emseg.curation.packing import gini, lorenz_curve, sources_with
 from tests.support.tile_sets import textures
 
@@ -57,7 +56,7 @@ FILTER = {"a": [1, 0, 1, 0, 0, 0], "b": [0, 1, 0], "c": [0, 0]}
 
 def step(path: Path, name: str, kept: dict[str, list[int]]) -> None:
     rows = [f"{source},{tile},{value},why" for source, values in kept.items() for tile, value in enumerate(values)]
-    record = {"rule": {"number": 3}, "dedup": deduplicated(TileSet(path)) if name == "filter" else None}
+    record = {"rule": {"number": 3}, "dedup": TileSet(path).hash_table("dedup") if name == "filter" else None}
     (path / f"{name}.csv").write_text("\n".join(["source,tile,kept,reason", *rows]) + "\n")
     (path / f"{name}.json").write_text(json.dumps({**record, "sources": {}}))
 
