@@ -79,7 +79,7 @@ class FilterRule:
 
     Attributes:
         threshold: Least probability.
-        uniform_std: Deviation below which a pixel is uniform, see :func:`lightning_emseg.curation.statistics.uniform_share`; 0 for no such rule.
+        uniform_std: Deviation below which a pixel is uniform; 0 for no such rule.
         uniform_share: Share of uniform area from which a tile is uninformative whatever its probability; the 0.8 of
             Conrad and Narayan (2021).
     """
@@ -126,10 +126,8 @@ def filter_tiles(
         likely, alike = (values.round(6) for values in numbers)
         is_uniform = judged & (alike >= rule.uniform_share)
         kept = judged & (likely >= rule.threshold) & ~is_uniform
-        counts = [
-            len(source),
-            *(int(marks.sum()) for marks in (~judged, is_uniform, judged & ~is_uniform & ~kept, kept)),
-        ]
+        marks = (~judged, is_uniform, judged & ~is_uniform & ~kept, kept)
+        counts = [len(source), *(int(each.sum()) for each in marks)]
         by_source[source.key] = dict(zip(COUNTS, counts, strict=True))
         why = f"{100 * rule.uniform_share:g} % uniform"
         reasons = np.select([~judged, is_uniform, kept], ["duplicate", why, "informative"], "uninformative")
@@ -139,7 +137,7 @@ def filter_tiles(
         for name, counts in by_source.items()
         if counts["tiles"] > counts["duplicates"]
     }
-    record = {"rule": asdict(rule), "judge": dict(about), "dedup": before}
+    record: dict[str, Any] = {"rule": asdict(rule), "judge": dict(about), "dedup": before}
     record |= {count: sum(counts[count] for counts in by_source.values()) for count in COUNTS}
     record["nothing_left"] = [name for name, share in shares.items() if share == 0]
     record["little_left"] = [name for name, share in shares.items() if 0 < share < LITTLE]
