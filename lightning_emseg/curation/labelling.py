@@ -169,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(_PAGE.read_bytes(), "text/html; charset=utf-8")
         elif url.path == "/state":
             with self.server.lock:
-                self._send_json(self.server.session.state())
+                self._send(json.dumps(self.server.session.state()).encode(), "application/json")
         elif url.path == "/tile":
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
             self._answer(lambda: self._send(self.server.session.picture(_key(query)), "image/png"))
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
                 session.record(_key(body), str(body["label"]))
             elif self.path == "/undo":
                 session.undo()
-            self._send_json(session.state())
+            self._send(json.dumps(session.state()).encode(), "application/json")
         if self.path == "/finish":
             # `shutdown` waits for the loop that waits for this thread.
             Thread(target=self.server.shutdown).start()
@@ -217,9 +217,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self._send(text.encode(), "text/plain; charset=utf-8", status)
-
-    def _send_json(self, content: Mapping[str, Any]) -> None:
-        self._send(json.dumps(content).encode(), "application/json")
 
     def _send(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send_response(status)
