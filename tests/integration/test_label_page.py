@@ -77,7 +77,7 @@ def test_damaged_labels_are_named(tiles: TileSet) -> None:
     with pytest.raises(UserError, match=r"labels.csv: line 2 is no label"):
         LabelSession(tiles, 3, 0)
     (tiles.path / "labels.csv").write_text("source,tile,label\ntwo,99,informative\n")
-    with pytest.raises(UserError, match="there is no tile 99 of 'two'"):
+    with pytest.raises(UserError, match="line 2 is of tile 99 of 'two'"):
         LabelSession(tiles, 3, 0)
 
 
