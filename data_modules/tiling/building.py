@@ -8,7 +8,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from data_modules.errors import UserError
-from data_modules.images.image import Header, Pixels, RefusedError, Region, Volume
-from data_modules.images.opening import open_volume, suffix_of
+from data_modules.images.image import Image, Pixels, RefusedError, Region
+from data_modules.images.opening import open_image, suffix_of
 from data_modules.images.raster import large_images
 from data_modules.store.layout import is_url
 from data_modules.store.location import locate
@@ -138,22 +138,6 @@ _LOOK_PX = 512
 """Side of the middle of a section that is looked at; larger where there are fewer sections."""
 
 
-@dataclass(frozen=True)
-class _Watched:
-    """A volume that lets a run be stopped at every read."""
-
-    volume: Volume
-    progress: Callable[[int], object]
-
-    @property
-    def header(self) -> Header:
-        return self.volume.header
-
-    def read(self, region: Region) -> Pixels:
-        self.progress(0)
-        return self.volume.read(region)
-
-
 def tile_source(entry: Entry, folder: Path, settings: Settings, progress: Callable[[int], object]) -> Source:
     """Cut the tiles of a source and write them.
 
@@ -171,13 +155,13 @@ def tile_source(entry: Entry, folder: Path, settings: Settings, progress: Callab
         UserError: if the set cannot be written.
     """
     what, stated = entry.path, entry.stated
-    with open_volume(what, stated.dataset) as opened:
-        volume, header = _Watched(opened, progress), opened.header
-        plan = plan_source(header, stated.pixel_size_nm, settings)
+    with open_image(what, stated.dataset) as opened:
+        volume = _watch(opened, progress)
+        plan = plan_source(volume, stated.pixel_size_nm, settings)
         places = None if settings.random is None else random_places(plan, settings.random, settings.seed)
         number, dropped = plan.count() if places is None else (len(places), 0)
         if number == 0:
-            shape = " × ".join(map(str, header.shape))
+            shape = " × ".join(map(str, volume.shape))
             raise RefusedError(f"{what} is {shape} px: no tile has two sides of at least {SMALLEST} px")
         if places is None:
             grey, looks = _survey_all(volume, settings.grey, what)
@@ -188,8 +172,8 @@ def tile_source(entry: Entry, folder: Path, settings: Settings, progress: Callab
         details = {
             "asked": asked(entry, settings),
             "reason": plan.reason + ("" if places is None else f"; {number} random tiles of seed {settings.seed}"),
-            "format": header.format,
-            "shape": list(header.shape),
+            "format": volume.format,
+            "shape": list(volume.shape),
             "grey": grey.record,
             "planes": list(plan.planes),
             "downsampled_by": [plan.reduction.z, plan.reduction.lateral, plan.reduction.lateral],
@@ -197,7 +181,7 @@ def tile_source(entry: Entry, folder: Path, settings: Settings, progress: Callab
             "dropped": dropped,
             "inverted": is_inverted(score),
             "polarity": score,
-            "remarks": list(header.remarks),
+            "remarks": list(volume.remarks),
         }
         source = Source(entry.name, entry.what, plan.pixel_size_nm, stated.licence, details)
         with SourceWriter(folder, source, number) as writer:
@@ -205,6 +189,16 @@ def tile_source(entry: Entry, folder: Path, settings: Settings, progress: Callab
                 writer.write(tiles, positions)
                 progress(len(tiles))
     return source
+
+
+def _watch(volume: Image, progress: Callable[[int], object]) -> Image:
+    """Let a run be stopped at every read."""
+
+    def fetch(region: Region) -> Pixels:
+        progress(0)
+        return volume.read(region)
+
+    return replace(volume, fetch=fetch)
 
 
 def asked(entry: Entry, settings: Settings) -> dict[str, Any]:
@@ -215,14 +209,13 @@ def asked(entry: Entry, settings: Settings) -> dict[str, Any]:
     return {"grey": settings.grey, "random": random, "fingerprint": entry.fingerprint(), **stated}
 
 
-def _survey_all(volume: Volume, rule: str, what: str) -> tuple[ToGrey, list[Tiles]]:
+def _survey_all(volume: Image, rule: str, what: str) -> tuple[ToGrey, list[Tiles]]:
     """Map to 8 bit after a look at every pixel, and middles of sections in 8 bit."""
-    header = volume.header
-    survey, looks = Survey(header.dtype, math.prod(header.shape), what), []
-    for region in blocks(header, Reduction()):
+    survey, looks = Survey(volume.dtype, math.prod(volume.shape), what), []
+    for region in blocks(volume, Reduction()):
         pixels = volume.read(region)
         survey.add(pixels)
-        looks += _middles(header.shape, region, pixels)
+        looks += _middles(volume.shape, region, pixels)
     grey = survey.to_grey(rule)
     return grey, [grey.apply(look, what) for look in looks]
 
@@ -242,12 +235,12 @@ def _middles(shape: tuple[int, int, int], region: Region, pixels: Pixels) -> lis
 
 
 def _read_random(
-    volume: Volume, places: Positions, rule: str, what: str
+    volume: Image, places: Positions, rule: str, what: str
 ) -> tuple[ToGrey, list[Tiles], Iterator[tuple[Tiles, Positions]]]:
     """Map to 8 bit after a look at the first batch, some of its tiles in 8 bit, and all batches."""
     read = read_places(volume, places)
     positions, first = next(read)
-    survey = Survey(volume.header.dtype, sum(tile.size for tile in first), what)
+    survey = Survey(volume.dtype, sum(tile.size for tile in first), what)
     for tile in first:
         survey.add(tile)
     grey = survey.to_grey(rule, f"the first {len(first)} random tiles")
@@ -266,8 +259,8 @@ _AHEAD = 4
 """Files a thread that are found before the first of them is done."""
 
 
-class _StoppedError(Exception):
-    """Ends a thread whose run is over."""
+class _Stopped(BaseException):
+    """Ends a thread whose run is over; no exception of a decoder, which would refuse the file."""
 
 
 def tile_sources(
@@ -298,7 +291,7 @@ def tile_sources(
 
     def advance(tiles: int) -> None:
         if stop.is_set():
-            raise _StoppedError
+            raise _Stopped
         with lock:
             progress(tiles)
 

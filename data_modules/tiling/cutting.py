@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.images.image import Header, Pixels, Region, Volume, fit_axes, is_isotropic
+from data_modules.images.image import Image, Pixels, Region, fit_axes, is_isotropic
 from data_modules.tile_set import PLANES, SIDE
 from data_modules.tiling.survey import ToGrey
 
@@ -67,20 +67,20 @@ def choose_reduction(shape: tuple[int, int, int], isotropic: bool, limit_px: int
         factor += 1
 
 
-def blocks(header: Header, reduction: Reduction, block_px: int | None = None) -> Iterator[Region]:
+def blocks(volume: Image, reduction: Reduction, block_px: int | None = None) -> Iterator[Region]:
     """Regions that cover a volume once, section by section and from top to bottom; columns are never divided.
 
     Sections are multiples of the factor along Z, rows of the lateral factor times 224: no tile lies in two regions.
 
     Args:
-        header: Header of the volume.
+        volume: Image to cover.
         reduction: Factors by which blocks are made smaller afterwards.
         block_px: Largest number of pixels in a region, where rows allow it; :data:`BLOCK_PX` by default.
     """
     block_px = BLOCK_PX if block_px is None else block_px
-    sections, rows, columns = header.shape
+    sections, rows, columns = volume.shape
     step = SIDE * reduction.lateral
-    together = -(-header.depth // reduction.z) * reduction.z
+    together = -(-volume.depth // reduction.z) * reduction.z
     fitting = block_px // (min(step, rows) * columns) // reduction.z * reduction.z
     depth = max(reduction.z, min(together, fitting))
     if whole := block_px // (rows * columns) // depth * depth:
@@ -153,7 +153,7 @@ class TilePlan:
         return sum(n * len(kept) for n, kept, _ in cuts), sum(n * len(dropped) for n, _, dropped in cuts)
 
 
-def cut(volume: Volume, plan: TilePlan, grey: ToGrey, what: str, scratch: Path) -> Iterator[tuple[Tiles, Positions]]:
+def cut(volume: Image, plan: TilePlan, grey: ToGrey, what: str, scratch: Path) -> Iterator[tuple[Tiles, Positions]]:
     """Cut the tiles of all planes.
 
     Sections along Z alone are cut as they are read; for three planes the source is brought to 8 bit in a temporary
@@ -186,9 +186,9 @@ def cut(volume: Volume, plan: TilePlan, grey: ToGrey, what: str, scratch: Path) 
 
 
 def _grey_blocks(
-    volume: Volume, plan: TilePlan, grey: ToGrey, what: str
+    volume: Image, plan: TilePlan, grey: ToGrey, what: str
 ) -> Iterator[tuple[tuple[int, int, int], Tiles]]:
-    for region in blocks(volume.header, plan.reduction):
+    for region in blocks(volume, plan.reduction):
         z, y, x = plan.reduction.region(region)
         if z.stop > z.start and y.stop > y.start:
             yield (z.start, y.start, x.start), grey.apply(plan.reduction.apply(volume.read(region)), what)
@@ -227,21 +227,21 @@ class Settings:
     limit_px: int = LIMIT_PX
 
 
-def plan_source(header: Header, stated: tuple[float, ...] | None, settings: Settings) -> TilePlan:
+def plan_source(volume: Image, stated: tuple[float, ...] | None, settings: Settings) -> TilePlan:
     """Decide by the pixel size, as Conrad and Narayan (2021) do; random tiles are never downsampled.
 
     Args:
-        header: Header of the source.
+        volume: Image of the source.
         stated: Its pixel size in nm as the table of sources has it, before that of the settings and its own.
         settings: Settings of the run.
     """
-    size = stated or settings.pixel_size_nm or header.pixel_size_nm
+    size = stated or settings.pixel_size_nm or volume.pixel_size_nm
     if size is not None:
-        size = fit_axes(size, 1 if header.frames else header.shape[0])
+        size = fit_axes(size, 1 if volume.frames else volume.shape[0])
     isotropic = is_isotropic(size)
-    if header.frames:
+    if volume.frames:
         reason = "video: xy only"
-    elif header.shape[0] == 1:
+    elif volume.shape[0] == 1:
         reason = "one section"
     elif size is None or len(size) == 2:
         reason = "pixel size along Z unknown: xy only"
@@ -249,9 +249,9 @@ def plan_source(header: Header, stated: tuple[float, ...] | None, settings: Sett
         reason = "isotropic: three planes" if isotropic else "anisotropic: xy only"
     reduction = Reduction()
     if settings.random is None:
-        reduction = choose_reduction(header.shape, isotropic, settings.limit_px)
+        reduction = choose_reduction(volume.shape, isotropic, settings.limit_px)
     planes = PLANES if isotropic else ("xy",)
-    return TilePlan(planes, reduction, reduction.shape(header.shape), reduction.pixel_size(size), reason)
+    return TilePlan(planes, reduction, reduction.shape(volume.shape), reduction.pixel_size(size), reason)
 
 
 RANDOM_BATCH = 256
@@ -295,11 +295,11 @@ def _ranges(plan: TilePlan, plane: str) -> tuple[tuple[int, int, int], tuple[int
     return (plan.shape[AXES[plane]], y - size[0] + 1, x - size[1] + 1), size
 
 
-def read_places(volume: Volume, places: Positions) -> Iterator[tuple[NDArray[np.int32], Sequence[Pixels]]]:
+def read_places(volume: Image, places: Positions) -> Iterator[tuple[NDArray[np.int32], Sequence[Pixels]]]:
     """Batches of at most 256 positions and their pixels ``(height, width)`` of the source's type."""
     for start in range(0, len(places), RANDOM_BATCH):
         batch = places[start : start + RANDOM_BATCH]
-        if not volume.header.scattered:
+        if not volume.scattered:
             # In the order of the sections, which such a format reads one after the other.
             order = np.argsort(batch[:, 1], kind="stable")
             pixels = {int(index): _read_place(volume, batch[index]) for index in order}
@@ -309,7 +309,7 @@ def read_places(volume: Volume, places: Positions) -> Iterator[tuple[NDArray[np.
             yield batch, list(pool.map(lambda place: _read_place(volume, place), batch))
 
 
-def _read_place(volume: Volume, place: NDArray[np.int32]) -> Pixels:
+def _read_place(volume: Image, place: NDArray[np.int32]) -> Pixels:
     plane, section, y, x, height, width = map(int, place)
     inside = [slice(y, y + height), slice(x, x + width)]
     inside.insert(plane, slice(section, section + 1))

@@ -120,11 +120,11 @@ def _find_tiles(spec: str, side: int) -> Iterator[tuple[str, Callable[[], Pixels
 
 
 def _read_grey(page: Page, y: int = 0, x: int = 0) -> Pixels:
-    return to_8_bit(page.read().pixels, "percentile", page.what).pixels[y:, x:]
+    return to_8_bit(page.read(), "percentile", page.what).pixels[y:, x:]
 
 
 def _read_mask(label: Page, image: Page) -> NDArray[np.bool_]:
-    mask = nearly_two_values(label.read(as_values=True).pixels)
+    mask = nearly_two_values(label.read(as_values=True))
     if mask is None:
         raise UserError(
             f"{label.what} is no mask of two values (0 and 1, or 0 and 255): make one of the organelle alone"

@@ -55,7 +55,7 @@ SHORT_NAMES: Mapping[str, Mapping[str, str]] = {
         "LastCheckpoint": "lightning_emseg.callbacks.resuming",
         "LinearProbe": "lightning_emseg.callbacks.probes",
         "MegapixelProgressBar": "lightning_emseg.callbacks.progress",
-        "Overlays": "lightning_emseg.callbacks.overlays",
+        "Overlays": "lightning_emseg.callbacks.evaluation_files",
         "PredictionWriter": "lightning_emseg.callbacks.prediction_writer",
         "Preemption": "lightning_emseg.callbacks.resuming",
         "ResumablePlateau": "lightning_emseg.callbacks.resuming",

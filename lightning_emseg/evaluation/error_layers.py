@@ -20,7 +20,7 @@ from data_modules.store.location import local_folder
 from data_modules.store.writer import forget_consolidated
 from lightning_emseg.core.pictures import IGNORED
 from lightning_emseg.evaluation.error_pictures import COLOURS
-from lightning_emseg.evaluation.errors import MEANINGS, ErrorAnalysis, reduced
+from lightning_emseg.evaluation.errors import MEANINGS, ErrorAnalysis, reduce_codes
 
 Colour = tuple[int, int, int]
 Labels = NDArray[Any]
@@ -31,8 +31,8 @@ class LabelLayer:
     """A label to be added to a sample.
 
     Attributes:
-        values: Of the image's shape; ``uint8`` for classes, ``uint32`` for instances.
-        info: What they mean.
+        values: Array of the image's shape; ``uint8`` for classes, ``uint32`` for instances.
+        info: Meaning of the values.
         halve: Makes the next level of the pyramid: the same values, Y and X halved and rounded up.
         colours: RGB by value; viewers choose where there is none.
     """
@@ -43,12 +43,14 @@ class LabelLayer:
     colours: Mapping[int, Colour] = field(default_factory=dict)
 
 
-def error_layers(analysis: ErrorAnalysis) -> dict[str, LabelLayer]:
+def make_error_layers(analysis: ErrorAnalysis) -> dict[str, LabelLayer]:
     """Layers ``errors`` (classes), ``spurious_membranes`` and, in 2D, ``breaks`` (instances, 1 the worst)."""
     classes = {int(outcome): meaning for outcome, meaning in MEANINGS.items()}
     colours = {**{int(outcome): colour for outcome, colour in COLOURS.items()}, IGNORE: IGNORED}
     layers = {
-        "errors": LabelLayer(analysis.codes, LabelInfo("classes", classes), lambda codes: reduced(codes, 2), colours),
+        "errors": LabelLayer(
+            analysis.codes, LabelInfo("classes", classes), lambda codes: reduce_codes(codes, 2), colours
+        ),
         "spurious_membranes": LabelLayer(analysis.spurious.labels, LabelInfo("instances"), halve_worst),
     }
     if analysis.breaks is not None:
@@ -71,7 +73,7 @@ def write_label_layers(
     Args:
         store: Folder of the store.
         key: ``<split>/<sample>``.
-        layers: By name.
+        layers: Layers by name.
         provenance: JSON-ready record of what the layers were made from.
         overwrite: Whether layers of these names that this function has written before are replaced; labels from
             elsewhere never are.
@@ -127,43 +129,28 @@ def _write(
         writer = ArrayWriter(create_array(part, str(level), shape, values.dtype, compress=True))
         writer.write(values)
         writer.close()
-    group.attrs.update(_attributes(name, layer, len(shapes), pixel_size_nm, provenance))
-    _put_in_place(part, sample / "labels" / name)
-    known: Any = labels.attrs.get("ome", {})
-    names = [*(other for other in known.get("labels", []) if other != name), name]
-    labels.attrs.update({"ome": {"version": layout.OME_VERSION, **known, "labels": names}})
-
-
-def _put_in_place(part: Path, target: Path) -> None:
+    counts = np.zeros(256, np.int64)
+    for row in layer.values if layer.info.kind == "classes" else ():
+        counts += np.bincount(row.ravel(), minlength=256)
+    info = replace(layer.info, counts={int(value): int(counts[value]) for value in np.flatnonzero(counts)})
+    attributes = layout.group_attributes(name, len(shapes), pixel_size_nm, provenance, info)
+    # Pixels of a lower level stand for blocks, as those of an image do.
+    attributes["ome"]["multiscales"] = [{**layout.multiscales(name, len(shapes), pixel_size_nm), "type": "worst"}]
+    if layer.colours:
+        attributes["ome"]["image-label"]["colors"] = [
+            {"label-value": value, "rgba": [*colour, 255]} for value, colour in layer.colours.items()
+        ]
+    group.attrs.update(attributes)
     # As the list of labels names an earlier layer, one must always be there: without it no label could be opened.
-    replaced = target.with_name(f".{target.name}.replaced")
+    target, replaced = sample / "labels" / name, sample / "labels" / f".{name}.replaced"
     if target.exists():
         shutil.rmtree(replaced, ignore_errors=True)
         target.rename(replaced)
     part.rename(target)
     shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _attributes(
-    name: str, layer: LabelLayer, levels: int, pixel_size_nm: tuple[float, ...], provenance: dict[str, Any]
-) -> layout.Attributes:
-    counts = {} if layer.info.kind == "instances" else _counts(layer.values)
-    info = replace(layer.info, counts=counts)
-    attributes = layout.group_attributes(name, levels, pixel_size_nm, provenance, info)
-    # Pixels of a lower level stand for blocks, as those of an image do.
-    attributes["ome"]["multiscales"] = [{**layout.multiscales(name, levels, pixel_size_nm), "type": "worst"}]
-    if layer.colours:
-        attributes["ome"]["image-label"]["colors"] = [
-            {"label-value": value, "rgba": [*colour, 255]} for value, colour in layer.colours.items()
-        ]
-    return attributes
-
-
-def _counts(values: Labels) -> dict[int, int]:
-    counts = np.zeros(256, np.int64)
-    for row in values:
-        counts += np.bincount(row.ravel(), minlength=256)
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    known: Any = labels.attrs.get("ome", {})
+    names = [*(other for other in known.get("labels", []) if other != name), name]
+    labels.attrs.update({"ome": {"version": layout.OME_VERSION, **known, "labels": names}})
 
 
 def halve_worst(ids: Labels) -> Labels:

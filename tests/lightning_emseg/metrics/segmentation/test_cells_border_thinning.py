@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 from lightning_emseg.metrics.mosaic_pair import Segments, components
-from lightning_emseg.metrics.segmentation.border_thinning import thin_borders
+from lightning_emseg.metrics.segmentation.cells import thin_borders
 from lightning_emseg.metrics.segmentation.contingency import contingency
 from lightning_emseg.metrics.segmentation.scores import v_info, v_rand
 

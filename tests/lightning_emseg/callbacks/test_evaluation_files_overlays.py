@@ -12,8 +12,8 @@ from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from data_modules.patches.splits import PatchSplit
-from lightning_emseg.callbacks import Overlays, overlays
-from lightning_emseg.callbacks.overlays import log_picture
+from lightning_emseg.callbacks import Overlays, evaluation_files
+from lightning_emseg.callbacks.evaluation_files import log_picture
 from lightning_emseg.inference.stitching import StitchedRows
 from tests.support import tiny
 from tests.support.trainers import attach_rank
@@ -39,14 +39,15 @@ class Ranks:
 @pytest.fixture
 def ranks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ranks:
     found = Ranks(request.param)
-    monkeypatch.setattr(overlays, "from_all_ranks", found.from_all)
-    monkeypatch.setattr(overlays, "from_first_rank", found.from_first)
+    monkeypatch.setattr(evaluation_files, "from_all_ranks", found.from_all)
+    monkeypatch.setattr(evaluation_files, "from_first_rank", found.from_first)
     return found
 
 
-def trainer_of(folder: Path, loaders: Any) -> Any:
+def trainer_of(folder: Path, loaders: Any, testing: bool = False) -> Any:
     return SimpleNamespace(
         sanity_checking=False,
+        testing=testing,
         default_root_dir=folder,
         loggers=[],
         global_step=0,
@@ -84,7 +85,7 @@ def test_rows_of_all_ranks_make_one_picture(tiny_store: Path, tmp_path: Path, ra
     module, data = tiny.GreyModule(), tiny.data_of(tiny_store)
     data.setup("test")
     loader = data.test_dataloader()
-    trainer, shapes = trainer_of(tmp_path, loader), tiny.SPLITS["test"]
+    trainer, shapes = trainer_of(tmp_path, loader, testing=True), tiny.SPLITS["test"]
     for rank in range(ranks.world):
         callback = Overlays(tiles=2, side=100)
         callback.on_test_epoch_start(trainer, module)
