@@ -8,7 +8,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicView
-from lightning_emseg.core.distributed import shared_out
+from lightning_emseg.core.distributed import share_out
 from lightning_emseg.core.tables import write_json, write_whole
 from lightning_emseg.evaluation.error_pictures import write_error_files
 from lightning_emseg.evaluation.mosaics import datasets_of
@@ -93,7 +93,7 @@ class ErrorMaps(pl.Callback):
         folder = Path(trainer.default_root_dir) / f"errors-{verb}"
         level = level_of(float(module.threshold))
         maps.flush()
-        entries = shared_out(
+        entries = share_out(
             lambda key: self._of_mosaic(folder, *views[key], maps, level),
             list(module.scores.rows),
         )

@@ -101,8 +101,8 @@ COMMANDS: Tree = {
     "score": Command(f"{_HERE}.score", "score", positional=True),
     "errors": Command(f"{_HERE}.errors", "errors", positional=True),
     "export": {
-        "cremi": Command(f"{_HERE}.export.cremi", "cremi", positional=True),
-        "encoder": Command(f"{_HERE}.export.encoder", "encoder", positional=True),
+        "cremi": Command(f"{_HERE}.export", "cremi", positional=True),
+        "encoder": Command(f"{_HERE}.export", "encoder", positional=True),
     },
     "features": {
         "firing-rate": Command(f"{_HERE}.features.firing_rate", "firing_rate", several=_ENCODERS),

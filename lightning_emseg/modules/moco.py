@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from data_modules.errors import UserError
 from lightning_emseg.core import checkpoints
-from lightning_emseg.core.distributed import copy_from_first_rank, dealt_out, dealt_together, shared_permutation
+from lightning_emseg.core.distributed import copy_from_first_rank, gather_rows, own_rows, share_permutation
 from lightning_emseg.losses.info_nce import contrast_logits, info_nce_loss, share_told_apart
 from lightning_emseg.modules.mixin import refuse_tile_monitors
 from lightning_emseg.networks.moco import Embedding, KeyQueue, check_divides
@@ -151,7 +151,7 @@ class MoCo(pl.LightningModule):
         key = self.keys_of(batch["second"])
         # A copy, as the queue goes on before gradients are taken.
         logits = contrast_logits(query, key, self.queue.keys.clone(), self.temperature)
-        self.queue.enqueue(dealt_together(key))
+        self.queue.enqueue(gather_rows(key))
         loss = info_nce_loss(logits)
         size = len(query)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
@@ -164,10 +164,10 @@ class MoCo(pl.LightningModule):
         """Embeddings ``(B, D)`` by the moving average, of a batch that is shuffled over ranks and groups meanwhile."""
         if self.trainer.world_size * self.norm_groups == 1:
             return self._encoded(self.encoder_k, image)
-        everything = dealt_together(image)
-        order = shared_permutation(len(everything), everything.device)
-        keys = self._encoded(self.encoder_k, dealt_out(everything[order]))
-        return dealt_out(dealt_together(keys)[order.argsort()])
+        everything = gather_rows(image)
+        order = share_permutation(len(everything), everything.device)
+        keys = self._encoded(self.encoder_k, own_rows(everything[order]))
+        return own_rows(gather_rows(keys)[order.argsort()])
 
     @torch.no_grad()
     def follow(self) -> None:
