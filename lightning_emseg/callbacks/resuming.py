@@ -33,7 +33,7 @@ class LastCheckpoint(Checkpoint):
         if saver is None or saver.save_last is not True:
             return
         if saver._last_global_step_saved != trainer.global_step:
-            path = Path(saver.dirpath or ".") / f"{saver.CHECKPOINT_NAME_LAST}{saver.FILE_EXTENSION}"
+            path = _last(saver)
             trainer.save_checkpoint(path)
             # Otherwise a resumed run without a new best one is saved again at its end, as of one epoch later.
             saver._last_checkpoint_saved = str(path)
