@@ -65,8 +65,8 @@ def _class_of(checkpoint: Mapping[str, Any], recorded: Mapping[str, Any], path: 
     if own is None:
         raise UserError(
             f"{path} is of {name}, a class of your own that is not imported (known are "
-            f"{', '.join(SHORT_NAMES['modules'])}): import its module first, or train it through `lightning fit`, whose "
-            "checkpoints name the class path"
+            f"{', '.join(SHORT_NAMES['modules'])}): import its module first, or train it through `lightning fit`, "
+            "whose checkpoints name the class path"
         )
     return own
 
