@@ -32,3 +32,22 @@ class Batch(TypedDict):
     index: "Tensor"
     weight: NotRequired[float]
     together: NotRequired[int]
+
+
+class TileBatch(Batch):
+    """Tiles and where each of them came from.
+
+    In place of mosaics there are sources: ``mosaic`` is the number of a tile's source in the set and ``origin``, of one
+    value, its number in the source. ``pixel_size_nm`` is NaN where the source does not state it.
+
+    Attributes:
+        image: ``uint8 (B, 1, 224, 224)``; smaller tiles lie in the upper left and are mirrored beyond their edges. In
+            training the first view, ``float32 (B, 1, S, S)`` in grey levels 0–255.
+        second: The second view, likewise.
+        extent: ``int64 (B, 2)``, height and width of the part that is the tile itself, in px.
+        label: ``int64 (B,)``, −1 where a tile has none.
+    """
+
+    second: NotRequired["Tensor"]
+    extent: "Tensor"
+    label: "Tensor"

@@ -8,13 +8,12 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from data_modules.batch import Batch
+from data_modules.batch import Batch, TileBatch
 from data_modules.errors import UserError, check_positive
 from data_modules.patches.loaders import EpochSampler, Patch, ResumableLoader, make_loader
 from data_modules.randomness import Purpose, stream
-from data_modules.tile_choice import Labels, TileNumbers, read_labels
-from data_modules.tile_images import EveryTile, TileBatch, TileImages
 from data_modules.tile_set import SIDE, SourceTiles, TileSet
+from data_modules.tiles import EveryTile, Labels, TileImages, TileNumbers, read_labels
 
 NAMES = ("uninformative", "informative")
 """By the number of the label."""

@@ -19,9 +19,9 @@ from data_modules.augment.transforms import (
     show_box,
     transform_image,
 )
+from data_modules.batch import TileBatch
 from data_modules.errors import UserError
 from data_modules.randomness import Purpose, stream
-from data_modules.tile_images import TileBatch
 from data_modules.tile_set import SIDE
 
 _WIDEST_BLUR_PX = 2.0

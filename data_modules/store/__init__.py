@@ -3,7 +3,6 @@
 Layout: ``<name>.zarr/<split>/<sample>/{0,1,…}`` with ``labels/<label>/{0,1,…}`` in every sample.
 """
 
-from data_modules.errors import UserError
 from data_modules.store.arrays import ArrayWriter, Rows
 from data_modules.store.layout import LabelInfo, LabelKind, shard_rows
 from data_modules.store.reader import ArrayRef, MosaicView, Sample, read
@@ -23,7 +22,6 @@ __all__ = [
     "Rows",
     "Sample",
     "SampleWriter",
-    "UserError",
     "clear_rest",
     "find_earlier",
     "read",

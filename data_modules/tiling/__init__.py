@@ -4,8 +4,8 @@ Sizes, planes and remainders are those of Conrad and Narayan (2021), https://doi
 """
 
 from data_modules.images.image import RefusedError, parse_pixel_size
-from data_modules.tiling.many_sources import tile_sources
-from data_modules.tiling.planning import Settings
+from data_modules.tiling.building import tile_sources
+from data_modules.tiling.cutting import Settings
 from data_modules.tiling.sources import Entry, Stated, find_sources, read_stated
 
 __all__ = [

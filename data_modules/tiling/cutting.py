@@ -1,18 +1,132 @@
-"""All tiles of a source, from its pixels to batches in the order in which they are stored."""
+"""Tiles of a source: planes and resolution, blocks that fit into memory, all tiles in order, or random ones."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.images.image import Volume
+from data_modules.images.image import Header, Pixels, Region, Volume, fit_axes, is_isotropic
 from data_modules.tile_set import PLANES, SIDE
-from data_modules.tiling.blocks import Shrink, blocks, shrunk
-from data_modules.tiling.grid import grid_of
 from data_modules.tiling.survey import ToGrey
+
+BLOCK_PX = 2**24
+"""Largest piece, unless a row of tiles is larger."""
+LIMIT_PX = 5_000_000_000
+"""Of a source: 5 GB as 8 bit, which is what it becomes (Conrad and Narayan 2021 have 5 GB)."""
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """Means over boxes of whole pixels; a rest that fills no box at the far end of an axis is left out.
+
+    Attributes:
+        z: Sections to a section.
+        lateral: Rows to a row and columns to a column.
+    """
+
+    z: int = 1
+    lateral: int = 1
+
+    def shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Of a volume of this shape afterwards."""
+        return shape[0] // self.z, shape[1] // self.lateral, shape[2] // self.lateral
+
+    def pixel_size(self, size: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        """In nm afterwards, of ``(Z, Y, X)`` or ``(Y, X)``."""
+        if size is None:
+            return None
+        return (*(side * self.z for side in size[:-2]), *(side * self.lateral for side in size[-2:]))
+
+    def apply(self, block: Pixels) -> Pixels:
+        """Means of ``(z, y, x)`` as ``float64``, or the block itself where nothing is to be done."""
+        if self.z == self.lateral == 1:
+            return block
+        z, y, x = self.shape((block.shape[0], block.shape[1], block.shape[2]))
+        inside = block[: z * self.z, : y * self.lateral, : x * self.lateral]
+        boxes = inside.reshape(z, self.z, y, self.lateral, x, self.lateral)
+        return np.asarray(boxes.mean(axis=(1, 3, 5), dtype=np.float64))
+
+
+def shrink_for(shape: tuple[int, int, int], isotropic: bool, limit_px: int = LIMIT_PX) -> Shrink:
+    """The smallest whole factor that brings a source below the limit; along Z only where it is isotropic."""
+    factor = 1
+    while True:
+        shrink = Shrink(min(factor, shape[0]) if isotropic else 1, factor)
+        if np.prod(shrink.shape(shape), dtype=np.int64) <= limit_px:
+            return shrink
+        factor += 1
+
+
+def blocks(header: Header, shrink: Shrink, block_px: int | None = None) -> Iterator[Region]:
+    """Regions that cover a volume once, section by section and from top to bottom; columns are never divided.
+
+    Sections are multiples of the shrink factor, rows of the factor times 224, so that no tile lies in two regions.
+
+    Args:
+        header: Header of the volume.
+        shrink: Factors that blocks are shrunk by afterwards.
+        block_px: Largest number of pixels in a region, where rows allow it; :data:`BLOCK_PX` by default.
+    """
+    block_px = BLOCK_PX if block_px is None else block_px
+    sections, rows, columns = header.shape
+    step = SIDE * shrink.lateral
+    together = -(-header.depth // shrink.z) * shrink.z
+    fitting = block_px // (min(step, rows) * columns) // shrink.z * shrink.z
+    depth = max(shrink.z, min(together, fitting))
+    if whole := block_px // (rows * columns) // depth * depth:
+        depth, height = whole, rows
+    else:
+        height = max(1, block_px // (depth * columns) // step) * step
+    for z in range(0, sections, depth):
+        for y in range(0, rows, height):
+            yield slice(z, min(z + depth, sections)), slice(y, min(y + height, rows)), slice(0, columns)
+
+
+def shrunk(region: Region, shrink: Shrink) -> Region:
+    """The region that a block fills once it is shrunk; what fills no box at the far end is left out."""
+    z, y, x = region
+    lateral = shrink.lateral
+    return (
+        slice(z.start // shrink.z, z.stop // shrink.z),
+        slice(y.start // lateral, y.stop // lateral),
+        slice(x.start // lateral, x.stop // lateral),
+    )
+
+
+SMALLEST = 112
+"""Side in px below which a remainder is dropped (Conrad and Narayan 2021)."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles of a plane, which do not overlap.
+
+    Attributes:
+        kept: ``int32 (n, 4)``: first row and column, height and width in px, row by row.
+        dropped: ``int32 (m, 4)``: remainders with a side below 112 px.
+    """
+
+    kept: NDArray[np.int32]
+    dropped: NDArray[np.int32]
+
+
+def grid_of(height: int, width: int) -> Grid:
+    """Cut a plane into tiles of 224 × 224 px and remainders, which together cover it exactly once."""
+    pieces = np.asarray(
+        [
+            (y, x, min(SIDE, height - y), min(SIDE, width - x))
+            for y in range(0, height, SIDE)
+            for x in range(0, width, SIDE)
+        ],
+        np.int32,
+    ).reshape(-1, 4)
+    large = (pieces[:, 2:] >= SMALLEST).all(axis=1)
+    return Grid(pieces[large], pieces[~large])
+
 
 Tiles = NDArray[np.uint8]
 Positions = NDArray[np.int32]
@@ -98,3 +212,128 @@ def _cut_sections(sections: Tiles, plane: str, first: tuple[int, int, int]) -> I
         positions = np.asarray([(AXES[plane], *place) for place in batch], np.int32)
         positions[:, 1:4] += np.asarray(first, np.int32)
         yield tiles, positions
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for.
+
+    Attributes:
+        grey: Rule to 8 bit, see :meth:`~data_modules.tiling.survey.Survey.to_grey`.
+        pixel_size_nm: Of every file about which the table of sources says nothing; ``None`` for what files state.
+        random: Number of random tiles a source; ``None`` for all tiles.
+        seed: Of random tiles.
+        limit_px: Largest source that is not downsampled.
+    """
+
+    grey: str = "percentile"
+    pixel_size_nm: tuple[float, ...] | None = None
+    random: int | None = None
+    seed: int = 0
+    limit_px: int = LIMIT_PX
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and what led to it.
+
+    Attributes:
+        plan: Planes and resolution.
+        pixel_size_nm: Of the tiles.
+        reason: For these planes.
+    """
+
+    plan: Plan
+    pixel_size_nm: tuple[float, ...] | None
+    reason: str
+
+
+def plan_source(header: Header, stated: tuple[float, ...] | None, settings: Settings) -> Planned:
+    """Decide by the pixel size, as Conrad and Narayan (2021) do; random tiles are never downsampled.
+
+    Args:
+        header: Of the source.
+        stated: Its pixel size in nm as the table of sources has it, before that of the settings and its own.
+        settings: Of the run.
+    """
+    size = stated or settings.pixel_size_nm or header.pixel_size_nm
+    if size is not None:
+        size = fit_axes(size, 1 if header.frames else header.shape[0])
+    isotropic = is_isotropic(size)
+    planes = PLANES if isotropic else ("xy",)
+    shrink = Shrink() if settings.random is not None else shrink_for(header.shape, isotropic, settings.limit_px)
+    plan = Plan(planes, shrink, shrink.shape(header.shape))
+    return Planned(plan, shrink.pixel_size(size), _reason(header, size, isotropic))
+
+
+def _reason(header: Header, size: tuple[float, ...] | None, isotropic: bool) -> str:
+    if header.frames:
+        return "video: xy only"
+    if header.shape[0] == 1:
+        return "one section"
+    if size is None or len(size) == 2:
+        return "pixel size along Z unknown: xy only"
+    return "isotropic: three planes" if isotropic else "anisotropic: xy only"
+
+
+RANDOM_BATCH = 256
+_AT_ONCE = 16
+"""Reads on their way from a server; each waits for it most of the time."""
+
+
+def random_places(plan: Plan, number: int, seed: int) -> Positions:
+    """Different places, each of a random plane, section and origin; all of them where there are fewer.
+
+    Args:
+        plan: Planes and shape of the source.
+        number: Of places.
+        seed: Of the choice.
+
+    Returns:
+        ``int32 (n, 6)`` positions in the order in which they were drawn. A side shorter than 224 px is taken whole if
+        it has 112 px.
+    """
+    planes = [plane for plane in plan.planes if min(plan.plane_shape(plane)) >= SMALLEST]
+    ranges = {plane: _ranges(plan, plane) for plane in planes}
+    possible = sum(int(np.prod(counts, dtype=np.int64)) for counts, _ in ranges.values())
+    generator = np.random.default_rng(seed)
+    found: dict[tuple[int, ...], None] = {}
+    if possible <= number:
+        everything = [
+            (AXES[plane], *place, *size) for plane, (counts, size) in ranges.items() for place in np.ndindex(*counts)
+        ]
+        return np.asarray(everything, np.int32).reshape(-1, 6)
+    while len(found) < number:
+        plane = planes[generator.integers(len(planes))]
+        counts, size = ranges[plane]
+        found[(AXES[plane], *(int(generator.integers(count)) for count in counts), *size)] = None
+    return np.asarray(list(found), np.int32)
+
+
+def _ranges(plan: Plan, plane: str) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """Numbers of sections, first rows and first columns, and the size of tiles."""
+    y, x = plan.plane_shape(plane)
+    size = min(y, SIDE), min(x, SIDE)
+    return (plan.shape[AXES[plane]], y - size[0] + 1, x - size[1] + 1), size
+
+
+def read_places(volume: Volume, places: Positions) -> Iterator[tuple[NDArray[np.int32], Sequence[Pixels]]]:
+    """Batches of at most 256 positions and their pixels ``(height, width)`` of the source's type."""
+    for start in range(0, len(places), RANDOM_BATCH):
+        batch = places[start : start + RANDOM_BATCH]
+        if not volume.header.scattered:
+            # In the order of the sections, which such a format reads one after the other.
+            order = np.argsort(batch[:, 1], kind="stable")
+            pixels = {int(index): _read_place(volume, batch[index]) for index in order}
+            yield batch, [pixels[index] for index in range(len(batch))]
+            continue
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield batch, list(pool.map(lambda place: _read_place(volume, place), batch))
+
+
+def _read_place(volume: Volume, place: NDArray[np.int32]) -> Pixels:
+    plane, section, y, x, height, width = map(int, place)
+    inside = [slice(y, y + height), slice(x, x + width)]
+    inside.insert(plane, slice(section, section + 1))
+    region: Region = (inside[0], inside[1], inside[2])
+    return volume.read(region).squeeze(axis=plane)

@@ -46,7 +46,7 @@ from lightning_emseg.attribution.table import (
     summary_text,
 )
 from lightning_emseg.attribution.windows import refuse_planes, strides_of, window_shape, window_sides
-from lightning_emseg.callbacks.overlays import log_picture
+from lightning_emseg.callbacks.evaluation_files import log_picture
 from lightning_emseg.core.distributed import from_all_ranks, from_first_rank
 from lightning_emseg.core.pictures import save
 from lightning_emseg.core.tables import write_csv, write_json

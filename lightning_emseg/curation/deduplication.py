@@ -1,26 +1,158 @@
-"""Near-duplicates of a tile set, within sources and across all of them."""
+"""Near-duplicates of a tile set, and the exemplar of each group that is kept."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from data_modules.tile_set import SourceTiles, TileSet
-from lightning_emseg.curation.correlation import correlation, fingerprint
-from lightning_emseg.curation.decisions import write_decisions
-from lightning_emseg.curation.exemplars import Choice, choose_exemplars
-from lightning_emseg.curation.hashing import hashes_of
-from lightning_emseg.curation.near_pairs import Indices
+from data_modules.tile_set import SourceTiles, TileSet, write_decisions
+from lightning_emseg.curation.hashing import Hashes, Indices, Pairs, hashes_of, near_pairs
+
+FINGERPRINT_PX = 56
+"""Of the shrunken tiles that are correlated, in px: noise of the detector is averaged away, cells are not."""
+
+
+def fingerprint(tile: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A tile shrunk to 56 × 56 px, without mean and of norm 1; zeros where it is constant.
+
+    Args:
+        tile: ``uint8 (Y, X)``.
+
+    Returns:
+        ``float32 (3136,)``.
+    """
+    small = Image.fromarray(tile).convert("F").resize((FINGERPRINT_PX, FINGERPRINT_PX), Image.Resampling.BOX)
+    values = np.asarray(small, np.float32).ravel()
+    values = values - values.mean(dtype=np.float64).astype(np.float32)
+    norm = float(np.linalg.norm(values))
+    # Half a grey level of rounding is no picture.
+    return values / np.float32(norm) if norm > 1e-3 * FINGERPRINT_PX else np.zeros_like(values)
+
+
+def correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Normalised cross-correlation of two fingerprints, −1 to 1; 1 for two constant tiles, 0 for one."""
+    if not one.any() and not other.any():
+        return 1.0
+    return float(np.dot(one, other))
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Which hashes are near which, both ways, as a compressed sparse table.
+
+    Attributes:
+        starts: ``int64 (N + 1,)``.
+        indices: ``int32 (2 P,)``; neighbours of hash ``i`` are ``indices[starts[i]:starts[i + 1]]``.
+        distances: ``uint8 (2 P,)`` in bits.
+    """
+
+    starts: Indices
+    indices: NDArray[np.int32]
+    distances: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pairs], number: int) -> "Neighbours":
+        """Of ``number`` hashes."""
+        pieces = [(p.first.astype(np.int32), p.second.astype(np.int32), p.distance) for p in pairs]
+        first, second, distance = (
+            np.concatenate([np.zeros(0, kind), *(piece[part] for piece in pieces)])
+            for part, kind in enumerate((np.int32, np.int32, np.uint8))
+        )
+        ends = np.concatenate([first, second])
+        order = np.argsort(ends, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=number))])
+        return cls(starts, np.concatenate([second, first])[order], np.concatenate([distance, distance])[order])
+
+
+@dataclass(frozen=True)
+class Exemplars:
+    """What became of each tile.
+
+    Attributes:
+        exemplar: ``int64 (N,)``: the kept tile that stands for it; itself where it is kept.
+        distance: ``uint8 (N,)``: bits between the two hashes; 0 where it is kept.
+        correlation: ``float32 (N,)``: of the two tiles' pixels; NaN where it was not looked at.
+        refused: How many candidates were not removed because their pixels differ.
+    """
+
+    exemplar: Indices
+    distance: NDArray[np.uint8]
+    correlation: NDArray[np.float32]
+    refused: int
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """``bool (N,)``."""
+        return np.asarray(self.exemplar == np.arange(len(self.exemplar)))
+
+
+SameAs = Callable[[int, Indices], NDArray[np.float32]]
+"""Correlation of a tile with others; NaN for those that need no look at the pixels."""
+
+
+def choose_exemplars(
+    hashes: Hashes, most: int, same_as: SameAs, least: float, seed: int = 0, workers: int = 2
+) -> Exemplars:
+    """Keep one tile of each group of near-duplicates.
+
+    Tiles are visited in a random order. One that is still there becomes an exemplar, and all others whose hash is at
+    most ``most`` bits away from *its* hash, and whose pixels agree with *its* pixels, are removed: a group is what is
+    near its exemplar, so a removed tile always has its likeness in the set. (The transitive closure would chain through
+    a volume, section by section, and keep one tile of two that show different places.)
+
+    Args:
+        hashes: ``uint64 (N,)``.
+        most: Greatest distance in bits; 11 for Conrad and Narayan's "< 12".
+        same_as: Looks at pixels.
+        least: Correlation from which tiles are the same.
+        seed: Of the order.
+        workers: Threads.
+
+    Returns:
+        What became of each tile.
+    """
+    distinct, which = np.unique(hashes, return_inverse=True)
+    near = Neighbours.of(near_pairs(distinct, most, workers), len(distinct))
+    by_hash = np.argsort(which, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(which, minlength=len(distinct)))])
+    alone = (np.diff(starts) == 1) & (np.diff(near.starts) == 0)
+    exemplar = np.where(alone[which], np.arange(len(hashes)), -1)
+    distance = np.zeros(len(hashes), np.uint8)
+    correlation = np.full(len(hashes), np.nan, np.float32)
+    refused = 0
+    for tile in np.random.default_rng(seed).permutation(len(hashes)):
+        if exemplar[tile] >= 0:
+            continue
+        exemplar[tile] = tile
+        own = int(which[tile])
+        rows = slice(near.starts[own], near.starts[own + 1])
+        groups = [own, *near.indices[rows]]
+        members = [by_hash[starts[group] : starts[group + 1]] for group in groups]
+        bits = np.repeat(np.concatenate([[0], near.distances[rows]]), [len(each) for each in members])
+        others = np.concatenate(members)
+        left = exemplar[others] < 0
+        others, bits = others[left], bits[left]
+        if not len(others):
+            continue
+        values = same_as(int(tile), others)
+        same = np.isnan(values) | (values >= least)
+        refused += int(len(same) - np.count_nonzero(same))
+        exemplar[others[same]] = tile
+        distance[others[same]] = bits[same]
+        correlation[others[same]] = values[same]
+    return Exemplars(exemplar, distance, correlation, refused)
+
 
 Look = Literal["across", "all", "none"]
 COLUMNS = ("exemplar_source", "exemplar_tile", "distance", "correlation")
 
 
 @dataclass(frozen=True)
-class Rule:
+class DuplicateRule:
     """When two tiles are the same.
 
     Attributes:
@@ -48,7 +180,7 @@ class Deduplication:
     """
 
     sources: Sequence[SourceTiles]
-    choice: Choice
+    choice: Exemplars
     ends: Indices
 
     def place(self, tile: int) -> tuple[int, int]:
@@ -73,7 +205,7 @@ class Deduplication:
 
 
 def deduplicate(
-    folder: TileSet, rule: Rule, workers: int, progress: Callable[[int], object] = lambda tiles: None
+    folder: TileSet, rule: DuplicateRule, workers: int, progress: Callable[[int], object] = lambda tiles: None
 ) -> Deduplication:
     """Find near-duplicates and write ``dedup.csv`` and ``dedup.json`` into the set; nothing is deleted.
 
@@ -99,7 +231,7 @@ def deduplicate(
     return found
 
 
-def _record(found: Deduplication, owner: Indices, rule: Rule) -> dict[str, object]:
+def _record(found: Deduplication, owner: Indices, rule: DuplicateRule) -> dict[str, object]:
     kept = np.bincount(owner[found.choice.kept], minlength=len(found.sources))
     removed = ~found.choice.kept
     across = int(np.count_nonzero(owner[removed] != owner[found.choice.exemplar[removed]]))
@@ -129,7 +261,7 @@ class _Pixels:
         return fingerprint(self._sources[source].tile(tile - int(self._ends[source] - len(self._sources[source]))))
 
     def __call__(self, tile: int, others: Indices) -> NDArray[np.float32]:
-        """See :data:`lightning_emseg.curation.exemplars.SameAs`."""
+        """See :data:`lightning_emseg.curation.deduplication.SameAs`."""
         values = np.full(len(others), np.nan, np.float32)
         if self._look == "none":
             return values
@@ -137,5 +269,5 @@ class _Pixels:
         own = self._fingerprint(tile) if seen.any() else None
         for index in np.flatnonzero(seen):
             assert own is not None
-            values[index] = correlation(own, self._fingerprint(int(others[index])))
+            values[index] = correlate(own, self._fingerprint(int(others[index])))
         return values

@@ -127,43 +127,28 @@ def _write(
         writer = ArrayWriter(create_array(part, str(level), shape, values.dtype, compress=True))
         writer.write(values)
         writer.close()
-    group.attrs.update(_attributes(name, layer, len(shapes), pixel_size_nm, provenance))
-    _put_in_place(part, sample / "labels" / name)
-    known: Any = labels.attrs.get("ome", {})
-    names = [*(other for other in known.get("labels", []) if other != name), name]
-    labels.attrs.update({"ome": {"version": layout.OME_VERSION, **known, "labels": names}})
-
-
-def _put_in_place(part: Path, target: Path) -> None:
+    counts = np.zeros(256, np.int64)
+    for row in layer.values if layer.info.kind == "classes" else ():
+        counts += np.bincount(row.ravel(), minlength=256)
+    info = replace(layer.info, counts={int(value): int(counts[value]) for value in np.flatnonzero(counts)})
+    attributes = layout.group_attributes(name, len(shapes), pixel_size_nm, provenance, info)
+    # Pixels of a lower level stand for blocks, as those of an image do.
+    attributes["ome"]["multiscales"] = [{**layout.multiscales(name, len(shapes), pixel_size_nm), "type": "worst"}]
+    if layer.colours:
+        attributes["ome"]["image-label"]["colors"] = [
+            {"label-value": value, "rgba": [*colour, 255]} for value, colour in layer.colours.items()
+        ]
+    group.attrs.update(attributes)
     # As the list of labels names an earlier layer, one must always be there: without it no label could be opened.
-    replaced = target.with_name(f".{target.name}.replaced")
+    target, replaced = sample / "labels" / name, sample / "labels" / f".{name}.replaced"
     if target.exists():
         shutil.rmtree(replaced, ignore_errors=True)
         target.rename(replaced)
     part.rename(target)
     shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _attributes(
-    name: str, layer: LabelLayer, levels: int, pixel_size_nm: tuple[float, ...], provenance: dict[str, Any]
-) -> layout.Attributes:
-    counts = {} if layer.info.kind == "instances" else _counts(layer.values)
-    info = replace(layer.info, counts=counts)
-    attributes = layout.group_attributes(name, levels, pixel_size_nm, provenance, info)
-    # Pixels of a lower level stand for blocks, as those of an image do.
-    attributes["ome"]["multiscales"] = [{**layout.multiscales(name, levels, pixel_size_nm), "type": "worst"}]
-    if layer.colours:
-        attributes["ome"]["image-label"]["colors"] = [
-            {"label-value": value, "rgba": [*colour, 255]} for value, colour in layer.colours.items()
-        ]
-    return attributes
-
-
-def _counts(values: Labels) -> dict[int, int]:
-    counts = np.zeros(256, np.int64)
-    for row in values:
-        counts += np.bincount(row.ravel(), minlength=256)
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    known: Any = labels.attrs.get("ome", {})
+    names = [*(other for other in known.get("labels", []) if other != name), name]
+    labels.attrs.update({"ome": {"version": layout.OME_VERSION, **known, "labels": names}})
 
 
 def halve_worst(ids: Labels) -> Labels:

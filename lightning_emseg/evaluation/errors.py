@@ -293,18 +293,7 @@ def worst_regions(codes: Codes, side: int = 256, most: int = 6) -> list[ErrorReg
         raise ValueError(f"regions are windows of a plane, got an error map of {codes.shape} px")
     size = (min(side, codes.shape[0]), min(side, codes.shape[1]))
     ys, xs = (np.array(starts) for starts in Grid(codes.shape, size, 1 - 1 / _STEPS).starts)
-    left = _errors(codes, ys, xs, size)
-    regions: list[ErrorRegion] = []
-    while len(regions) < most and left.max() > 0:
-        row, column = np.unravel_index(left.argmax(), left.shape)
-        y, x = int(ys[row]), int(xs[column])
-        regions.append(ErrorRegion((y, x), size, int(left[row, column])))
-        left[np.ix_(abs(ys - y) < size[0], abs(xs - x) < size[1])] = 0
-    return regions
-
-
-def _errors(codes: Codes, ys: NDArray[np.int64], xs: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
-    """Number of pixels of real errors in every window, ``int64 (len(ys), len(xs))``."""
+    # Real errors in every window, from sums along rows and then along columns.
     rows = np.zeros((codes.shape[0] + 1, len(xs)), np.int64)
     for start in range(0, codes.shape[0], _BAND):
         band = codes[start : start + _BAND]
@@ -312,8 +301,14 @@ def _errors(codes: Codes, ys: NDArray[np.int64], xs: NDArray[np.int64], size: tu
         np.cumsum(real_errors(band), axis=1, dtype=np.int32, out=sums[:, 1:])
         rows[start + 1 : start + 1 + len(band)] = sums[:, xs + size[1]] - sums[:, xs]
     np.cumsum(rows, axis=0, out=rows)
-    windows: NDArray[np.int64] = rows[ys + size[0]] - rows[ys]
-    return windows
+    left = rows[ys + size[0]] - rows[ys]
+    regions: list[ErrorRegion] = []
+    while len(regions) < most and left.max() > 0:
+        row, column = np.unravel_index(left.argmax(), left.shape)
+        y, x = int(ys[row]), int(xs[column])
+        regions.append(ErrorRegion((y, x), size, int(left[row, column])))
+        left[np.ix_(abs(ys - y) < size[0], abs(xs - x) < size[1])] = 0
+    return regions
 
 
 SPURIOUS_THICKNESS_NM = 10.0

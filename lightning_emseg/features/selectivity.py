@@ -1,17 +1,20 @@
-"""Whether the maps of an encoder light up where an organelle is."""
+"""Maps of an encoder compared with the mask of an organelle."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_emseg.core.figures import PictureGrid, show_grey, show_heat, show_mask
 from lightning_emseg.features.encoder import Encoder
 
-FILTERS, THRESHOLD = 32, 0.3
+FILTERS, RESPONSE_THRESHOLD = 32, 0.3
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def measure_selectivity(
     image: NDArray[np.uint8],
     mask: NDArray[np.bool_],
     filters: int = FILTERS,
-    threshold: float = THRESHOLD,
+    threshold: float = RESPONSE_THRESHOLD,
     values_at_a_time: int = 2**24,
 ) -> Selectivity:
     """Correlate all maps with a mask, average the best and binarise the mean (Conrad and Narayan 2021, Figure 3b).
@@ -115,3 +118,41 @@ def _correlations(maps: Tensor, mask: Tensor, values_at_a_time: int) -> Tensor:
 def _enlarged(maps: Tensor, mask: Tensor) -> Tensor:
     """``(F, y, x)`` to the size of the mask, in double precision."""
     return F.interpolate(maps[None].double(), size=tuple(mask.shape), mode="bilinear", align_corners=True)[0]
+
+
+_OPACITY = 0.6
+
+
+@dataclass(frozen=True)
+class SelectivityRow:
+    """One image of the figure.
+
+    Attributes:
+        name: Of the image.
+        image: ``(Y, X)``, grey levels.
+        mask: ``(Y, X)``, of the organelle.
+        found: By encoder, in one order for all rows.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    found: Mapping[str, Selectivity]
+
+
+def selectivity_figure(rows: Sequence[SelectivityRow], organelle: str) -> Figure:
+    """A row an image: the image, its truth, and for each encoder the mean map over the image and its binary mask.
+
+    Args:
+        rows: At least one.
+        organelle: What is looked for.
+    """
+    grid = PictureGrid([row.image.shape for row in rows], 2 + 2 * len(rows[0].found))
+    for cells, row in zip(grid.cells, rows, strict=True):
+        show_grey(cells[0], row.image, row.name)
+        show_mask(cells[1], row.mask, f"{organelle}: {row.mask.mean():.1%}")
+        for heat, binary, (name, found) in zip(cells[2::2], cells[3::2], row.found.items(), strict=True):
+            show_heat(heat, row.image, found.response, _OPACITY, f"{name}: r = {found.response_correlation:.3f}")
+            show_mask(binary, found.binary, f"{name}: IoU = {found.iou:.3f}")
+    grid.add_bar("mean response\n(line: cut for the mask)", RESPONSE_THRESHOLD)
+    return grid.figure

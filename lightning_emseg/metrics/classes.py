@@ -75,20 +75,26 @@ class MosaicMetric(Metric):
     zero elsewhere, so that no list of unequal length is gathered. Named under a module's ``metrics``, its columns are
     logged as ``val/<column>`` and ``test/<column>`` and written to the score files.
 
+    A metric is a subclass with a ``score``, which it may also set before the base's ``__init__``.
+
     Args:
-        score: Columns and the function that computes them.
         mosaics: Number of mosaics that :meth:`update` is called for, over all ranks.
+
+    Attributes:
+        score: Columns and the function that computes them.
+        columns: Names of the numbers.
     """
 
     full_state_update = False
     planes_only = False
+    score: MosaicScore
     rows: Tensor
     seen: Tensor
 
-    def __init__(self, score: MosaicScore, mosaics: int = 1) -> None:
+    def __init__(self, mosaics: int = 1) -> None:
         super().__init__()
-        self.score, self.columns, self.needs_probability = score, score.columns, score.needs_probability
-        self.add_state("rows", torch.zeros(mosaics, len(score.columns), dtype=torch.float64), dist_reduce_fx="sum")
+        self.columns, self.needs_probability = self.score.columns, self.score.needs_probability
+        self.add_state("rows", torch.zeros(mosaics, len(self.columns), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("seen", torch.zeros(mosaics, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, pair: MosaicPair, mosaic: int = 0) -> None:
@@ -134,7 +140,8 @@ class VRand(MosaicMetric):
     """
 
     def __init__(self, thinned: bool = True, max_over_thresholds: bool = False, mosaics: int = 1) -> None:
-        super().__init__(cell_score("v_rand", v_rand, thinned, max_over_thresholds), mosaics)
+        self.score = cell_score("v_rand", v_rand, thinned, max_over_thresholds)
+        super().__init__(mosaics)
 
 
 class VInfo(MosaicMetric):
@@ -148,42 +155,29 @@ class VInfo(MosaicMetric):
     """
 
     def __init__(self, thinned: bool = True, max_over_thresholds: bool = False, mosaics: int = 1) -> None:
-        super().__init__(cell_score("v_info", v_info, thinned, max_over_thresholds), mosaics)
+        self.score = cell_score("v_info", v_info, thinned, max_over_thresholds)
+        super().__init__(mosaics)
 
 
 class AdaptedRand(MosaicMetric):
-    """ARAND of the cells as they are, with precision and recall: see :func:`~.segmentation.scores.adapted_rand`.
+    """ARAND of the cells as they are, with precision and recall: see :func:`~.segmentation.scores.adapted_rand`."""
 
-    Args:
-        mosaics: Number of mosaics.
-    """
-
-    def __init__(self, mosaics: int = 1) -> None:
-        super().__init__(ADAPTED_RAND, mosaics)
+    score = ADAPTED_RAND
 
 
 class VariationOfInformation(MosaicMetric):
-    """VOI of the cells in bits, with its parts: see :func:`~.segmentation.scores.variation_of_information`.
+    """VOI of the cells in bits, with its parts: see :func:`~.segmentation.scores.variation_of_information`."""
 
-    Args:
-        mosaics: Number of mosaics.
-    """
-
-    def __init__(self, mosaics: int = 1) -> None:
-        super().__init__(VARIATION_OF_INFORMATION, mosaics)
+    score = VARIATION_OF_INFORMATION
 
 
 class LabelledObjectsIoU(MosaicMetric):
     """IoU where some objects are labelled only, see :func:`~.segmentation.scores.labelled_objects_iou`.
 
     Columns ``labelled_objects_iou``, at the chosen threshold, and ``labelled_objects_iou_at_0.5``.
-
-    Args:
-        mosaics: Number of mosaics.
     """
 
-    def __init__(self, mosaics: int = 1) -> None:
-        super().__init__(LABELLED_OBJECTS_IOU, mosaics)
+    score = LABELLED_OBJECTS_IOU
 
 
 class SurfaceDistances(MosaicMetric):
@@ -193,13 +187,9 @@ class SurfaceDistances(MosaicMetric):
     The border of the image counts as a surface where foreground touches it, as in MONAI; the border of an ignored area
     does not. Columns ``assd_nm`` and ``hausdorff95_nm``: infinite where one of truth and prediction is empty, NaN where
     both are.
-
-    Args:
-        mosaics: Number of mosaics.
     """
 
-    def __init__(self, mosaics: int = 1) -> None:
-        super().__init__(SURFACE_DISTANCES, mosaics)
+    score = SURFACE_DISTANCES
 
 
 class CleftDistances(MosaicMetric):
@@ -217,13 +207,9 @@ class CleftDistances(MosaicMetric):
 
     Source: Liu and Ji 2021, eq. 11; the means of ``acc_false_positives`` and ``acc_false_negatives`` of
     ``cremi.evaluation.Clefts`` in the challenge's cremi_python.
-
-    Args:
-        mosaics: Number of mosaics.
     """
 
-    def __init__(self, mosaics: int = 1) -> None:
-        super().__init__(CLEFT_DISTANCES, mosaics)
+    score = CLEFT_DISTANCES
 
 
 class TolerantF1(MosaicMetric):
@@ -243,10 +229,10 @@ class TolerantF1(MosaicMetric):
         tolerances = tolerance_nm if isinstance(tolerance_nm, list) else [tolerance_nm]
         if not all(0 <= tolerance < math.inf for tolerance in tolerances):
             raise UserError(f"TolerantF1: tolerance_nm must be 0 or more nanometers, got {tolerance_nm}")
-        score = tolerant_f1(tolerances)
-        if len(set(score.columns)) < len(score.columns):
+        self.score = tolerant_f1(tolerances)
+        if len(set(self.score.columns)) < len(self.score.columns):
             raise UserError(f"TolerantF1: tolerance_nm names a tolerance twice, got {tolerance_nm}; give it once")
-        super().__init__(score, mosaics)
+        super().__init__(mosaics)
 
 
 class SkeletonRecall(MosaicMetric):
@@ -268,7 +254,8 @@ class SkeletonRecall(MosaicMetric):
         for name, length in (("tolerance_nm", tolerance_nm), ("shortest_break_nm", shortest_break_nm)):
             if not 0 <= length < math.inf:
                 raise UserError(f"SkeletonRecall: {name} must be 0 or more nanometers, got {length}")
-        super().__init__(skeleton_recall(tolerance_nm, shortest_break_nm), mosaics)
+        self.score = skeleton_recall(tolerance_nm, shortest_break_nm)
+        super().__init__(mosaics)
 
 
 class UriscF1(MosaicMetric):
@@ -288,4 +275,5 @@ class UriscF1(MosaicMetric):
     def __init__(self, bound_pix: int = 0, mosaics: int = 1) -> None:
         if bound_pix < 0:
             raise UserError(f"UriscF1: bound_pix must be 0 or more pixels, got {bound_pix}")
-        super().__init__(urisc_binary_f1(bound_pix), mosaics)
+        self.score = urisc_binary_f1(bound_pix)
+        super().__init__(mosaics)

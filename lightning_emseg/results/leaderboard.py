@@ -125,7 +125,7 @@ def collect_scores(runs: Sequence[Path]) -> MeasuredScores:
     found = [_scores(run) for run in runs]
     verbs = {verb for verb, _ in found}
     if len(verbs) > 1:
-        raise UserError(f"of {', '.join(map(str, runs))} some were tested, others validated only: test all of them")
+        raise UserError(f"some of {', '.join(map(str, runs))} were tested, others only validated: test all of them")
     (verb,) = verbs
     tables = [table for _, table in found]
     means = [{name: each.mean for name, each in table.summary.items()} for table in tables]
@@ -154,7 +154,7 @@ def leaderboard_table(
         UserError: if scores of an experiment were measured that no row names.
     """
     if unknown := sorted(set(measured) - {row.experiment for row in rows}):
-        raise UserError(f"no row of the table is of {', '.join(unknown)}: add one, or collect under a name that it has")
+        raise UserError(f"the table has no row for {', '.join(unknown)}: add one, or collect under a name that it has")
     papers = [name for name in headings if any(name in row.paper for row in rows)]
     here = [name for name in headings if name in papers or any(name in each.scores for each in measured.values())]
     header = [*(f"paper: {headings[name]}" for name in papers), *(f"here: {headings[name]}" for name in here)]

@@ -19,7 +19,7 @@ _NOT_COMPARED = (
     "writer.",
     *(f"trainer.{name}" for name in ("default_root_dir", "logger", "callbacks", "enable_", "log_every", "max_steps")),
     *(f"data.init_args.{name}" for name in ("store", "num_workers")),
-    *(f"model.init_args.{name}" for name in ("encoder", "weights", "freeze_encoder", "use_norms", "grey_", "metrics")),
+    *(f"model.init_args.{name}" for name in ("encoder", "freeze_encoder", "use_norms", "grey_", "metrics")),
 )
 """Beginnings of settings in which runs of a row may differ: what the table tells apart, and what changes no result."""
 
@@ -92,7 +92,7 @@ def read_run(folder: Path) -> TransferRun:
         raise RunFileError("its test was cut short: run `lightning test` on whole mosaics")
     network, data = (_init_args(config, part) for part in ("model", "data"))
     store, seed = data.get("store"), config.get("seed_everything")
-    weights = network.get("weights") or network.get("encoder_weights")
+    weights = network.get("encoder_weights")
     if not network.get("encoder"):
         raise RunFileError("its network has no encoder that could be initialised")
     if network.get("start_from"):
@@ -144,9 +144,6 @@ def _settings(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
         for key, value in flatten_settings(config)
         if value not in (None, [], {}) and value is not False and not key.startswith(_NOT_COMPARED)
     }
-    # Both make the same network; they differ in how weights are given.
-    if "model.class_path" in found:
-        found["model.class_path"] = found["model.class_path"].rpartition(".")[2].removesuffix("Transfer")
     try:
         tested = read_object(folder / "config-test.yaml").get("ckpt_path")
     except (OSError, ValueError):

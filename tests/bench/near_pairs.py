@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_emseg.curation.near_pairs import Hashes, near_pairs
+from lightning_emseg.curation.hashing import Hashes, near_pairs
 from tests.bench.harness import Row, peak_of
 
 MOST = 11

@@ -19,7 +19,7 @@ from data_modules.patches.sampling import GridPatches
 from data_modules.patches.splits import PatchSplit, RegionSplit
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, SampleWriter
 from data_modules.urisc import URISC
-from tests.support.mosaic_checks import binary, grey, views, write_mosaic, write_random
+from tests.support.store_checks import binary, noise, views, write_mosaic, write_random
 from tests.support.trainers import attach_rank
 
 SIZES: dict[str, tuple[int, ...]] = {
@@ -69,7 +69,7 @@ def test_loaders_without_a_trainer(store: Path) -> None:
 
 
 def test_prediction_needs_no_labels(tmp_path: Path) -> None:
-    write_mosaic(tmp_path / "s", "test/a", grey((40, 40)))
+    write_mosaic(tmp_path / "s", "test/a", noise((40, 40)))
     data = module(tmp_path / "s")
     data.setup("predict")
     assert len(list(data.predict_dataloader())) > 0
@@ -87,7 +87,7 @@ def test_tiles_of_evaluation_may_have_their_own_size(store: Path) -> None:
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_ranks_sweep_every_shard_once(tmp_path: Path, world: int) -> None:
     """Rows are shared by whole shards of 2,048, so some of many ranks have nothing to do, and say so."""
-    write_mosaic(tmp_path / "s", "test/a", grey((4200, 40)))
+    write_mosaic(tmp_path / "s", "test/a", noise((4200, 40)))
     rows = np.zeros(4200, int)
     for rank in range(world):
         data = attach_rank(module(tmp_path / "s", tile_size=512), rank, world)
@@ -242,8 +242,8 @@ def test_loaders_before_setup_are_refused(store: Path) -> None:
 
 def test_small_and_empty_mosaics_are_accepted_when_asked(tmp_path: Path) -> None:
     shape = (20, 40)
-    write_mosaic(tmp_path / "s", "train/a", grey(shape), np.zeros(shape, np.uint8))
-    write_mosaic(tmp_path / "s", "val/b", grey(shape), binary(shape))
+    write_mosaic(tmp_path / "s", "train/a", noise(shape), np.zeros(shape, np.uint8))
+    write_mosaic(tmp_path / "s", "val/b", noise(shape), binary(shape))
     with pytest.raises(UserError, match=r"smaller than a patch.*train/a \(20, 40\)"):
         module(tmp_path / "s").setup("fit")
     with pytest.raises(UserError, match=r"no foreground at all in the masks of train/a"):
@@ -258,7 +258,7 @@ def test_small_and_empty_mosaics_are_accepted_when_asked(tmp_path: Path) -> None
 def test_volumes_need_their_own_sizes_and_augmentation(tmp_path: Path) -> None:
     shape = (9, 40, 40)
     for key in ("train/a", "val/b"):
-        write_mosaic(tmp_path / "s", key, grey(shape), binary(shape))
+        write_mosaic(tmp_path / "s", key, noise(shape), binary(shape))
     with pytest.raises(UserError, match=r"data\.patch_size 32: mosaics of 3 axes need one value an axis"):
         module(tmp_path / "s").setup("fit")
     with pytest.raises(UserError, match=r"images\.Augment works on 2D patches, not on volumes.*VolumeAugment"):
@@ -295,7 +295,7 @@ def test_fractions() -> None:
 
 def test_mosaics_of_patch_size_are_large_enough(tmp_path: Path) -> None:
     for number in range(7):
-        write_mosaic(tmp_path / "s", f"train/m{number}", grey((8, 9)))
+        write_mosaic(tmp_path / "s", f"train/m{number}", noise((8, 9)))
     mosaics = views(tmp_path / "s", label=None)
     check_sizes(mosaics, (8, 9), allowed=False)
     check_sizes(mosaics, (9, 9), allowed=True)

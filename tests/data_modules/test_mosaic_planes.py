@@ -19,7 +19,7 @@ from data_modules.mosaic import Mosaic, plane_sides, plane_views, sides
 from data_modules.patches.sampling import ForegroundPatches, GridPatches
 from data_modules.patches.splits import PatchSplit, RegionSplit
 from data_modules.store import MosaicView
-from tests.support.mosaic_checks import CUBIC, NAMES, VOLUMES, Bytes, PlaneStore, plane_view, write_planes
+from tests.support.store_checks import CUBIC, NAMES, VOLUMES, Bytes, PlaneStore, plane_view, write_planes
 from tests.support.trainers import StandInTrainer, attach
 
 ORDERS = list(itertools.permutations(range(3)))

@@ -10,12 +10,11 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from data_modules.batch import TileBatch
 from data_modules.errors import UserError
 from data_modules.randomness import Purpose, stream
-from data_modules.tile_choice import divide
-from data_modules.tile_images import TileBatch, mirrored
 from data_modules.tile_set import Source, SourceWriter
-from data_modules.tiles import Tiles
+from data_modules.tiles import Tiles, divide, mirrored
 from tests.support.tile_sets import SOURCES, make_tile_set
 from tests.support.trainers import StandInTrainer, attach, attach_rank
 

@@ -16,8 +16,7 @@ from PIL import Image
 
 from data_modules.errors import UserError
 from data_modules.tile_set import TileSet
-from lightning_emseg.curation.label_server import LabelServer
-from lightning_emseg.curation.label_session import LabelSession
+from lightning_emseg.curation.labelling import LabelServer, LabelSession
 from tests.support import chromium
 from tests.support.tile_sets import make_tile_set
 

@@ -15,8 +15,7 @@ def _row(pair: MosaicPair) -> tuple[float, ...]:
 
 
 class Counted(MosaicMetric):
-    def __init__(self, mosaics: int = 1) -> None:
-        super().__init__(MosaicScore(COLUMNS, _row), mosaics)
+    score = MosaicScore(COLUMNS, _row)
 
 
 def module_of(*metrics: MosaicMetric) -> tiny.GreyModule:

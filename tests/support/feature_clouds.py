@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lightning_emseg.callbacks.feature_probe import Features
+from lightning_emseg.callbacks.probes import Features
 
 
 def clouds(number: int, seed: int, spread: float = 1.0) -> Features:

@@ -20,19 +20,17 @@ def write_run(
     weights: str | None = CEM500K,
     frozen: bool = True,
     steps: int = 10000,
-    transfer: bool = False,
     encoder: str = "resnet50",
     lr: float = 0.003,
 ) -> Path:
     """A run with an IoU at 0.5 of its one test mosaic, or with rows of scores by mosaic."""
     network: dict[str, Any] = {"encoder": encoder, "freeze_encoder": frozen, "start_from": None, "grey_mean": 127.5}
     network["optimizer"] = {"class_path": "torch.optim.AdamW", "init_args": {"lr": lr, "weight_decay": 0.1}}
-    network |= {"weights": weights} if transfer else {"encoder_weights": weights, "hypercolumns": False}
-    name = "unet_transfer.UNetTransfer" if transfer else "unet.UNet"
+    network |= {"encoder_weights": weights, "hypercolumns": False}
     config = {
         "seed_everything": seed,
         "trainer": {"max_steps": steps, "default_root_dir": str(folder), "max_epochs": -1},
-        "model": {"class_path": f"lightning_emseg.modules.{name}", "init_args": network},
+        "model": {"class_path": "lightning_emseg.modules.unet.UNet", "init_args": network},
         "data": {"class_path": "data_modules.mosaic.Mosaic", "init_args": {"store": store, "label": label}},
     }
     folder.mkdir(parents=True)

@@ -67,9 +67,11 @@ def mean_cell(found: MeanSE) -> PageCell:
 def figure(value: float) -> str:
     """Format a number with as many digits as its size deserves.
 
-    >>> figure(0.82329), figure(25958.24), figure(12.5), figure(float("nan"))
-    ('0.8233', '25,958', '12.50', '–')
+    >>> figure(0.82329), figure(25958.24), figure(12.5), figure(1), figure(float("nan"))
+    ('0.8233', '25,958', '12.50', '1', '–')
     """
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", "−")
     if not math.isfinite(value):
         return NOTHING if math.isnan(value) else str(value)
     if 0 < abs(value) < 0.001:

@@ -12,9 +12,9 @@ from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
 
 from data_modules.augment.transforms import Draw
 from data_modules.augment.views import TwoViews
+from data_modules.batch import TileBatch
 from data_modules.errors import UserError
 from data_modules.randomness import Purpose, stream
-from data_modules.tile_images import TileBatch
 
 PLAIN: dict[str, Any] = {
     **{"crop": (1.0, 1.0), "aspect": (1.0, 1.0), "flip": False, "rotation_deg": 0.0},

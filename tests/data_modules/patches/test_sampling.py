@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data_modules.errors import UserError
 from data_modules.patches.sampling import ForegroundIndex, ForegroundPatches, masks_of
 from data_modules.store import LabelInfo, MosaicStore, MosaicView, SampleWriter
-from tests.support.mosaic_checks import Bytes, binary, grey, views, write_mosaic
+from tests.support.store_checks import Bytes, binary, noise, views, write_mosaic
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "train/image": (101, 203),
@@ -30,7 +30,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
     for number, (key, shape) in enumerate(SHAPES.items()):
         masks[key] = binary(shape, seed=number, share=0.4)
         masks[key].flat[::17] = 255
-        write_mosaic(store, key, grey(shape), masks[key])
+        write_mosaic(store, key, noise(shape), masks[key])
     return {view.key: (ForegroundIndex.of(view), masks[view.key]) for view in views(store)}
 
 
@@ -63,14 +63,14 @@ def test_patches_at_the_edges_of_blocks(indexed: Indexed, key: str) -> None:
 
 def test_memory_is_a_bit_per_pixel(tmp_path: Path) -> None:
     mask = binary((16, 512, 512), share=0.1)
-    write_mosaic(tmp_path / "s", "train/a", grey(mask.shape), mask)
+    write_mosaic(tmp_path / "s", "train/a", noise(mask.shape), mask)
     index = ForegroundIndex.of(views(tmp_path / "s")[0])
     assert index.bits.nbytes == mask.size / 8
 
 
 def test_labels_are_streamed_in_rows(tmp_path: Path) -> None:
     mask = binary((21, 40, 50))
-    write_mosaic(tmp_path / "s", "train/a", grey(mask.shape), mask)
+    write_mosaic(tmp_path / "s", "train/a", noise(mask.shape), mask)
     (view,) = views(tmp_path / "s")
     parts = list(masks_of(view, 5 * 2000))
     index = ForegroundIndex.of(view, 5 * 2000)
@@ -82,7 +82,7 @@ def test_labels_are_streamed_in_rows(tmp_path: Path) -> None:
 
 def test_windows_and_other_axes_have_their_own_pixels(tmp_path: Path) -> None:
     mask = binary((12, 40, 50))
-    write_mosaic(tmp_path / "s", "train/a", grey(mask.shape), mask)
+    write_mosaic(tmp_path / "s", "train/a", noise(mask.shape), mask)
     (view,) = views(tmp_path / "s")
     window = ForegroundIndex.of(view.window((3, 5, 7), (10, 40, 49)))
     assert window.count((1, 2, 3), (20, 20, 20)) == (mask[4:10, 7:27, 10:30] == 1).sum()
@@ -117,7 +117,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Half:
     mask = np.zeros((1100, 330), np.uint8)
     mask[:, :100] = np.random.default_rng(0).random((1100, 100)) < 0.3
     mask[5:9, 3:80] = 255
-    write_mosaic(store, "train/a", grey(mask.shape), mask)
+    write_mosaic(store, "train/a", noise(mask.shape), mask)
     return views(store)[0], mask
 
 
@@ -171,7 +171,7 @@ def test_poor_patches_are_rejected_at_the_given_rate(half: Half, reject: float) 
 
 
 def test_rejecting_every_patch_is_an_error(tmp_path: Path) -> None:
-    write_mosaic(tmp_path / "s", "train/a", grey((64, 64)), np.zeros((64, 64), np.uint8))
+    write_mosaic(tmp_path / "s", "train/a", noise((64, 64)), np.zeros((64, 64), np.uint8))
     with pytest.raises(UserError, match=r"0 of 3 patches .*data\.sampling\.min_fraction"):
         ForegroundPatches(0.5, 1.0).positions(views(tmp_path / "s"), (32, 32), 3, np.random.default_rng(0))
 

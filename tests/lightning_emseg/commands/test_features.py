@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from lightning_emseg.commands import main
-from lightning_emseg.commands.features.inputs import choose_tiles
+from lightning_emseg.commands.features_inputs import choose_tiles
 from lightning_emseg.features.encoder import keep_resolution, open_encoder
 from lightning_emseg.features.firing_rate import measure_firing
 from lightning_emseg.features.occlusion import measure_occlusion

@@ -92,7 +92,7 @@ def test_what_was_only_validated_is_collected_as_such(rows: Path, tmp_path: Path
         (validated / f"{name}-test.json").rename(validated / f"{name}-validate.json")
     leaderboard(rows, collect={"a/unet.yaml": validated})
     assert read_measured(rows.with_suffix(".json"))["a/unet.yaml"].verb == "validate"
-    with pytest.raises(UserError, match="some were tested, others validated only"):
+    with pytest.raises(UserError, match="were tested, others only validated"):
         leaderboard(rows, collect={"a/unet.yaml": [tested, validated]})
 
 

@@ -1,4 +1,4 @@
-"""`emseg curate filter` on tiles of which some are blank: table, counts, a second run, and what it refuses."""
+"""AUROC against its definition over pairs, and a forest on statistics that tell both classes apart."""
 
 import csv
 import json
@@ -11,9 +11,35 @@ from numpy.typing import NDArray
 
 from data_modules.errors import UserError
 from data_modules.tile_set import SourceTiles, TileSet
-from lightning_emseg.commands.curate.filter import filter_set
-from lightning_emseg.curation.filtering import Rule, filter_tiles
+from lightning_emseg.commands.curate_filter import filter_set
+from lightning_emseg.curation.filtering import FilterRule, auroc, filter_tiles, fit_forest
 from tests.support.tile_sets import textures, write_source
+
+
+def test_auroc_is_the_share_of_ordered_pairs() -> None:
+    random = np.random.default_rng(0)
+    values, labels = (random.integers(0, 5, 40) / 4).astype(np.float32), random.integers(0, 2, 40)
+    pairs = values[labels == 1][:, None] - values[labels == 0]
+    assert auroc(values, labels) == pytest.approx((pairs > 0).mean() + (pairs == 0).mean() / 2)
+
+
+def test_forest_separates_separable_statistics() -> None:
+    random = np.random.default_rng(1)
+    labels = np.arange(60) % 2
+    statistics = random.normal(size=(60, 4)).astype(np.float32)
+    # The third statistic alone tells the classes apart.
+    statistics[:, 2] += 6 * labels
+    forest = fit_forest((statistics[:40], labels[:40]), (statistics[40:], labels[40:]), 0, 1)
+    assert forest.auroc == 1
+    importances = forest.importances()
+    assert max(importances, key=lambda name: importances[name]) == "geometric mean median"
+    assert sum(importances.values()) == pytest.approx(1)
+    unknown = statistics[40:44].copy()
+    unknown[1, 3] = np.nan
+    found = forest.probability(unknown)
+    assert np.isnan(found).tolist() == [False, True, False, False]
+    assert (found[[0, 2, 3]] > 0.5).tolist() == [False, False, True]
+
 
 Tile = NDArray[np.uint8]
 
@@ -100,7 +126,7 @@ def test_sources_losing_nearly_all_tiles_are_named(tmp_path: Path) -> None:
     def textured(source: SourceTiles, _: NDArray[np.bool_]) -> NDArray[np.float32]:
         return np.zeros(len(source), np.float32)
 
-    found = filter_tiles(TileSet(path), judge, textured, Rule(), {})
+    found = filter_tiles(TileSet(path), judge, textured, FilterRule(), {})
     assert (found.counts["kept"], found.counts["duplicates"]) == (3, 21)
     assert (found.nothing_left, found.little_left) == (["lost"], ["less"])
     record = json.loads((path / "filter.json").read_text())
@@ -123,4 +149,4 @@ def test_invalid_options_are_named(made: Path, options: dict[str, Path | float],
 
 def test_rules_out_of_range_are_refused() -> None:
     with pytest.raises(UserError, match="--uniform-share 0"):
-        Rule(uniform_share=0)
+        FilterRule(uniform_share=0)

@@ -30,6 +30,10 @@ def refuse(pair: MosaicPair) -> tuple[float, ...]:
     raise UserError("this mosaic is too odd")
 
 
+class Refusing(MosaicMetric):
+    score = MosaicScore(("never",), refuse)
+
+
 def expected(store: Path, split: str) -> dict[str, tuple[float, float, float]]:
     rows = {}
     for sample in MosaicStore(store).samples(split):
@@ -63,7 +67,7 @@ def test_a_fit_can_choose_checkpoints_by_them(tiny_store: Path, tmp_path: Path) 
 
 
 def test_mosaic_seen_in_part_is_not_measured(tiny_store: Path, tmp_path: Path) -> None:
-    module = module_of(MosaicMetric(MosaicScore(("never",), refuse)))
+    module = module_of(Refusing())
     with pytest.warns(UserWarning, match="not scored"):
         tiny.quiet_trainer(tmp_path, limit_test_batches=1).test(module, tiny.data_of(tiny_store), verbose=False)
     with pytest.raises(UserError, match="too odd"):

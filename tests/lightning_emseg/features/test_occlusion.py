@@ -14,7 +14,14 @@ from torch import Tensor
 
 from data_modules.errors import UserError
 from lightning_emseg.features.encoder import open_encoder
-from lightning_emseg.features.occlusion import measure_occlusion, second_view, square_corners
+from lightning_emseg.features.occlusion import (
+    Occlusion,
+    OcclusionRow,
+    measure_occlusion,
+    occlusion_figure,
+    second_view,
+    square_corners,
+)
 from tests.support.known_encoders import encoder_of, stacked
 
 WINDOW = (slice(70, 90), slice(130, 150))
@@ -155,3 +162,30 @@ def test_view_is_an_enlarged_part_of_the_image(seed: int, y: int, x: int) -> Non
     assert np.array_equal(view, second_view(image, np.random.default_rng(seed)))
     # Half of the area or more, at an aspect of 4:3 at most, leaves at least 0.6 of a side.
     assert np.ptp(view.astype(int)) >= 0.5 * np.ptp(image.astype(int))
+
+
+def found(seed: int) -> Occlusion:
+    random = np.random.default_rng(seed)
+    return Occlusion(0.9, np.zeros((3, 2), np.int64), random.random(3), random.random((70, 80), np.float32))
+
+
+def row(with_view: bool) -> OcclusionRow:
+    image, view = np.random.default_rng(0).integers(0, 256, (2, 70, 80), dtype=np.uint8)
+    return OcclusionRow("here", image, view if with_view else None, {"one": found(1), "two": found(2)})
+
+
+@pytest.mark.parametrize("with_view", [True, False])
+def test_heat_maps_lie_over_the_image(with_view: bool) -> None:
+    given = row(with_view)
+    figure = occlusion_figure([given, given])
+    cells, views = figure.axes[:-1], 1 + with_view
+    assert len(cells) == 2 * (views + 2)
+    np.testing.assert_array_equal(np.asarray(cells[0].images[0].get_array()), given.image)
+    if with_view:
+        np.testing.assert_array_equal(np.asarray(cells[1].images[0].get_array()), given.reference)
+    for axes, (name, result) in zip(cells[views:], given.found.items(), strict=False):
+        under, over = axes.images
+        np.testing.assert_array_equal(np.asarray(under.get_array()), given.image)
+        np.testing.assert_array_equal(np.asarray(over.get_array()), result.importance)
+        assert axes.get_title().startswith(f"{name}\nsimilarity 0.900, drop ≤ {result.drops.max():.2g}")
+    assert figure.axes[-1].get_ylabel() == "importance"

@@ -7,11 +7,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from scipy.stats import pointbiserialr
 from torch import Tensor
 
-from lightning_emseg.features.selectivity import measure_selectivity, point_biserial
+from lightning_emseg.features.selectivity import (
+    Selectivity,
+    SelectivityRow,
+    measure_selectivity,
+    point_biserial,
+    selectivity_figure,
+)
 from tests.support.known_encoders import encoder_of
 
 Values = NDArray[np.float64]
@@ -108,3 +115,38 @@ def test_constant_maps_have_no_correlation(side: int) -> None:
     assert (found.response == 0).all()
     assert math.isnan(found.response_correlation)
     assert found.iou == 0
+
+
+def found(seed: int) -> Selectivity:
+    response = np.random.default_rng(seed).random((20, 30), np.float32)
+    return Selectivity(np.zeros(4), np.arange(2), response, response > 0.3, 0.1 * seed, 0.05 * seed)
+
+
+def row(seed: int) -> SelectivityRow:
+    image = np.random.default_rng(seed).integers(0, 256, (20, 30), dtype=np.uint8)
+    return SelectivityRow(f"image{seed}", image, image > 200, {"one": found(seed), "two": found(seed + 1)})
+
+
+def shown(image: AxesImage) -> object:
+    return np.asarray(image.get_array())
+
+
+def test_rows_show_image_truth_and_encoder_pictures() -> None:
+    rows = [row(1), row(2)]
+    figure = selectivity_figure(rows, "nucleus")
+    cells = figure.axes[:-1]
+    assert len(cells) == 2 * (2 + 2 * 2)
+    for number, shown_row in enumerate(rows):
+        line = cells[6 * number : 6 * number + 6]
+        assert line[0].get_title() == shown_row.name
+        np.testing.assert_array_equal(shown(line[0].images[0]), shown_row.image)
+        assert line[1].get_title().startswith("nucleus")
+        np.testing.assert_array_equal(shown(line[1].images[0]), shown_row.mask)
+        for place, (name, result) in enumerate(shown_row.found.items()):
+            heat, binary = line[2 + 2 * place : 4 + 2 * place]
+            np.testing.assert_array_equal(shown(heat.images[0]), shown_row.image)
+            np.testing.assert_array_equal(shown(heat.images[1]), result.response)
+            np.testing.assert_array_equal(shown(binary.images[0]), result.binary)
+            assert heat.get_title() == f"{name}: r = {result.response_correlation:.3f}"
+            assert binary.get_title() == f"{name}: IoU = {result.iou:.3f}"
+    assert figure.axes[-1].get_ylabel().startswith("mean response")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from data_modules.errors import UserError
 from data_modules.labelled_tiles import LabelledTiles
-from data_modules.tile_images import mirrored
 from data_modules.tile_set import TileSet
-from lightning_emseg.commands.curate.filter import filter_set
+from data_modules.tiles import mirrored
+from lightning_emseg.commands.curate_filter import filter_set
 from lightning_emseg.modules.tile_classifier import TileClassifier
 from tests.support import EXPERIMENTS, tiny
 from tests.support.resolved import resolve

@@ -51,7 +51,6 @@ def test_one_seed_has_no_error(tmp_path: Path) -> None:
         ({"weights": "imagenet", "frozen": True}, "imagenet"),
         ({"weights": "x/moco_v2_200ep_pretrain.pth.tar", "frozen": True}, "imagenet-moco"),
         ({"weights": CEM500K, "frozen": True}, "cem500k-moco"),
-        ({"weights": CEM500K, "frozen": True, "transfer": True}, "cem500k-moco"),
         ({"weights": "cem500k/encoder.pth", "frozen": True}, "encoder.pth, frozen"),
         ({"weights": CEM500K, "frozen": False}, "cem500k_mocov2_resnet50_200ep.pth.tar, trained"),
         ({"weights": "imagenet", "frozen": False}, "imagenet, trained"),
@@ -224,7 +223,7 @@ def test_two_runs_of_one_seed_are_refused(tmp_path: Path) -> None:
 
 def test_runs_of_a_row_that_differ_are_told(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / str(seed), 0.7, seed=seed, lr=0.003 if seed else 0.1) for seed in range(3)]
-    folders.append(write_run(tmp_path / "random", 0.1, weights=None, transfer=True))
+    folders.append(write_run(tmp_path / "random", 0.1, weights=None))
     (folders[1] / "config-test.yaml").write_text("ckpt_path: runs/x/checkpoints/best.ckpt\n")
     notes = collected(*folders).notes
     title = "Lucchi++, 10,000 iterations"

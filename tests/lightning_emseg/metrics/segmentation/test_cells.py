@@ -11,7 +11,6 @@ from scipy import ndimage
 
 from lightning_emseg.metrics.classes import AdaptedRand, VariationOfInformation, VInfo, VRand
 from lightning_emseg.metrics.mosaic_pair import MosaicPair, Segments, components
-from lightning_emseg.metrics.segmentation.border_thinning import thin_borders
 from lightning_emseg.metrics.segmentation.cells import (
     ISBI_LEVELS,
     ThresholdCurve,
@@ -20,6 +19,7 @@ from lightning_emseg.metrics.segmentation.cells import (
     sweep_of,
     table_of,
     tables_over_levels,
+    thin_borders,
 )
 from lightning_emseg.metrics.segmentation.contingency import contingency
 from lightning_emseg.metrics.segmentation.scores import v_info, v_rand

@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from lightning_emseg.metrics.classes import AdaptedRand, MosaicMetric, VariationOfInformation, VInfo, VRand
 from lightning_emseg.metrics.mosaic_pair import MosaicPair, components
-from lightning_emseg.metrics.segmentation.border_thinning import thin_borders
-from lightning_emseg.metrics.segmentation.cells import ISBI_LEVELS, table_of
+from lightning_emseg.metrics.segmentation.cells import ISBI_LEVELS, table_of, thin_borders
 from lightning_emseg.metrics.segmentation.contingency import contingency
 from lightning_emseg.metrics.segmentation.scores import adapted_rand, v_info, v_rand, variation_of_information
 

@@ -1,1 +1,0 @@
-"""``emseg curate``: from files of micrographs to a set of tiles worth learning from."""

@@ -1,1 +1,0 @@
-"""``emseg features``: what the features of encoders respond to."""
