@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend, and checks of single settings."""
+"""Mistakes that a user can mend, checks of single settings, and lists in messages."""
 
 from collections.abc import Sequence
 
@@ -22,3 +22,9 @@ def check_fractions(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise UserError(f"data.{name} must be at least 0 and below 1, got {value}")
+
+
+def shorten(names: Sequence[str], most: int = 8) -> str:
+    """Join names for a message, only the first ``most`` of them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

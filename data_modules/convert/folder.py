@@ -3,25 +3,16 @@
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from data_modules.convert.labels import Foreground, LabelRule
-from data_modules.convert.samples import (
-    LabelSource,
-    SampleSource,
-    VolumeLabel,
-    VolumeSample,
-    check_pixel_size,
-    write_samples,
-    write_volumes,
-)
+from data_modules.convert.samples import LabelSource, SampleSource, check_pixel_size, page_label, write_samples
 from data_modules.errors import UserError
-from data_modules.images.image import doubtful_axes, parse_pixel_size
-from data_modules.images.pages import find_images, pair
-from data_modules.images.stacks import Source, Stack, only_sections, open_pages, open_stack
+from data_modules.images.image import Image, doubtful_axes, parse_pixel_size
+from data_modules.images.pages import find_images, open_pages, open_stack, pair
 from data_modules.store import LabelKind
 
 
@@ -110,9 +101,9 @@ def convert_folder(
     found: list[tuple[LabelSource, ...]] = [() for _ in pages]
     rule = label_rule(labels, kind, foreground, classes, threshold, ignore_value)
     if labels is not None and rule is not None:
-        found = [(LabelSource(label_name, page, rule),) for page in pair(pages, find_images(labels))]
+        found = [(page_label(label_name, page, rule),) for page in pair(pages, find_images(labels))]
     size = (pixel_size_nm, pixel_size_nm)
-    sources = [SampleSource(split, page, size, label) for page, label in zip(pages, found, strict=True)]
+    sources = [SampleSource(split, page.name, page.open, size, label) for page, label in zip(pages, found, strict=True)]
     return write_samples(out, sources, "folder", grey, overwrite)
 
 
@@ -165,26 +156,42 @@ def convert_volume(
     check_label_name(label_name)
     size, part = parse_volume_pixel_size(pixel_size_nm), _parse_sections(sections)
     rule = label_rule(labels, kind, foreground, classes, threshold, ignore_value)
-    pixels = _only(part, partial(open_stack, image))
-    with pixels() as stack:
-        if stack.shape[0] == 1:
+    source = partial(_open_part, image, None, part)
+    with source() as opened:
+        if opened.shape[0] == 1:
             raise UserError(f"{image} holds one section: convert it as a 2D image with `emseg data convert folder`")
-        stated = size or stack.pixel_size_nm
-        if stated is not None and (doubt := doubtful_axes(stack.shape, stated)):
+        stated = size or opened.pixel_size_nm
+        if stated is not None and (doubt := doubtful_axes(opened.shape, stated)):
             # A warning: a crop may have any shape.
             warnings.warn(f"{image}: {doubt}; it is written as it is", stacklevel=2)
-    found: tuple[VolumeLabel, ...] = ()
+    found: tuple[LabelSource, ...] = ()
     if labels is not None and rule is not None:
-        found = (VolumeLabel(label_name, _only(part, _label_source(image, labels, rule.kind != "binary")), rule),)
-    sample = VolumeSample(split, name, pixels, size, found)
-    return write_volumes(out, [sample], "volume", grey, overwrite)
+        labelled = partial(_open_part, labels, image, part, rule.kind != "binary")
+        found = (LabelSource(label_name, labelled, rule),)
+    return write_samples(out, [SampleSource(split, name, source, size, found)], "volume", grey, overwrite)
 
 
-def _label_source(image: str, labels: str, as_values: bool) -> Source:
-    """Opens the label: of two folders, in the order in which its names match those of the image."""
-    if not (Path(image).is_dir() and Path(labels).is_dir()):
-        return partial(open_stack, labels, as_values)
-    return partial(open_pages, pair(find_images(image), find_images(labels)), Path(labels), as_values)
+@contextmanager
+def _open_part(
+    spec: str, partners: str | None, part: tuple[int, int] | None, as_values: bool = False
+) -> Iterator[Image]:
+    """Open a volume, or the part of it that was asked for.
+
+    Of two folders, the label's sections come in the order in which their names match those of the image, ``partners``.
+    """
+    with ExitStack() as opened:
+        if partners is not None and Path(partners).is_dir() and Path(spec).is_dir():
+            pages = pair(find_images(partners), find_images(spec))
+            image = opened.enter_context(open_pages(pages, Path(spec), as_values))
+        else:
+            image = opened.enter_context(open_stack(spec, as_values))
+        if part is not None:
+            first, last = part
+            depth = image.shape[0]
+            if not 0 <= first <= last < depth:
+                raise UserError(f"{image.what} has the sections 0-{depth - 1}, and not {first}-{last}: give others")
+            image = image.crop(first, last + 1, only_sections=[first, last])
+        yield image
 
 
 def _parse_sections(text: str | None) -> tuple[int, int] | None:
@@ -195,25 +202,17 @@ def _parse_sections(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _only(part: tuple[int, int] | None, source: Source) -> Source:
-    return source if part is None else partial(_opened_part, source, *part)
-
-
-@contextmanager
-def _opened_part(source: Source, first: int, last: int) -> Iterator[Stack]:
-    with source() as stack:
-        yield only_sections(stack, first, last)
-
-
-def parse_volume_pixel_size(text: str | None) -> tuple[float, float, float] | None:
+def parse_volume_pixel_size(
+    text: str | None, option: str = "--pixel-size-nm", example: str = "50,4.6,4.6"
+) -> tuple[float, float, float] | None:
     """Read ``50,4.6,4.6``, the sides of a pixel along Z, Y and X in nm.
 
     Raises:
         UserError: if these are not three positive numbers.
     """
-    sizes = parse_pixel_size(text, "--pixel-size-nm") if text is not None else None
+    sizes = parse_pixel_size(text, option) if text is not None else None
     if sizes is None:
         return None
     if len(sizes) != 3:
-        raise UserError(f"--pixel-size-nm {text}: a volume needs Z,Y,X in nanometers, such as 50,4.6,4.6")
+        raise UserError(f"{option} {text}: a volume needs Z,Y,X in nanometers, such as {example}")
     return sizes[0], sizes[1], sizes[2]

@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 
 from data_modules.convert.labels import LabelRule
-from data_modules.convert.samples import LabelSource, SampleSource, write_samples
-from data_modules.errors import UserError
-from data_modules.images.pages import Page, find_images, pair, shorten
+from data_modules.convert.samples import SampleSource, page_label, write_samples
+from data_modules.errors import UserError, shorten
+from data_modules.images.pages import Page, find_images, pair
 
 PIXEL_SIZE_NM = (4.0, 4.0)
 HELD_OUT = {20: {"val": "12-14", "test": "15-19"}, 30: {"val": "17-19", "test": "20-29"}}
@@ -53,10 +53,11 @@ def convert_isbi2012(
     sources = []
     for split, chosen in splits.items():
         for section in chosen:
-            found = [LabelSource("membrane", masks[section], membrane)]
-            found += [LabelSource(name, pages[section], instances) for name, pages in extra.items()]
-            sources.append(SampleSource(split, sections[section], PIXEL_SIZE_NM, tuple(found)))
-    sources += [SampleSource("challenge", page, PIXEL_SIZE_NM) for page in _challenge(root)]
+            found = [page_label("membrane", masks[section], membrane)]
+            found += [page_label(name, pages[section], instances) for name, pages in extra.items()]
+            image = sections[section]
+            sources.append(SampleSource(split, image.name, image.open, PIXEL_SIZE_NM, tuple(found)))
+    sources += [SampleSource("challenge", page.name, page.open, PIXEL_SIZE_NM) for page in _challenge(root)]
     return write_samples(out, sources, "isbi2012", overwrite=overwrite)
 
 

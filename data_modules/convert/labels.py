@@ -1,14 +1,13 @@
 """Turning raw label pages into store labels: binary masks, classes, instances."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from data_modules.errors import UserError
+from data_modules.errors import UserError, shorten
 from data_modules.images.image import Pixels
-from data_modules.images.pages import shorten
 from data_modules.store import LabelInfo, LabelKind
 
 Foreground = Literal["dark", "bright"]
@@ -133,6 +132,19 @@ class LabelRule:
         stored = np.where(ignored, 0, pixels).astype(np.uint8)
         stored[ignored] = IGNORE
         return Label(stored, {"rule": "values unchanged", "ignore_value": self.ignore_value})
+
+
+@dataclass(frozen=True)
+class CustomRule:
+    """Rule of one data set.
+
+    Attributes:
+        info: What the store declares.
+        apply: Converts one section ``(Y, X)``; the text names it in messages.
+    """
+
+    info: LabelInfo
+    apply: Callable[[Pixels, str], Label]
 
 
 def value_counts(pixels: Pixels) -> tuple[Pixels, Pixels]:

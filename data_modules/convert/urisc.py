@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from data_modules.convert.labels import LabelRule
-from data_modules.convert.samples import LabelSource, SampleSource, check_pixel_size, write_samples
+from data_modules.convert.samples import LabelSource, SampleSource, check_pixel_size, page_label, write_samples
 from data_modules.convert.shrink import Shrink
-from data_modules.errors import UserError
-from data_modules.images.pages import Page, find_images_below, shorten
+from data_modules.errors import UserError, shorten
+from data_modules.images.pages import Page, find_images_below
 
 SPLITS = ("train", "val", "test")
 ORIGINALS = "Track2_original_size"
@@ -71,7 +71,8 @@ def convert_urisc(
             original = shape if from_original else shapes.get(page.stem, MOSAIC_SHAPE)
             shrink = Shrink(original, (size, size) if from_original else shape, downsample, label_share)
         y, x = (1.0, 1.0) if shrink is None else (o / t for o, t in zip(shrink.original, shrink.target, strict=True))
-        sources.append(SampleSource(split, page, (pixel_size_nm * y, pixel_size_nm * x), labels[split, page], shrink))
+        side = (pixel_size_nm * y, pixel_size_nm * x)
+        sources.append(SampleSource(split, page.name, page.open, side, labels[split, page], shrink))
     return write_samples(out, sources, "urisc", overwrite=overwrite)
 
 
@@ -136,14 +137,14 @@ def _find_labels(root: Path, images: Sequence[tuple[str, Page]]) -> dict[tuple[s
         labelled, annotated = truth.of(split, page), final.of(split, page)
         found = []
         if labelled is not None:
-            found.append(LabelSource("membrane", labelled, _RULE, twin=annotated))
+            found.append(page_label("membrane", labelled, _RULE, annotated))
         elif annotated is not None:
-            found.append(LabelSource("membrane", annotated, _RULE))
+            found.append(page_label("membrane", annotated, _RULE))
         else:
             missing.append((split, page))
         for name, files in further.items():
             if other := files.of(split, page):
-                found.append(LabelSource(name, other, _RULE))
+                found.append(page_label(name, other, _RULE))
         labels[split, page] = tuple(found)
     needed = [page.source for split, page in missing if split in ("train", "val")]
     if needed:

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
-from data_modules.images.image import Pixels
-from data_modules.images.stacks import Stack
+from data_modules.images.image import Image, Pixels
 
 PERCENTILES = (0.1, 99.9)
 RULES = ("percentile", "range", "dtype")
@@ -108,11 +107,11 @@ _BINS = 2**16
 """Of the histogram of types with more values; percentiles are off by at most one part in 65,536 of the range."""
 
 
-def volume_rule(stack: Stack, rule: str) -> str:
+def volume_rule(image: Image, rule: str) -> str:
     """The rule that brings every section to 8 bit by the limits of the whole volume.
 
     Args:
-        stack: Read once or twice for ``range`` and ``percentile`` of more than 8 bits, not at all otherwise.
+        image: Read once or twice for ``range`` and ``percentile`` of more than 8 bits, not at all otherwise.
         rule: See :func:`data_modules.images.grey.to_8_bit`.
 
     Returns:
@@ -121,35 +120,35 @@ def volume_rule(stack: Stack, rule: str) -> str:
     Raises:
         UserError: if values are not finite.
     """
-    if rule not in ("range", "percentile") or stack.dtype == np.uint8:
+    if rule not in ("range", "percentile") or image.dtype == np.uint8:
         return rule
-    lo, hi = _range(stack)
+    lo, hi = _range(image)
     if lo == hi:
-        warnings.warn(f"{stack.what} is {lo:g} everywhere: it was written as 0", stacklevel=2)
+        warnings.warn(f"{image.what} is {lo:g} everywhere: it was written as 0", stacklevel=2)
         return f"{lo!r},{lo + 1!r}"
     if rule == "percentile":
-        inner = _percentiles(stack, lo, hi)
+        inner = _percentiles(image, lo, hi)
         lo, hi = inner if inner[0] < inner[1] else (lo, hi)
     return f"{lo!r},{hi!r}"
 
 
-def _range(stack: Stack) -> tuple[float, float]:
+def _range(image: Image) -> tuple[float, float]:
     limits = []
-    for number, section in enumerate(stack.sections(0, stack.shape[0])):
+    for number, section in enumerate(image.sections()):
         if section.dtype.kind == "f" and (wrong := int(np.count_nonzero(~np.isfinite(section)))):
             raise UserError(
-                f"{stack.what} (section {number}) has {wrong} pixels that are NaN or infinite: "
+                f"{image.what} (section {number}) has {wrong} pixels that are NaN or infinite: "
                 "give them a grey value first"
             )
         limits.append((float(section.min()), float(section.max())))
     return min(lo for lo, _ in limits), max(hi for _, hi in limits)
 
 
-def _percentiles(stack: Stack, lo: float, hi: float) -> tuple[float, float]:
-    exact = stack.dtype.kind in "iu" and hi - lo < _BINS
+def _percentiles(image: Image, lo: float, hi: float) -> tuple[float, float]:
+    exact = image.dtype.kind in "iu" and hi - lo < _BINS
     length = int(hi - lo) + 1 if exact else _BINS
     counts = np.zeros(length, np.int64)
-    for section in stack.sections(0, stack.shape[0]):
+    for section in image.sections():
         if exact:
             # Subtracted in 64 bits: 16-bit values of both signs are up to 65,535 apart.
             counts += np.bincount((section.astype(np.int64) - int(lo)).ravel(), minlength=length)

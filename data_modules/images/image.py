@@ -1,10 +1,10 @@
 """Lazy image that every format opens as, with its axes and voxel size."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,56 +87,17 @@ def is_isotropic(pixel_size_nm: tuple[float, ...] | None) -> bool:
 
 Pixels = NDArray[Any]
 Region = tuple[slice, slice, slice]
-"""Sections, rows and columns, each with start and stop inside the volume."""
+"""Sections, rows and columns, each with start and stop inside the image."""
+_AT_ONCE = 8
+"""Sections read together: files that store volumes in pieces would unpack each piece again for every section."""
 
 
 class RefusedError(UserError):
-    """One file that cannot be tiled; the others can."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What is known of a volume before its pixels are read.
-
-    Attributes:
-        format: Name for people, such as ``TIFF``.
-        shape: ``(Z, Y, X)`` in px; a 2D image has one section.
-        dtype: Of the pixels.
-        pixel_size_nm: ``(Z, Y, X)``, or ``(Y, X)`` where there is one section or Z is unknown; ``None`` where unknown.
-        depth: Number of sections that are stored together, so that reading them together is cheapest.
-        frames: Whether sections follow one another in time, so that there is no third dimension.
-        scattered: Whether small regions are read fast, and from several threads at once.
-        remarks: What is odd about the file.
-    """
-
-    format: str
-    shape: tuple[int, int, int]
-    dtype: "np.dtype[Any]"
-    pixel_size_nm: tuple[float, ...] | None = None
-    depth: int = 1
-    frames: bool = False
-    scattered: bool = False
-    remarks: tuple[str, ...] = ()
-
-
-class Volume(Protocol):
-    """Pixels of a file."""
-
-    @property
-    def header(self) -> Header:
-        """What is known before pixels are read."""
-        ...
-
-    def read(self, region: Region) -> Pixels:
-        """Pixels ``(z, y, x)`` of a region inside the volume, of the header's data type."""
-        ...
-
-
-Opened = AbstractContextManager[Volume]
+    """One file that cannot be used; others can."""
 
 
 @contextmanager
-def refusing(what: str) -> Iterator[None]:
+def refusing(what: object) -> Iterator[None]:
     """Turn whatever a decoder raises inside into :class:`RefusedError`, naming the file."""
     try:
         yield
@@ -151,46 +112,124 @@ def refusing(what: str) -> Iterator[None]:
         ) from error
 
 
-class Guarded:
-    """A volume whose failures name the file and stop that file alone.
+@dataclass(frozen=True)
+class Image:
+    """Lazy image of one file, folder or page: three axes, of which a page has one section.
 
-    Args:
-        volume: To be read.
-        what: Its file, for messages.
+    Attributes:
+        what: File or folder, for messages.
+        format: Name for people, such as ``TIFF``.
+        shape: Sections, rows and columns in px.
+        dtype: Data type of the pixels: bool, integer or floating point.
+        fetch: Decoder of a region; callers use :meth:`read`, which checks what it gives.
+        pixel_size_nm: ``(Z, Y, X)``, or ``(Y, X)`` where there is one section or Z is unknown; ``None`` where unknown.
+        depth: Number of sections that are stored together, so that reading them together is cheapest.
+        frames: Whether sections follow one another in time, so that there is no third dimension.
+        scattered: Whether small regions are read fast, and from several threads at once.
+        remarks: Oddities of the file, and what had to be done to get one channel of grey.
+        record: JSON-ready origin for the provenance, without a path of this machine.
+        axes: Names of the axes of ``shape``.
 
     Raises:
         RefusedError: if there are no pixels, or their type is none of bool, integer and floating point.
     """
 
-    def __init__(self, volume: Volume, what: str) -> None:
-        self._volume = volume
-        self._what = what
-        header = volume.header
-        if min(header.shape) < 1:
-            raise RefusedError(f"{what} has no pixels (it is {header.shape}): remove it")
-        if header.dtype.kind not in "biuf":
-            raise RefusedError(f"{what} holds {header.dtype} values: save it as grey integers or floating point")
+    what: str
+    format: str
+    shape: tuple[int, int, int]
+    dtype: "np.dtype[Any]"
+    fetch: Callable[[Region], Pixels]
+    pixel_size_nm: tuple[float, ...] | None = None
+    depth: int = 1
+    frames: bool = False
+    scattered: bool = False
+    remarks: tuple[str, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+    axes: tuple[str, str, str] = ("z", "y", "x")
 
-    @property
-    def header(self) -> Header:
-        """Of the volume."""
-        return self._volume.header
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            raise RefusedError(f"{self.what} has no pixels (it is {self.shape}): remove it")
+        if self.dtype.kind not in "biuf":
+            raise RefusedError(f"{self.what} holds {self.dtype} values: save it as grey integers or floating point")
 
     def read(self, region: Region) -> Pixels:
-        """As :meth:`Volume.read`.
+        """Read a region inside the image, ``(z, y, x)`` of the image's data type.
 
         Raises:
-            RefusedError: if the pixels cannot be read, or are of another shape or type than the header says.
+            RefusedError: if the pixels cannot be read, or are of another shape or type than the image.
         """
-        with refusing(self._what):
-            pixels = self._volume.read(region)
+        with refusing(self.what):
+            pixels = self.fetch(region)
             shape = tuple(part.stop - part.start for part in region)
-            if pixels.shape != shape or pixels.dtype != self.header.dtype:
+            if pixels.shape != shape or pixels.dtype != self.dtype:
                 raise RefusedError(
-                    f"{self._what} mixes types or sizes: {pixels.dtype} {pixels.shape} in section "
-                    f"{region[0].start}, not {self.header.dtype} {shape}: save them as files of their own"
+                    f"{self.what} mixes types or sizes: {pixels.dtype} {pixels.shape} in section "
+                    f"{region[0].start}, not {self.dtype} {shape}: save them as files of their own"
                 )
             return pixels
+
+    def sections(self, start: int = 0, stop: int | None = None) -> Iterator[Pixels]:
+        """Read sections ``(Y, X)`` from ``start`` to before ``stop``, a few at a time."""
+        stop = self.shape[0] if stop is None else stop
+        for first in range(start, stop, _AT_ONCE):
+            yield from self.read((slice(first, min(first + _AT_ONCE, stop)), *self._plane))
+
+    @property
+    def _plane(self) -> tuple[slice, slice]:
+        return slice(0, self.shape[1]), slice(0, self.shape[2])
+
+    def crop(self, first: int = 0, stop: int | None = None, row: int = 0, **record: Any) -> "Image":
+        """Leave out sections and rows.
+
+        Args:
+            first: First section.
+            stop: Section after the last one; all by default.
+            row: First row.
+            **record: Account of it, for the provenance.
+        """
+        depth, height, width = self.shape
+
+        def fetch(region: Region) -> Pixels:
+            z, y, x = region
+            return self.read((slice(z.start + first, z.stop + first), slice(y.start + row, y.stop + row), x))
+
+        shape = ((depth if stop is None else stop) - first, height - row, width)
+        return replace(self, shape=shape, fetch=fetch, record={**self.record, **record})
+
+    def in_bytes(self, white: int) -> "Image":
+        """1-bit pixels as ``uint8`` of 0 and ``white``; other images stay as they are."""
+        if self.dtype != bool:
+            return self
+        fetch = self.read
+        return replace(self, dtype=np.dtype(np.uint8), fetch=lambda region: to_bytes(fetch(region), white))
+
+
+Opened = AbstractContextManager[Image]
+
+
+def to_bytes(pixels: Pixels, white: int) -> Pixels:
+    """1-bit pixels as ``uint8`` of 0 and ``white``, others as they are: masks may mix both, section by section."""
+    return pixels.astype(np.uint8) * np.uint8(white) if pixels.dtype == bool else pixels
+
+
+def stored_array(what: str, name: str, pixels: Any, dtype: "np.dtype[Any]", **header: Any) -> Image:
+    """Image of an array ``(Z, Y, X)`` or ``(Y, X)`` that can be sliced, in memory or in an open file.
+
+    Args:
+        what: File, for messages.
+        name: Name of the format.
+        pixels: Array whose slices become NumPy arrays; one of ``(Y, X)`` has one section.
+        dtype: Its type; that of the image is of this machine's byte order.
+        **header: Further attributes of the image.
+    """
+    flat, native = len(pixels.shape) == 2, dtype.newbyteorder("=")
+
+    def fetch(region: Region) -> Pixels:
+        found = np.asarray(pixels[region[1:]])[None] if flat else np.asarray(pixels[region])
+        return found.astype(native, copy=False)
+
+    return Image(what, name, (1, *pixels.shape) if flat else tuple(pixels.shape), native, fetch, **header)
 
 
 def last_axes_are_colours(shape: tuple[int, ...]) -> bool:

@@ -4,13 +4,12 @@ import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import mrcfile
 import numpy as np
 
-from data_modules.images.image import Header, Pixels, RefusedError, Region, Volume, in_nm
+from data_modules.images.image import Image, RefusedError, in_nm, stored_array
 
 _IMOD_STAMP = 1146047817
 _AT_IMOD = 40
@@ -19,21 +18,8 @@ _SIGNED = 1
 """Bit of IMOD's flags: bytes are signed, as MRC2014 has it."""
 
 
-@dataclass(frozen=True)
-class Mapped:
-    """A mapped file."""
-
-    header: Header
-    pixels: Pixels
-
-    def read(self, region: Region) -> Pixels:
-        """See :class:`~data_modules.images.image.Volume`."""
-        # Files of the other byte order are brought to this machine's.
-        return np.asarray(self.pixels[region]).astype(self.header.dtype, copy=False)
-
-
 @contextmanager
-def open_mrc(path: str) -> Iterator[Volume]:
+def open_mrc(path: str) -> Iterator[Image]:
     """Open an MRC file.
 
     Bytes are signed (MRC2014), unless IMOD wrote them and says otherwise. A pixel size of 1 Å on every axis is what
@@ -54,9 +40,8 @@ def open_mrc(path: str) -> Iterator[Volume]:
         size = _pixel_size(file.header, pixels.shape[0])
         if size is not None and all(math.isclose(side, 0.1, rel_tol=1e-4) for side in size):
             size, remarks = None, [*remarks, "pixel size of 1 Å taken for unknown"]
-        z, y, x = pixels.shape
-        dtype = pixels.dtype.newbyteorder("=")
-        yield Mapped(Header("MRC", (z, y, x), dtype, size, scattered=True, remarks=tuple(remarks)), pixels)
+        header = {"pixel_size_nm": size, "scattered": True, "remarks": tuple(remarks)}
+        yield stored_array(path, "MRC", pixels, pixels.dtype, **header)
 
 
 def _bytes_are_unsigned(header: Any) -> bool:

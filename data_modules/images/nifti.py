@@ -2,41 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import nibabel
 import numpy as np
 
-from data_modules.images.image import Header, Pixels, RefusedError, Region, Volume, in_nm
+from data_modules.images.image import Image, Pixels, RefusedError, Region, in_nm
 
 _UNITS = {"meter": "meter", "mm": "mm", "micron": "micron"}
 """Of NIfTI; it has none below a micrometre, so that nanometres come as fractions of one of these."""
 
 
-@dataclass(frozen=True)
-class Proxy:
-    """Pixels that stay in the file, which has X first and fastest."""
-
-    header: Header
-    stored: Any
-    ndim: int
-
-    def read(self, region: Region) -> Pixels:
-        """See :class:`~data_modules.images.image.Volume`."""
-        z, y, x = region
-        rest = (0,) * (self.ndim - 3)
-        pixels = np.asarray(self.stored[(x, y, z, *rest) if self.ndim > 2 else (x, y)])
-        axes = (2, 1, 0) if pixels.ndim == 3 else (1, 0)
-        return pixels.transpose(axes).reshape(_size(z), _size(y), _size(x)).astype(self.header.dtype, copy=False)
-
-
-def _size(part: slice) -> int:
-    return int(part.stop - part.start)
-
-
 @contextmanager
-def open_nifti(path: str) -> Iterator[Volume]:
+def open_nifti(path: str) -> Iterator[Image]:
     """Open a NIfTI file; its scaling (``scl_slope``, ``scl_inter``) is applied where there is one.
 
     Raises:
@@ -56,4 +34,12 @@ def open_nifti(path: str) -> Iterator[Volume]:
     zooms = [float(side) for side in image.header.get_zooms()[:3]][::-1]
     size = in_nm(zooms[-2:] if z == 1 else zooms, [unit] * (2 if z == 1 else 3))
     remarks = (f"values scaled by {stored.slope} and shifted by {stored.inter}",) if scaled else ()
-    yield Proxy(Header("NIfTI", (z, y, x), dtype.newbyteorder("="), size, remarks=remarks), stored, len(shape))
+    native, ndim = dtype.newbyteorder("="), len(shape)
+
+    def fetch(region: Region) -> Pixels:
+        # The file has X first and fastest.
+        place = (*region[::-1], *(0,) * (ndim - 3)) if ndim > 2 else region[:0:-1]
+        size = [part.stop - part.start for part in region]
+        return np.asarray(stored[place]).T.reshape(size).astype(native, copy=False)
+
+    yield Image(path, "NIfTI", (z, y, x), native, fetch, size, remarks=remarks)

@@ -1,25 +1,24 @@
-"""One file a format: each opens a file as a :class:`~data_modules.images.image.Volume`."""
+"""The one way to open an image: by the end of its name, whatever its format."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from data_modules.images.hdf5 import open_hdf5
-from data_modules.images.image import Guarded, Opened, RefusedError, Volume, refusing
+from data_modules.images.hdf5 import HDF5_SUFFIXES, open_hdf5
+from data_modules.images.image import Image, Opened, RefusedError, refusing
 from data_modules.images.mrc import open_mrc
 from data_modules.images.nifti import open_nifti
-from data_modules.images.raster import open_image
-from data_modules.images.tiff import open_tiff
+from data_modules.images.raster import open_raster
+from data_modules.images.tiff import TIFF_SUFFIXES, open_tiff
 from data_modules.images.video import open_video
 from data_modules.images.zarr import open_zarr
 from data_modules.store.layout import is_url
 
-Opener = Callable[[str], Opened]
-
-OPENERS: Mapping[str, Opener] = {
-    ".png": open_image,
-    ".jpg": open_image,
-    ".jpeg": open_image,
+OPENERS: Mapping[str, Callable[[str], Opened]] = {
+    ".png": open_raster,
+    ".jpg": open_raster,
+    ".jpeg": open_raster,
     ".tif": open_tiff,
     ".tiff": open_tiff,
     ".mrc": open_mrc,
@@ -29,10 +28,9 @@ OPENERS: Mapping[str, Opener] = {
     ".nii.gz": open_nifti,
     ".avi": open_video,
     ".mp4": open_video,
+    **dict.fromkeys(HDF5_SUFFIXES, open_hdf5),
 }
-"""By the end of a file's name, in lower case."""
-DATASETS = (".h5", ".hdf5", ".hdf")
-"""Ends of files that hold several arrays."""
+"""By the end of a file's name, in lower case; a new format is a file of this room and a line here."""
 
 
 def suffix_of(name: str) -> str | None:
@@ -41,36 +39,43 @@ def suffix_of(name: str) -> str | None:
     >>> suffix_of("A.NII.GZ"), suffix_of("notes.md")
     ('.nii.gz', None)
     """
-    return next((suffix for suffix in (*OPENERS, *DATASETS) if name.lower().endswith(suffix)), None)
+    return next((suffix for suffix in OPENERS if name.lower().endswith(suffix)), None)
 
 
 @contextmanager
-def open_volume(path: str, dataset: str | None = None) -> Iterator[Volume]:
+def open_image(
+    path: str, dataset: str | None = None, page: int | None = None, as_values: bool = False
+) -> Iterator[Image]:
     """Open whatever lies at a path.
 
     Args:
-        path: Of a file, of the folder of a Zarr array or OME-Zarr image, or a URL of one.
-        dataset: Inside an HDF5 file; may be left out where it holds one image only.
+        path: A file, the folder of a Zarr array or OME-Zarr image, or a URL of one.
+        dataset: Name inside an HDF5 file; may be left out where the file holds one image only.
+        page: Index of the one page of a TIFF, or section of an HDF5 dataset, that is wanted; all by default.
+        as_values: Whether values are class numbers or ids rather than grey: palettes of PNG and TIFF then give their
+            indices, and white-is-zero TIFFs are not inverted.
 
     Raises:
-        RefusedError: if it cannot be read; reading from the volume raises the same.
+        RefusedError: if it cannot be read; reading from the image raises the same.
     """
     what = path if dataset is None else f"{path}:{dataset}"
     # What the caller does with the pixels may fail too, and is no fault of the file: only opening is guarded here.
     with ExitStack() as stack:
         with refusing(what):
-            volume = Guarded(stack.enter_context(_opened(path, dataset)), what)
-        yield volume
+            image = replace(stack.enter_context(_opened(path, dataset, page, as_values)), what=what)
+        yield image
 
 
-def _opened(path: str, dataset: str | None) -> Opened:
+def _opened(path: str, dataset: str | None, page: int | None, as_values: bool) -> Opened:
     if is_url(path) or Path(path).is_dir():
         return open_zarr(path)
     if Path(path).stat().st_size == 0:
         raise RefusedError(f"{path} is empty (0 bytes): copy it again or remove it")
     suffix = suffix_of(path)
-    if suffix in DATASETS:
-        return open_hdf5(path, dataset)
     if suffix is None:
-        raise RefusedError(f"{path} has no name of a format that is read ({', '.join((*OPENERS, *DATASETS))})")
-    return OPENERS[suffix](path)
+        raise RefusedError(f"{path} has no name of a format that is read ({', '.join(OPENERS)})")
+    if suffix in HDF5_SUFFIXES:
+        return open_hdf5(path, dataset, page)
+    if suffix in TIFF_SUFFIXES:
+        return open_tiff(path, page, as_values)
+    return open_raster(path, as_values) if OPENERS[suffix] is open_raster else OPENERS[suffix](path)

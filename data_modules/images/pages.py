@@ -3,15 +3,23 @@
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import h5py
+import numpy as np
+import tifffile
 
-from data_modules.errors import UserError
-from data_modules.images.raster import HDF5_SUFFIXES, SUFFIXES, Raw, page_shape, pages_in, read_page, readable
+from data_modules.errors import UserError, shorten
+from data_modules.images.hdf5 import HDF5_SUFFIXES, section_shape, sections_in
+from data_modules.images.image import Image, Pixels, Region, refusing, to_bytes
+from data_modules.images.opening import open_image
+from data_modules.images.raster import raster_shape
+from data_modules.images.tiff import TIFF_SUFFIXES, is_block, page_shape, pages_in
 
+SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, *HDF5_SUFFIXES)
+"""Ends of files that folders are searched for."""
 HDF5_SPEC = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf))(?::(?P<dataset>.+))?", re.IGNORECASE)
 """``FILE.h5:dataset``, the dataset optional."""
 _FORMATS = "PNG, JPEG, TIFF or HDF5 (FILE.h5:dataset)"
@@ -56,20 +64,31 @@ class Page:
             record["page"] = self.number
         return record
 
-    def read(self, as_values: bool = False) -> Raw:
-        """Read the pixels; see :func:`data_modules.images.raster.read_page`.
+    @contextmanager
+    def open(self, as_values: bool = False) -> Iterator[Image]:
+        """Open the page as an image of one section.
 
         Args:
-            as_values: Whether they are class numbers or ids rather than grey.
+            as_values: Whether pixels are class numbers or ids rather than grey.
 
         Raises:
-            UserError: if the file is damaged, coloured or transparent.
+            RefusedError: if the file is damaged, coloured or transparent.
         """
-        return read_page(self.path, self.index, self.dataset, as_values)
+        with open_image(str(self.path), self.dataset, self.index, as_values) as image:
+            yield replace(image, what=self.what, record={**self.record, "reading": list(image.remarks)})
+
+    def read(self, as_values: bool = False) -> Pixels:
+        """Read the pixels ``(Y, X)``; see :meth:`open`."""
+        with self.open(as_values) as image:
+            return next(image.sections())
 
     def shape(self) -> tuple[int, int]:
         """Height and width in px, from the header alone."""
-        return page_shape(self.path, self.index, self.dataset)
+        with refusing(self.path):
+            if self.dataset is not None:
+                return section_shape(self.path, self.dataset)
+            is_tiff = self.path.suffix.lower() in TIFF_SUFFIXES
+            return page_shape(self.path, self.index) if is_tiff else raster_shape(self.path)
 
 
 def natural_key(name: str) -> list[str | int]:
@@ -102,7 +121,12 @@ def find_images(spec: str) -> list[Page]:
         if skipped := [file.name for file in files if file.suffix.lower() not in SUFFIXES]:
             warnings.warn(f"{path}: not read, since not {_FORMATS}: {shorten(skipped)}", stacklevel=2)
     else:
-        pages = _pages_of_spec(spec)
+        path, dataset = _split(spec)
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: give a folder, an image file, or FILE.h5:dataset")
+        if path.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{path} is not {_FORMATS}: convert it to one of these first")
+        pages = pages_of(path, path.parent, dataset)
     if not pages:
         raise UserError(f"{spec} holds no {_FORMATS} images: check the path")
     repeated = [name for name, times in Counter(page.name for page in pages).items() if times > 1]
@@ -136,10 +160,12 @@ def pages_of(path: Path, root: Path, dataset: str | None = None) -> list[Page]:
         UserError: if the file is damaged or the dataset is neither 2D nor 3D.
     """
     source = path.relative_to(root).as_posix()
-    if path.suffix.lower() in HDF5_SUFFIXES:
-        dataset, indices = _sections(path, dataset)
-    else:
-        indices = pages_in(path)
+    indices = [0]
+    with refusing(path):
+        if path.suffix.lower() in HDF5_SUFFIXES:
+            dataset, indices = sections_in(path, dataset)
+        elif path.suffix.lower() in TIFF_SUFFIXES:
+            indices = pages_in(path)
     if len(indices) == 1:
         return [Page(path.stem, path, source, path.stem, None, indices[0], dataset)]
     digits = max(3, len(str(len(indices) - 1)))
@@ -149,44 +175,91 @@ def pages_of(path: Path, root: Path, dataset: str | None = None) -> list[Page]:
     ]
 
 
-def shorten(names: Sequence[str], most: int = 8) -> str:
-    """Join names for a message, only the first ``most`` of them."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def _visible(file: Path) -> bool:
     return file.is_file() and not file.name.startswith(".")
 
 
-def _pages_of_spec(spec: str) -> list[Page]:
+def _split(spec: str) -> tuple[Path, str | None]:
     match = HDF5_SPEC.fullmatch(spec)
-    path = Path(match["file"] if match else spec)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: give a folder, an image file, or FILE.h5:dataset")
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path} is not {_FORMATS}: convert it to one of these first")
-    return pages_of(path, path.parent, match["dataset"] if match else None)
+    return (Path(match["file"]), match["dataset"]) if match else (Path(spec), None)
 
 
-def _sections(path: Path, dataset: str | None) -> tuple[str, list[int]]:
-    with readable(path), h5py.File(path, "r") as file:
-        shapes: dict[str, tuple[int, ...]] = {}
-        # The lambda has to return None: anything else ends the visit.
-        file.visititems(
-            lambda name, item: shapes.update({name: item.shape}) if isinstance(item, h5py.Dataset) else None
-        )
-        known = shorten([f"{name} {shape}" for name, shape in shapes.items()]) or "none"
-        if dataset is None and len(shapes) == 1:
-            dataset = next(iter(shapes))
-        if dataset is None:
-            raise UserError(f"{path}: name the dataset as {path.name}:NAME; the file has: {known}")
-        shape = shapes.get(dataset.strip("/"))
-        if shape is None:
-            raise UserError(f"{path} has no dataset {dataset!r}; it has: {known}")
-        if len(shape) not in (2, 3) or min(shape) < 1 or (len(shape) == 3 and shape[-1] <= 4):
-            raise UserError(f"{path}:{dataset} is {shape}: only (Y, X) and a stack (Z, Y, X) of grey can be converted")
-    return dataset, list(range(shape[0])) if len(shape) == 3 else [0]
+@contextmanager
+def open_stack(spec: str, as_values: bool = False) -> Iterator[Image]:
+    """Open a folder of sections, a stack in one file, or a dataset of an HDF5 file; 1-bit pixels become bytes.
+
+    Args:
+        spec: A folder of images (in natural order of their names, each page a section), a TIFF, NIfTI or MRC file, or
+            ``FILE.h5:dataset`` (the dataset may be left out where the file holds one only).
+        as_values: Whether pixels are class numbers or ids rather than grey, so that palettes give their indices.
+
+    Raises:
+        UserError: if there is nothing to read, it cannot be read, or sections differ in size or type.
+    """
+    path, dataset = _split(spec)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give a folder of sections, a TIFF or NIfTI file, or FILE.h5:dataset")
+    if path.is_dir() or (as_values and path.suffix.lower() in TIFF_SUFFIXES and not _is_imagej_block(path)):
+        with open_pages(find_images(spec), path, as_values) as image:
+            yield image
+        return
+    with open_image(str(path), dataset) as image:
+        named = {} if dataset is None else {"dataset": dataset}
+        size = image.pixel_size_nm if len(image.pixel_size_nm or ()) == 3 else None
+        record = {"source": path.name, "reading": list(image.remarks), **named}
+        yield replace(image, what=spec, record=record, pixel_size_nm=size).in_bytes(1 if as_values else 255)
+
+
+def _is_imagej_block(path: Path) -> bool:
+    with refusing(path), tifffile.TiffFile(path) as tif:
+        return is_block(tif) and bool(tif.is_imagej)
+
+
+@contextmanager
+def open_pages(pages: Sequence[Page], place: Path, as_values: bool = False) -> Iterator[Image]:
+    """Open pages as the sections of one image; 1-bit pages become 0 and 255, as values 0 and 1.
+
+    Args:
+        pages: At least one, in order.
+        place: Their folder or file.
+        as_values: See :func:`open_stack`.
+
+    Raises:
+        UserError: as :func:`stack_pages`.
+    """
+    yield stack_pages(pages, place, lambda page: to_bytes(page.read(as_values), 1 if as_values else 255))
+
+
+def stack_pages(pages: Sequence[Page], place: Path, read: Callable[[Page], Pixels]) -> Image:
+    """Put pages together as the sections of one image.
+
+    Args:
+        pages: At least one, in order.
+        place: Their folder or file.
+        read: Decodes one page to ``(Y, X)``, never of ``bool``.
+
+    Raises:
+        UserError: if their sizes differ; reading raises it if their types do.
+    """
+    shape = pages[0].shape()
+    for page in pages:
+        if page.shape() != shape:
+            raise UserError(
+                f"{page.what} is {page.shape()} px but {pages[0].what} is {shape}: sections of a volume are of one size"
+            )
+    dtype = read(pages[0]).dtype
+
+    def fetch(region: Region) -> Pixels:
+        sections = []
+        for page in pages[region[0]]:
+            pixels = read(page)
+            if pixels.dtype != dtype:
+                raise UserError(f"{page.what} is {pixels.dtype} but {pages[0].what} is {dtype}: save them as one type")
+            sections.append(pixels[region[1:]])
+        return np.stack(sections)
+
+    record = {"source": place.name, "first": pages[0].source, "last": pages[-1].source, "sections": len(pages)}
+    return Image(str(place), "sections", (len(pages), *shape), dtype, fetch, record=record)
 
 
 def pair(images: Sequence[Page], labels: Sequence[Page]) -> list[Page]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,90 +9,137 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from data_modules.images.image import Header, Pixels, RefusedError, Region, Volume, in_nm
-from data_modules.images.raster import pages_in, read_open_page
+from data_modules.errors import UserError
+from data_modules.images.image import Image, Pixels, RefusedError, Region, in_nm, stored_array
+from data_modules.images.raster import Raw, look_up, one_channel
 
+TIFF_SUFFIXES = (".tif", ".tiff")
+_MIN_IS_WHITE, _PALETTE, _CMYK = 0, 3, 5
+"""Values of the tag PhotometricInterpretation."""
 _UNITS = {2: "inch", 3: "cm"}
 """Values of the tag ResolutionUnit."""
 _COARSEST_NM = 1000.0
 """A resolution tag above this pixel size is a setting of a printer or screen (72 dpi are 353 µm)."""
 
 
-@dataclass
-class Pages:
-    """An open TIFF file of one page or several.
-
-    The last page is kept, since bands of it are read one after the other; the others are not.
-    """
-
-    header: Header
-    tif: tifffile.TiffFile
-    path: Path
-    indices: list[int]
-    _last: tuple[int, Pixels] | None = field(default=None, repr=False)
-
-    def read(self, region: Region) -> Pixels:
-        """See :class:`~data_modules.images.image.Volume`."""
-        pages = [self._page(section) for section in range(region[0].start, region[0].stop)]
-        if len({(page.shape, page.dtype) for page in pages}) > 1:
-            raise RefusedError(f"{self.path} mixes pages of several sizes or types: save them as files of their own")
-        return np.stack([page[region[1:]] for page in pages])
-
-    def _page(self, section: int) -> Pixels:
-        if self._last is None or self._last[0] != section:
-            self._last = section, read_open_page(self.tif, self.path, self.indices[section]).pixels
-        page = self._last[1]
-        if page.shape != self.header.shape[1:]:
-            raise RefusedError(
-                f"{self.path} mixes sizes: page {section} is {page.shape}, not {self.header.shape[1:]} px: save "
-                "the pages as files of their own"
-            )
-        return page
-
-
-@dataclass(frozen=True)
-class Block:
-    """ImageJ's stack of one page, mapped into memory."""
-
-    header: Header
-    pixels: Pixels
-
-    def read(self, region: Region) -> Pixels:
-        """See :class:`~data_modules.images.image.Volume`."""
-        return np.asarray(self.pixels[region]).astype(self.header.dtype, copy=False)
-
-
 @contextmanager
-def open_tiff(path: str) -> Iterator[Volume]:
-    """Open a TIFF file.
+def open_tiff(path: str, page: int | None = None, as_values: bool = False) -> Iterator[Image]:
+    """Open a TIFF file, its pixels as they are stored: orientation tags are not applied.
 
     Pixel sizes come from OME-XML, from ImageJ's ``unit`` and ``spacing``, or from the resolution tag where that is in
     inches or centimetres and below 1 µm.
 
+    Args:
+        path: The file.
+        page: The one page that is wanted, whose pixel size is not looked for; all by default.
+        as_values: Whether values are class numbers or ids: white-is-zero files are then not inverted and coloured
+            palettes give their indices.
+
     Raises:
         UserError: if it is damaged or coloured.
     """
+    sizes = None
+    if page is None:
+        # A file that was asked for its series takes pages for copies of the first one: it is opened again below.
+        with tifffile.TiffFile(path) as tif:
+            sizes, block, shape = _pixel_size(tif), is_block(tif) and tif.is_imagej, tif.series[0].shape
+        if block:
+            shape = tuple(side for side in shape if side > 1)
+            if len(shape) != 3:
+                raise RefusedError(
+                    f"{path} holds a hyperstack {shape}: save one channel and one time point, as (Z, Y, X)"
+                )
+            pixels = tifffile.memmap(path, mode="r").reshape(shape)
+            yield stored_array(path, "TIFF", pixels, pixels.dtype, pixel_size_nm=sizes)
+            return
+    indices = pages_in(Path(path)) if page is None else [page]
     with tifffile.TiffFile(path) as tif:
-        sizes = _pixel_size(tif)
-        shape = tuple(side for side in tif.series[0].shape if side > 1)
-        block = len(tif.pages) == 1 and tif.is_imagej and tif.series[0].size > tif.pages[0].size
-    if block:
-        yield _block(path, shape, sizes)
-        return
-    indices = pages_in(Path(path))
-    with tifffile.TiffFile(path) as tif:
-        first = read_open_page(tif, Path(path), indices[0])
-        y, x = first.pixels.shape
-        size = sizes if sizes is None or len(indices) > 1 else sizes[-2:]
-        header = Header("TIFF", (len(indices), y, x), first.pixels.dtype, size, remarks=first.remarks)
-        yield Pages(header, tif, Path(path), indices, (0, first.pixels))
+        yield _of_pages(tif, path, indices, sizes, as_values)
 
 
-def _block(path: str, shape: tuple[int, ...], sizes: tuple[float, ...] | None) -> Volume:
-    if len(shape) != 3:
-        raise RefusedError(f"{path} holds a hyperstack {shape}: save one channel and one time point, as (Z, Y, X)")
-    pixels = tifffile.memmap(path, mode="r").reshape(shape)
-    return Block(Header("TIFF", (shape[0], shape[1], shape[2]), pixels.dtype.newbyteorder("="), sizes), pixels)
+def _of_pages(
+    tif: tifffile.TiffFile, path: str, indices: list[int], sizes: tuple[float, ...] | None, as_values: bool
+) -> Image:
+    first, remarks = _decode(tif, Path(path), indices[0], as_values)
+    # The last page is kept, since bands of it are read one after the other.
+    kept = {0: first}
+
+    def section(number: int) -> Pixels:
+        if number not in kept:
+            kept.clear()
+            kept[number] = _decode(tif, Path(path), indices[number], as_values)[0]
+        found = kept[number]
+        if found.shape != first_shape:
+            raise RefusedError(
+                f"{path} mixes sizes: page {number} is {found.shape}, not {first_shape} px: save "
+                "the pages as files of their own"
+            )
+        return found
+
+    def fetch(region: Region) -> Pixels:
+        sections = [section(number)[region[1:]] for number in range(region[0].start, region[0].stop)]
+        if len({found.dtype for found in sections}) > 1:
+            raise RefusedError(f"{path} mixes pages of several sizes or types: save them as files of their own")
+        return np.stack(sections)
+
+    first_shape = first.shape
+    size = sizes if sizes is None or len(indices) > 1 else sizes[-2:]
+    return Image(path, "TIFF", (len(indices), *first_shape), first.dtype, fetch, size, remarks=remarks)
+
+
+def is_block(tif: tifffile.TiffFile) -> bool:
+    """Whether a file is one page, followed by all the others' pixels."""
+    return bool(len(tif.pages) == 1 and tif.series[0].size > tif.pages[0].size)
+
+
+def pages_in(path: Path) -> list[int]:
+    """Indices of the full-resolution pages; thumbnails do not count.
+
+    Raises:
+        UserError: if the file is one ImageJ block without pages.
+    """
+    with tifffile.TiffFile(path) as tif:
+        pages = [index for index, page in enumerate(tif.pages) if not page.is_reduced]
+        if is_block(tif):
+            raise UserError(f"{path} stores a stack {tif.series[0].shape} as one page: save it with one page a section")
+    return pages
+
+
+def page_shape(path: Path, index: int) -> tuple[int, int]:
+    """Height and width of a page in px, from the header alone."""
+    with tifffile.TiffFile(path) as tif:
+        return int(tif.pages[index].imagelength), int(tif.pages[index].imagewidth)
+
+
+def _decode(tif: tifffile.TiffFile, path: Path, index: int, as_values: bool) -> Raw:
+    page = tif.pages[index]
+    # Missing strips and tiles are filled with zeros by tifffile, which would be pixels that nobody took.
+    segments = zip(page.dataoffsets, page.databytecounts, strict=True)
+    if any(count == 0 or offset + count > tif.filehandle.size for offset, count in segments):
+        raise UserError(f"{path} (page {page.index}) is truncated: parts of its pixels are missing; copy it again")
+    pixels = np.asarray(page.asarray())
+    if page.photometric == _CMYK:
+        raise UserError(f"{path} (page {index}) has CMYK colour: convert it to grey first")
+    if page.photometric == _PALETTE:
+        return look_up(pixels, np.asarray(page.colormap).T >> 8, path, as_values)
+    if "S" in page.axes:
+        pixels = np.moveaxis(pixels, page.axes.index("S"), -1)
+    raw = one_channel(pixels, path)
+    return raw if as_values else _as_shown(raw, page, path)
+
+
+def _as_shown(raw: Raw, page: Any, path: Path) -> Raw:
+    """Undo codings in which the stored numbers are not grey values: white-is-zero, and 2 or 4 bits."""
+    (pixels, remarks), bits = raw, int(page.bitspersample)
+    if page.photometric == _MIN_IS_WHITE:
+        if pixels.dtype.kind not in "bu":
+            raise UserError(f"{path} declares white as zero for {pixels.dtype} pixels: save it with black as zero")
+        pixels = ~pixels if pixels.dtype == bool else np.asarray(2**bits - 1 - pixels, pixels.dtype)
+        remarks = (*remarks, "white is zero in the file: inverted")
+    if pixels.dtype == np.uint8 and bits in (2, 4):
+        pixels = pixels * np.uint8(255 // (2**bits - 1))
+        remarks = (*remarks, f"{bits} bits stretched to 8")
+    return pixels, remarks
 
 
 def _pixel_size(tif: tifffile.TiffFile) -> tuple[float, ...] | None:

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.images.image import Header, Pixels, RefusedError, Region, Volume
+from data_modules.images.image import Image, Pixels, RefusedError, Region
 
 _APART = 16
 """Grey levels between red, green and blue that lossy coding of a grey video may leave."""
@@ -21,17 +21,15 @@ _COMPLETE = 0.99
 
 
 @dataclass
-class Video:
+class _Frames:
     """Frames, decoded one after the other; going back starts again from the first."""
 
-    header: Header
     path: Path
     _next: int = 0
     _frames: Iterator[Any] | None = field(default=None, repr=False)
     _last: tuple[int, NDArray[np.uint8]] | None = field(default=None, repr=False)
 
-    def read(self, region: Region) -> Pixels:
-        """See :class:`~data_modules.images.image.Volume`."""
+    def fetch(self, region: Region) -> Pixels:
         return np.stack([self._frame(section)[region[1:]] for section in range(region[0].start, region[0].stop)])
 
     def _frame(self, section: int) -> NDArray[np.uint8]:
@@ -50,7 +48,7 @@ class Video:
 
 
 @contextmanager
-def open_video(path: str) -> Iterator[Volume]:
+def open_video(path: str) -> Iterator[Image]:
     """Open an AVI or MP4 file.
 
     It is decoded once to count its frames, since headers are often wrong about them. Luma of limited range (16–235)
@@ -69,7 +67,8 @@ def open_video(path: str) -> Iterator[Volume]:
     if frames < _COMPLETE * stated:
         raise RefusedError(f"{path} is truncated: {frames} of its {stated} frames can be decoded; copy it again")
     remarks = (f"video frames of {name}, which coding may have blurred",)
-    yield Video(Header("video", (frames, *shape), np.dtype(np.uint8), frames=True, remarks=remarks), Path(path))
+    fetch = _Frames(Path(path)).fetch
+    yield Image(path, "video", (frames, *shape), np.dtype(np.uint8), fetch, frames=True, remarks=remarks)
 
 
 def _decode(path: Path) -> Iterator[Any]:

@@ -1,78 +1,23 @@
 """Zarr arrays and OME-Zarr images of versions 2 and 3, in folders and behind URLs."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_modules.images.image import Header, Pixels, RefusedError, Region, Volume, in_nm, last_axes_are_colours
+from data_modules.images.image import Image, Pixels, RefusedError, Region, in_nm, last_axes_are_colours
 from data_modules.store import tensors
 from data_modules.store.layout import ReadError, is_url
 from data_modules.store.reader import ArrayRef, read
 from data_modules.store.tensors import ANSWER_S, kvstore_spec
 
-
-@dataclass(frozen=True)
-class Version2:
-    """An open array with ``leading`` axes of length 1 before the sections or rows."""
-
-    header: Header
-    array: Any
-    leading: int
-
-    def read(self, region: Region) -> Pixels:
-        """See :class:`~data_modules.images.image.Volume`."""
-        inner = region[-(self.array.rank - self.leading) :]
-        pixels = np.asarray(self.array[(*[slice(0, 1)] * self.leading, *inner)].read().result())
-        size = [part.stop - part.start for part in region]
-        return pixels.reshape(size).astype(self.header.dtype, copy=False)
-
-
-def open_v2(path: str, header: Header, leading: int) -> Version2:
-    """Open an array.
-
-    Args:
-        path: Folder or URL.
-        header: Of the volume.
-        leading: Number of axes of length 1 before the sections or rows.
-
-    Raises:
-        ValueError: if it is damaged or does not answer.
-    """
-    import tensorstore as ts
-
-    context = ts.Context({"cache_pool": {"total_bytes_limit": 64_000_000}})
-    spec = {"driver": "zarr", "kvstore": kvstore_spec(path.rstrip("/"))}
-    array = ts.open(spec, open=True, read=True, context=context)
-    return Version2(header, array.result(timeout=ANSWER_S), leading)
-
-
 Metadata = Mapping[str, Any]
 NODE_FILES = ("zarr.json", ".zgroup", ".zarray")
 """By which a folder is known as a node of Zarr."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An array of Zarr version 3.
-
-    Attributes:
-        leading: Number of axes of length 1 before the sections or rows.
-    """
-
-    header: Header
-    array: ArrayRef
-    leading: int
-
-    def read(self, region: Region) -> Pixels:
-        """See :class:`~data_modules.images.image.Volume`."""
-        inner = region[-(len(self.array.shape) - self.leading) :]
-        pixels = read(self.array, (*[slice(0, 1)] * self.leading, *inner))
-        return pixels.reshape([part.stop - part.start for part in region])
 
 
 def image_of(path: str) -> Metadata | None:
@@ -89,7 +34,7 @@ def is_array(path: str) -> bool:
 
 
 @contextmanager
-def open_zarr(path: str) -> Iterator[Volume]:
+def open_zarr(path: str) -> Iterator[Image]:
     """Open an array, or the full resolution of an OME-Zarr image with its pixel size.
 
     Args:
@@ -106,23 +51,42 @@ def open_zarr(path: str) -> Iterator[Volume]:
         raise RefusedError(f"{path} is no array of Zarr and no OME-Zarr image, or access is refused: give one of these")
     shape = tuple(int(side) for side in described["shape"])
     leading = _leading(path, shape)
-    header = _header(described, image, shape, leading)
-    if metadata is None:
-        yield open_v2(level, header, leading)
-        return
-    complete = bool(metadata.get("attributes", {}).get("emseg", {}).get("every_chunk_written"))
-    yield Stored(header, ArrayRef(level, f"image {path}", shape, metadata["data_type"], complete), leading)
-
-
-def _header(described: Metadata, image: Metadata | None, shape: tuple[int, ...], leading: int) -> Header:
     stack = len(shape) - leading == 3
-    volume_shape = (shape[leading] if stack else 1, shape[-2], shape[-1])
     sizes = None if image is None else _pixel_size(image, leading)
-    if volume_shape[0] == 1 and sizes is not None:
+    if sizes is not None and not (stack and shape[leading] > 1):
         sizes = sizes[-2:]
     dtype = np.dtype(described["data_type"] if "data_type" in described else described["dtype"]).newbyteorder("=")
-    depth = _chunk(described)[leading] if stack else 1
-    return Header("Zarr" if image is None else "OME-Zarr", volume_shape, dtype, sizes, depth, scattered=True)
+    read_whole = _reader(level, path, shape, metadata)
+
+    def fetch(region: Region) -> Pixels:
+        pixels = read_whole((*[slice(0, 1)] * leading, *region[-(len(shape) - leading) :]))
+        return pixels.reshape([part.stop - part.start for part in region]).astype(dtype, copy=False)
+
+    yield Image(
+        path,
+        "Zarr" if image is None else "OME-Zarr",
+        (shape[leading] if stack else 1, shape[-2], shape[-1]),
+        dtype,
+        fetch,
+        sizes,
+        depth=_chunk(described)[leading] if stack else 1,
+        scattered=True,
+    )
+
+
+def _reader(
+    level: str, path: str, shape: tuple[int, ...], metadata: Metadata | None
+) -> Callable[[tuple[slice, ...]], Pixels]:
+    if metadata is not None:
+        complete = bool(metadata.get("attributes", {}).get("emseg", {}).get("every_chunk_written"))
+        return partial(read, ArrayRef(level, f"image {path}", shape, metadata["data_type"], complete))
+    # Version 2, which TensorStore reads wherever it is.
+    import tensorstore as ts
+
+    context = ts.Context({"cache_pool": {"total_bytes_limit": 64_000_000}})
+    spec = {"driver": "zarr", "kvstore": kvstore_spec(level.rstrip("/"))}
+    array = ts.open(spec, open=True, read=True, context=context).result(timeout=ANSWER_S)
+    return lambda region: np.asarray(array[region].read().result())
 
 
 def _leading(path: str, shape: Sequence[int]) -> int:

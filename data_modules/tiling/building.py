@@ -8,7 +8,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from data_modules.errors import UserError
-from data_modules.images.image import Header, Pixels, RefusedError, Region, Volume
-from data_modules.images.opening import open_volume, suffix_of
+from data_modules.images.image import Image, Pixels, RefusedError, Region
+from data_modules.images.opening import open_image, suffix_of
 from data_modules.images.raster import large_images
 from data_modules.store.layout import is_url
 from data_modules.store.location import locate
@@ -178,22 +178,6 @@ _LOOK_PX = 512
 
 
 @dataclass(frozen=True)
-class _Watched:
-    """A volume that lets a run be stopped at every read."""
-
-    volume: Volume
-    progress: Callable[[int], object]
-
-    @property
-    def header(self) -> Header:
-        return self.volume.header
-
-    def read(self, region: Region) -> Pixels:
-        self.progress(0)
-        return self.volume.read(region)
-
-
-@dataclass(frozen=True)
 class _Work:
     grey: ToGrey
     looks: Sequence[Tiles]
@@ -218,9 +202,9 @@ def tile_source(entry: Entry, folder: Path, settings: Settings, progress: Callab
         RefusedError: if the file cannot be tiled, with the reason.
         UserError: if the set cannot be written.
     """
-    with open_volume(entry.path, entry.stated.dataset) as opened:
-        volume = _Watched(opened, progress)
-        planned = plan_source(volume.header, entry.stated.pixel_size_nm, settings)
+    with open_image(entry.path, entry.stated.dataset) as opened:
+        volume = _watch(opened, progress)
+        planned = plan_source(volume, entry.stated.pixel_size_nm, settings)
         if settings.random is None:
             work = _all_tiles(volume, planned, settings.grey, entry.path, folder)
         else:
@@ -233,6 +217,16 @@ def tile_source(entry: Entry, folder: Path, settings: Settings, progress: Callab
     return source
 
 
+def _watch(volume: Image, progress: Callable[[int], object]) -> Image:
+    """Let a run be stopped at every read."""
+
+    def fetch(region: Region) -> Pixels:
+        progress(0)
+        return volume.read(region)
+
+    return replace(volume, fetch=fetch)
+
+
 def asked(entry: Entry, settings: Settings) -> dict[str, Any]:
     """JSON-ready: what a source was tiled with, so that a later run can tell whether it would do the same."""
     size = entry.stated.pixel_size_nm or settings.pixel_size_nm
@@ -241,16 +235,15 @@ def asked(entry: Entry, settings: Settings) -> dict[str, Any]:
     return {"grey": settings.grey, "random": random, "fingerprint": entry.fingerprint(), **stated}
 
 
-def _all_tiles(volume: Volume, planned: Planned, rule: str, what: str, folder: Path) -> _Work:
+def _all_tiles(volume: Image, planned: Planned, rule: str, what: str, folder: Path) -> _Work:
     number, dropped = planned.plan.count()
     if number == 0:
         raise _too_small(volume, what)
-    header = volume.header
-    survey, looks = Survey(header.dtype, math.prod(header.shape), what), []
-    for region in blocks(header, Shrink()):
+    survey, looks = Survey(volume.dtype, math.prod(volume.shape), what), []
+    for region in blocks(volume, Shrink()):
         pixels = volume.read(region)
         survey.add(pixels)
-        looks += _middles(header.shape, region, pixels)
+        looks += _middles(volume.shape, region, pixels)
     grey = survey.to_grey(rule)
     batches = cut(volume, planned.plan, grey, what, folder)
     return _Work(grey, [grey.apply(look, what) for look in looks], number, dropped, batches)
@@ -270,13 +263,13 @@ def _middles(shape: tuple[int, int, int], region: Region, pixels: Pixels) -> lis
     return [pixels[section - z.start, band, columns].copy() for section in inside]
 
 
-def _random_tiles(volume: Volume, planned: Planned, settings: Settings, number: int, what: str) -> _Work:
+def _random_tiles(volume: Image, planned: Planned, settings: Settings, number: int, what: str) -> _Work:
     places = random_places(planned.plan, number, settings.seed)
     if len(places) == 0:
         raise _too_small(volume, what)
     read = read_places(volume, places)
     positions, first = next(read)
-    survey = Survey(volume.header.dtype, sum(tile.size for tile in first), what)
+    survey = Survey(volume.dtype, sum(tile.size for tile in first), what)
     for tile in first:
         survey.add(tile)
     grey = survey.to_grey(settings.grey, f"the first {len(first)} random tiles")
@@ -292,14 +285,14 @@ def _random_tiles(volume: Volume, planned: Planned, settings: Settings, number: 
     return _Work(grey, looks, len(places), 0, batches())
 
 
-def _record(entry: Entry, volume: Volume, planned: Planned, settings: Settings, work: _Work) -> Source:
-    header, plan, score = volume.header, planned.plan, polarity(work.looks)
+def _record(entry: Entry, volume: Image, planned: Planned, settings: Settings, work: _Work) -> Source:
+    plan, score = planned.plan, polarity(work.looks)
     drawn = "" if settings.random is None else f"; {work.number} random tiles of seed {settings.seed}"
     details = {
         "asked": asked(entry, settings),
         "reason": planned.reason + drawn,
-        "format": header.format,
-        "shape": list(header.shape),
+        "format": volume.format,
+        "shape": list(volume.shape),
         "grey": work.grey.record,
         "planes": list(plan.planes),
         "downsampled_by": [plan.shrink.z, plan.shrink.lateral, plan.shrink.lateral],
@@ -307,13 +300,13 @@ def _record(entry: Entry, volume: Volume, planned: Planned, settings: Settings, 
         "dropped": work.dropped,
         "inverted": is_inverted(score),
         "polarity": score,
-        "remarks": list(header.remarks),
+        "remarks": list(volume.remarks),
     }
     return Source(entry.name, entry.what, planned.pixel_size_nm, entry.stated.licence, details)
 
 
-def _too_small(volume: Volume, what: str) -> RefusedError:
-    shape = " × ".join(map(str, volume.header.shape))
+def _too_small(volume: Image, what: str) -> RefusedError:
+    shape = " × ".join(map(str, volume.shape))
     return RefusedError(f"{what} is {shape} px: no tile has two sides of at least {SMALLEST} px")
 
 
@@ -321,8 +314,8 @@ _AHEAD = 4
 """Files a thread that are found before the first of them is done."""
 
 
-class _StoppedError(Exception):
-    """Ends a thread whose run is over."""
+class _Stopped(BaseException):
+    """Ends a thread whose run is over; no exception of a decoder, which would refuse the file."""
 
 
 def tile_sources(
@@ -353,7 +346,7 @@ def tile_sources(
 
     def advance(tiles: int) -> None:
         if stop.is_set():
-            raise _StoppedError
+            raise _Stopped
         with lock:
             progress(tiles)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.images.image import Header, Pixels, Region, Volume, fit_axes, is_isotropic
+from data_modules.images.image import Image, Pixels, Region, fit_axes, is_isotropic
 from data_modules.tile_set import PLANES, SIDE
 from data_modules.tiling.survey import ToGrey
 
@@ -61,20 +61,20 @@ def shrink_for(shape: tuple[int, int, int], isotropic: bool, limit_px: int = LIM
         factor += 1
 
 
-def blocks(header: Header, shrink: Shrink, block_px: int | None = None) -> Iterator[Region]:
+def blocks(volume: Image, shrink: Shrink, block_px: int | None = None) -> Iterator[Region]:
     """Regions that cover a volume once, section by section and from top to bottom; columns are never divided.
 
     Sections are multiples of the shrink factor, rows of the factor times 224, so that no tile lies in two regions.
 
     Args:
-        header: Header of the volume.
+        volume: Image that is read.
         shrink: Factors that blocks are shrunk by afterwards.
         block_px: Largest number of pixels in a region, where rows allow it; :data:`BLOCK_PX` by default.
     """
     block_px = BLOCK_PX if block_px is None else block_px
-    sections, rows, columns = header.shape
+    sections, rows, columns = volume.shape
     step = SIDE * shrink.lateral
-    together = -(-header.depth // shrink.z) * shrink.z
+    together = -(-volume.depth // shrink.z) * shrink.z
     fitting = block_px // (min(step, rows) * columns) // shrink.z * shrink.z
     depth = max(shrink.z, min(together, fitting))
     if whole := block_px // (rows * columns) // depth * depth:
@@ -162,7 +162,7 @@ class Plan:
         return sum(n * len(grid.kept) for n, grid in grids), sum(n * len(grid.dropped) for n, grid in grids)
 
 
-def cut(volume: Volume, plan: Plan, grey: ToGrey, what: str, scratch: Path) -> Iterator[tuple[Tiles, Positions]]:
+def cut(volume: Image, plan: Plan, grey: ToGrey, what: str, scratch: Path) -> Iterator[tuple[Tiles, Positions]]:
     """Tiles of all planes.
 
     Sections along Z alone are cut as they are read; for three planes the source is brought to 8 bit in a temporary
@@ -194,8 +194,8 @@ def cut(volume: Volume, plan: Plan, grey: ToGrey, what: str, scratch: Path) -> I
                 yield from _cut_sections(np.ascontiguousarray(sections[start : start + step]), plane, (start, 0, 0))
 
 
-def _grey_blocks(volume: Volume, plan: Plan, grey: ToGrey, what: str) -> Iterator[tuple[tuple[int, int, int], Tiles]]:
-    for region in blocks(volume.header, plan.shrink):
+def _grey_blocks(volume: Image, plan: Plan, grey: ToGrey, what: str) -> Iterator[tuple[tuple[int, int, int], Tiles]]:
+    for region in blocks(volume, plan.shrink):
         z, y, x = shrunk(region, plan.shrink)
         if z.stop > z.start and y.stop > y.start:
             yield (z.start, y.start, x.start), grey.apply(plan.shrink.apply(volume.read(region)), what)
@@ -248,28 +248,28 @@ class Planned:
     reason: str
 
 
-def plan_source(header: Header, stated: tuple[float, ...] | None, settings: Settings) -> Planned:
+def plan_source(volume: Image, stated: tuple[float, ...] | None, settings: Settings) -> Planned:
     """Decide by the pixel size, as Conrad and Narayan (2021) do; random tiles are never downsampled.
 
     Args:
-        header: Of the source.
+        volume: Of the source.
         stated: Its pixel size in nm as the table of sources has it, before that of the settings and its own.
         settings: Of the run.
     """
-    size = stated or settings.pixel_size_nm or header.pixel_size_nm
+    size = stated or settings.pixel_size_nm or volume.pixel_size_nm
     if size is not None:
-        size = fit_axes(size, 1 if header.frames else header.shape[0])
+        size = fit_axes(size, 1 if volume.frames else volume.shape[0])
     isotropic = is_isotropic(size)
     planes = PLANES if isotropic else ("xy",)
-    shrink = Shrink() if settings.random is not None else shrink_for(header.shape, isotropic, settings.limit_px)
-    plan = Plan(planes, shrink, shrink.shape(header.shape))
-    return Planned(plan, shrink.pixel_size(size), _reason(header, size, isotropic))
+    shrink = Shrink() if settings.random is not None else shrink_for(volume.shape, isotropic, settings.limit_px)
+    plan = Plan(planes, shrink, shrink.shape(volume.shape))
+    return Planned(plan, shrink.pixel_size(size), _reason(volume, size, isotropic))
 
 
-def _reason(header: Header, size: tuple[float, ...] | None, isotropic: bool) -> str:
-    if header.frames:
+def _reason(volume: Image, size: tuple[float, ...] | None, isotropic: bool) -> str:
+    if volume.frames:
         return "video: xy only"
-    if header.shape[0] == 1:
+    if volume.shape[0] == 1:
         return "one section"
     if size is None or len(size) == 2:
         return "pixel size along Z unknown: xy only"
@@ -317,11 +317,11 @@ def _ranges(plan: Plan, plane: str) -> tuple[tuple[int, int, int], tuple[int, in
     return (plan.shape[AXES[plane]], y - size[0] + 1, x - size[1] + 1), size
 
 
-def read_places(volume: Volume, places: Positions) -> Iterator[tuple[NDArray[np.int32], Sequence[Pixels]]]:
+def read_places(volume: Image, places: Positions) -> Iterator[tuple[NDArray[np.int32], Sequence[Pixels]]]:
     """Batches of at most 256 positions and their pixels ``(height, width)`` of the source's type."""
     for start in range(0, len(places), RANDOM_BATCH):
         batch = places[start : start + RANDOM_BATCH]
-        if not volume.header.scattered:
+        if not volume.scattered:
             # In the order of the sections, which such a format reads one after the other.
             order = np.argsort(batch[:, 1], kind="stable")
             pixels = {int(index): _read_place(volume, batch[index]) for index in order}
@@ -331,7 +331,7 @@ def read_places(volume: Volume, places: Positions) -> Iterator[tuple[NDArray[np.
             yield batch, list(pool.map(lambda place: _read_place(volume, place), batch))
 
 
-def _read_place(volume: Volume, place: NDArray[np.int32]) -> Pixels:
+def _read_place(volume: Image, place: NDArray[np.int32]) -> Pixels:
     plane, section, y, x, height, width = map(int, place)
     inside = [slice(y, y + height), slice(x, x + width)]
     inside.insert(plane, slice(section, section + 1))

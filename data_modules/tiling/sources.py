@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from data_modules.errors import UserError
+from data_modules.images.hdf5 import HDF5_SUFFIXES
 from data_modules.images.image import parse_pixel_size, refusing
-from data_modules.images.opening import DATASETS
 from data_modules.images.zarr import NODE_FILES, image_of, is_array, node_file
 from data_modules.store.layout import is_url
 
-_DATASET = re.compile(rf"(.+(?:{'|'.join(re.escape(suffix) for suffix in DATASETS)})):(.+)", re.IGNORECASE)
+_DATASET = re.compile(rf"(.+(?:{'|'.join(re.escape(suffix) for suffix in HDF5_SUFFIXES)})):(.+)", re.IGNORECASE)
 _HEAD = 2**16
 _LONGEST = 120
 

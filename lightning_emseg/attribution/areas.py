@@ -15,11 +15,11 @@ Values = NDArray[np.float32]
 THRESHOLDS = (0.01, 0.05, 0.1)
 """Of the tables; 0.01 is the one that U-RISC's figures are of."""
 NORMALISATION = "the largest magnitude in the window is 1"
-"""What :func:`normalised` does, for records."""
+"""What :func:`normalise` does, for records."""
 
 
-def normalised(attributions: Values) -> Values:
-    """Attributions divided by the largest magnitude, so that they lie in −1 … 1; a field of zeros stays as it is.
+def normalise(attributions: Values) -> Values:
+    """Divide attributions by the largest magnitude, so that they lie in −1 … 1; a field of zeros stays as it is.
 
     Shi et al. 2021 give the range and not the rule; S_k depends on it.
     """
@@ -28,7 +28,7 @@ def normalised(attributions: Values) -> Values:
 
 
 def pixels_above(field: Values, thresholds: Sequence[float]) -> NDArray[np.int64]:
-    """Numbers of pixels, ``int64 (K,)``, whose contribution is greater than each threshold.
+    """Count the pixels, ``int64 (K,)``, whose contribution is greater than each threshold.
 
     Args:
         field: Normalised field, any shape.
@@ -68,7 +68,7 @@ class Extent:
     share: str = "share of window"
 
     def counts(self, field: Values, thresholds: Sequence[float]) -> NDArray[np.int64]:
-        """Numbers of places, ``int64 (K,)``, whose contribution is greater than each threshold.
+        """Count the places, ``int64 (K,)``, whose contribution is greater than each threshold.
 
         Args:
             field: Normalised field, at least ``axes`` axes.
@@ -84,12 +84,12 @@ class Extent:
 
     @property
     def column(self) -> str:
-        """Of summary tables, ``S_nm2``."""
+        """Column of summary tables, ``S_nm2``."""
         return f"S{self.suffix}_{self.unit}"
 
     @property
     def place_column(self) -> str:
-        """What one place measures, ``pixel_nm2``."""
+        """Column of the size of one place, ``pixel_nm2``."""
         return f"{self.place}_{self.unit}"
 
 
@@ -129,10 +129,10 @@ class FieldSize:
         return self.counts[number] / self.window
 
 
-def sizes_of(
+def measure_sizes(
     field: Values, shape: Sequence[int], pixel_size_nm: Sequence[float], thresholds: Sequence[float]
 ) -> tuple[FieldSize, ...]:
-    """Everything that is reported of a field.
+    """Measure all extents of a field.
 
     Args:
         field: Normalised field, over the part of it that belongs to the mosaic.
@@ -191,7 +191,7 @@ class Accuracy:
 
 def compare_fields(fast: Values, exact: Values, thresholds: Sequence[float]) -> Difference:
     """Compare two fields of one pixel, each over the whole window and not normalised yet."""
-    mine, truth = normalised(fast).ravel(), normalised(exact).ravel()
+    mine, truth = normalise(fast).ravel(), normalise(exact).ravel()
     areas, exact_areas = (pixels_above(field, thresholds).tolist() for field in (mine, truth))
     # A field without any attribution correlates with nothing but another such field.
     flat = mine.std() == 0 or truth.std() == 0
@@ -219,7 +219,7 @@ def summarise_accuracy(differences: Sequence[Difference], thresholds: Sequence[f
 
 
 def effective_reach(fields: Sequence[Field], threshold: float, kept: float = 0.99) -> Shape:
-    """Distance from the pixel within which almost all of a field's area lies.
+    """Compute the distance from the pixel within which almost all of a field's area lies.
 
     Args:
         fields: Exact ones, at least one.
@@ -233,7 +233,7 @@ def effective_reach(fields: Sequence[Field], threshold: float, kept: float = 0.9
     """
     distances: list[NDArray[np.int64]] = []
     for field in fields:
-        places = np.argwhere(normalised(field.values) > threshold) + np.array(field.origin)
+        places = np.argwhere(normalise(field.values) > threshold) + np.array(field.origin)
         apart = np.abs(places - np.array(field.pixel))
         in_plane = apart[:, -SECTION_AXES:].max(axis=1, initial=0, keepdims=True)
         distances.append(np.concatenate([apart[:, :-SECTION_AXES], in_plane], axis=1))

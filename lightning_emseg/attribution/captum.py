@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from data_modules.errors import UserError
 from data_modules.geometry import Shape
 from lightning_emseg.attribution.captum_networks import prepare_network
-from lightning_emseg.attribution.fields import answers_at
+from lightning_emseg.attribution.fields import compute_answers
 from lightning_emseg.attribution.method import AttributionMethod, BoundMethod, Field
 from lightning_emseg.attribution.network import Output, PixelOutput, flat_index, single_precision
 from lightning_emseg.attribution.windows import Baseline
@@ -127,7 +127,7 @@ class BoundCaptum(BoundMethod):
     ) -> list[Field]:
         """Compute fields over the whole window, in the units of the method; see :meth:`Captum.attribute`."""
         flat = flat_index(pixels, image.shape[1:])
-        outputs, before = (answers_at(self._answers, window, flat).tolist() for window in (image, baseline))
+        outputs, before = (compute_answers(self._answers, window, flat).tolist() for window in (image, baseline))
         with torch.inference_mode(False), torch.enable_grad(), single_precision(image.device):
             values = self.method.attribute(self._answers, image, baseline, pixels).numpy().astype(np.float32)
         origin = (0,) * (image.ndim - 1)
@@ -206,7 +206,7 @@ def _check_arguments(
 
 
 def _as_tuples(value: Any) -> Any:
-    """Lists as tuples, at any depth: YAML has no tuples, captum no lists."""
+    """Turn lists into tuples, at any depth: YAML has no tuples, captum no lists."""
     if isinstance(value, Mapping):
         return {key: _as_tuples(each) for key, each in value.items()}
     return tuple(_as_tuples(each) for each in value) if isinstance(value, list | tuple) else value

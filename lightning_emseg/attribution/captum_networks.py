@@ -155,7 +155,7 @@ def _clone_inputs(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _leaves(network: nn.Module) -> list[nn.Module]:
-    """Modules without children, each once."""
+    """List modules without children, each once."""
     return [module for module in network.modules() if not any(True for _ in module.children())]
 
 

@@ -37,7 +37,7 @@ class IntegrationPath:
     precision: Precision = "32"
 
     def nodes(self) -> list[tuple[float, float]]:
-        """Positions on the path, 0 at the baseline and 1 at the image, with their weights, which sum to 1."""
+        """Compute positions on the path, 0 at the baseline and 1 at the image, and their weights, which sum to 1."""
         n = self.steps
         if self.rule == "gausslegendre":
             places, weights = np.polynomial.legendre.leggauss(n)
@@ -60,7 +60,7 @@ class IntegrationPath:
 def path_attributions(
     answers: nn.Module, image: Tensor, baseline: Tensor, groups: Sequence[Tensor], path: IntegrationPath
 ) -> Tensor:
-    """Integrated gradients of sums of pixels (Sundararajan et al. 2017; Shi et al. 2021, eqs. 7–9).
+    """Integrate gradients of sums of pixels (Sundararajan et al. 2017; Shi et al. 2021, eqs. 7–9).
 
     ``A_i = (x_i − x'_i) · Σ_s weight_s · ∂ Σ_p F_p(x' + α_s (x − x')) / ∂x_i``, summed over channels. The forward pass
     of a step is shared by all groups.
@@ -99,8 +99,8 @@ def path_attributions(
     return fields
 
 
-def answers_at(answers: nn.Module, window: Tensor, pixels: Tensor) -> Tensor:
-    """The network's answers ``float32 (P,)`` at flat positions ``pixels`` of a window ``(C, *S)``, on the CPU."""
+def compute_answers(answers: nn.Module, window: Tensor, pixels: Tensor) -> Tensor:
+    """Compute the network's answers ``float32 (P,)`` at flat positions of a window ``(C, *S)``, on the CPU."""
     with torch.inference_mode(False), torch.no_grad(), single_precision(window.device):
         found: Tensor = answers(window[None])[0, pixels.to(window.device)].float().cpu()
     return found
@@ -213,10 +213,12 @@ def cuts_are_safe(
         return False
     # Logits of noise: an empty image and a certain probability are the same whatever the network does to positions.
     logits, noise = PixelOutput(network), noise_for(network, shape)
-    for expected, pixel, box in zip(answers_at(logits, noise, flat_index(pixels, sides)), pixels, boxes, strict=True):
+    for expected, pixel, box in zip(
+        compute_answers(logits, noise, flat_index(pixels, sides)), pixels, boxes, strict=True
+    ):
         part = noise[(slice(None), *box)]
         inside = tuple(at - side.start for at, side in zip(pixel, box, strict=True))
-        alone = answers_at(logits, part, flat_index([inside], part.shape[1:]))[0]
+        alone = compute_answers(logits, part, flat_index([inside], part.shape[1:]))[0]
         if not torch.allclose(expected, alone, rtol=1e-4, atol=1e-4):
             return False
     return True
@@ -247,7 +249,7 @@ def shared_fields(
 ) -> list[Field]:
     """Compute fields of pixels far apart that share passes, cut off at the distance ``reach``.
 
-    Values between two pixels of a pass go to the nearer one, see :func:`nearest`. The error of that is measured with
+    Values between two pixels of a pass go to the nearer one, see :func:`is_nearest`. The error of that is measured with
     :func:`~lightning_emseg.attribution.areas.compare_fields`. A field depends on its own group only.
 
     Args:
@@ -262,24 +264,24 @@ def shared_fields(
     """
     shape = tuple(image.shape[1:])
     flat = flat_index(pixels, shape)
-    outputs, baseline_outputs = (answers_at(answers, window, flat) for window in (image, baseline))
+    outputs, baseline_outputs = (compute_answers(answers, window, flat) for window in (image, baseline))
     sums = path_attributions(answers, image, baseline, [flat[list(group)] for group in together], path).numpy()
     fields: dict[int, Field] = {}
     for group, total in zip(together, sums, strict=True):
         positions = np.array([pixels[index] for index in group])
         for index in group:
             box = box_around(pixels[index], reach, shape)
-            values = np.where(nearest(pixels[index], positions, box, reach), total[box], np.float32(0))
+            values = np.where(is_nearest(pixels[index], positions, box, reach), total[box], np.float32(0))
             origin = tuple(part.start for part in box)
             output, before = float(outputs[index]), float(baseline_outputs[index])
             fields[index] = Field(tuple(pixels[index]), origin, values, output, before)
     return [fields[index] for index in range(len(pixels))]
 
 
-def nearest(
+def is_nearest(
     pixel: Sequence[int], positions: NDArray[np.int64], box: tuple[slice, ...], reach: Sequence[int]
 ) -> NDArray[np.bool_]:
-    """Which pixels of a box are nearer to ``pixel`` than to any other position, in Chebyshev distance.
+    """Find the pixels of a box that are nearer to ``pixel`` than to any other position, in Chebyshev distance.
 
     Distances along an axis are in units of the reach along it: in voxels alone, a pixel four sections away would be
     nearer than one's own border thirty px away, although its field reaches over two sections only.
@@ -316,7 +318,7 @@ def nearest(
 
 
 def _saves_work(box: tuple[slice, ...], shape: Sequence[int]) -> bool:
-    """Whether passes over a part of a window are cheaper, where those over the whole share some of their first half."""
+    """Tell whether passes over a part are cheaper, though those over the whole window share half of their work."""
     return 4 * _size(box) <= 3 * math.prod(shape)
 
 

@@ -21,7 +21,7 @@ from lightning_emseg.attribution.fields import (
     shared_fields,
 )
 from lightning_emseg.attribution.method import AttributionMethod, BoundMethod, Field
-from lightning_emseg.attribution.network import Output, PixelOutput, folded, receptive_radius
+from lightning_emseg.attribution.network import Output, PixelOutput, fold_batch_norms, receptive_radius
 from lightning_emseg.attribution.points import group_pixels
 from lightning_emseg.attribution.windows import Baseline
 
@@ -98,7 +98,7 @@ class BoundIntegratedGradients(BoundMethod):
         if self._fast is None:
             # Noise, as a process must not decide by the window that it happens to see first.
             example = noise_for(self._network, image.shape)[None]
-            self._fast = PixelOutput(folded(self._network, example), self.method.output)
+            self._fast = PixelOutput(fold_batch_norms(self._network, example), self.method.output)
         path = IntegrationPath(self.method.steps, self.method.rule, self.method.precision)
         return shared_fields(self._fast, image, baseline, pixels, together, path, reach)
 
@@ -110,7 +110,7 @@ class BoundIntegratedGradients(BoundMethod):
         return group_pixels(pixels, tuple(math.ceil(_APART * each) for each in reach))
 
     def exact_fields(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field] | None:
-        """Exact fields in single precision; ``None`` where :meth:`fields` gives no others."""
+        """Compute exact fields in single precision; ``None`` where :meth:`fields` gives no others."""
         alone = [[index] for index in range(len(pixels))]
         return None if self.method.exact else self._exact(image, baseline, pixels, alone)
 
@@ -123,7 +123,7 @@ class BoundIntegratedGradients(BoundMethod):
         return exact_fields(answers, image, baseline, pixels, together, path, radius, self._stride, cuts)
 
     def _is_exact(self, reach: Shape, shape: Sequence[int]) -> bool:
-        """Whether fields are exact: by the settings, or since the reach covers the receptive field."""
+        """Tell whether fields are exact: by the settings, or since the reach covers the receptive field."""
         radius = self._radius(shape)
         return self.method.exact or (radius is not None and all(map(operator.le, radius, reach)))
 
@@ -150,14 +150,14 @@ class BoundIntegratedGradients(BoundMethod):
         return (self.method.reach,) * axes if self.method.reach else self.reach
 
     def _radius(self, shape: Sequence[int]) -> Shape | None:
-        """Radius in windows of shape ``(C, *S)``."""
+        """Measure the receptive radius in windows of shape ``(C, *S)``."""
         channels, *sides = shape
         if tuple(sides) not in self._radii:
             self._radii[tuple(sides)] = receptive_radius(self._network, sides, channels, self._stride)
         return self._radii[tuple(sides)]
 
     def _cuts(self, shape: Sequence[int]) -> bool:
-        """Whether windows of shape ``(C, *S)`` may be cut."""
+        """Tell whether windows of shape ``(C, *S)`` may be cut."""
         sides, radius = tuple(shape[1:]), self._radius(shape)
         if sides not in self._safe:
             self._safe[sides] = radius is not None and cuts_are_safe(self._network, shape, radius, self._stride)

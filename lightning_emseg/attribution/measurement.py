@@ -9,11 +9,11 @@ import torch
 
 from data_modules.geometry import Shape
 from data_modules.store import MosaicView
-from lightning_emseg.attribution.areas import Accuracy, compare_fields, sizes_of, summarise_accuracy
+from lightning_emseg.attribution.areas import Accuracy, compare_fields, measure_sizes, summarise_accuracy
 from lightning_emseg.attribution.method import BoundMethod, Field
 from lightning_emseg.attribution.points import ChosenPixels
-from lightning_emseg.attribution.table import FieldRow, field_inside
-from lightning_emseg.attribution.windows import Baseline, Place, Window, baseline_window, number_of, read_window
+from lightning_emseg.attribution.table import FieldRow, normalise_inside
+from lightning_emseg.attribution.windows import Baseline, Place, Window, baseline_window, hash_name, read_window
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class MeasuredPixel:
 
 
 def exact_units(chosen: ChosenPixels, checked: Sequence[int]) -> list[WorkUnit]:
-    """One unit for each pixel whose exact field is wanted.
+    """Make one unit of each pixel whose exact field is wanted.
 
     Args:
         chosen: Pixels of a window.
@@ -113,8 +113,8 @@ def shared_units(
     ]
 
 
-def share_of(units: Sequence[WorkUnit], rank: int, world: int) -> list[WorkUnit]:
-    """The units of one of several processes: neighbours, as they share windows, and as many for each."""
+def take_share(units: Sequence[WorkUnit], rank: int, world: int) -> list[WorkUnit]:
+    """Take the units of one of several processes: neighbours, as they share windows, and as many for each."""
     return list(units[len(units) * rank // world : len(units) * (rank + 1) // world])
 
 
@@ -135,7 +135,7 @@ def measure_units(
     for place, some in groupby(units, key=lambda unit: unit.place):
         window = setting.read(place)
         image = torch.from_numpy(window.image).to(device)
-        key = (setting.seed, number_of(window.mosaic))
+        key = (setting.seed, hash_name(window.mosaic))
         before = baseline_window(setting.baseline, window.image, key, place.origin, window.pixel_size_nm)
         baseline = torch.from_numpy(before).to(device)
         for exact, chosen in groupby(some, key=lambda unit: unit.exact):
@@ -161,15 +161,15 @@ def measure_units(
                     int(start + (at + 0.5) * scale)
                     for start, at, scale in zip(place.origin, field.pixel, window.scale, strict=True)
                 )
-                inside = field_inside(field, window.inside)
-                sizes = sizes_of(inside, window.shape_inside, window.pixel_size_nm, setting.thresholds)
+                inside = normalise_inside(field, window.inside)
+                sizes = measure_sizes(inside, window.shape_inside, window.pixel_size_nm, setting.thresholds)
                 answers = field.output, field.baseline_output, field.completeness_error
                 row = FieldRow(window.mosaic, position, place.origin, outcome, *answers, sizes)
                 yield MeasuredPixel(place, window.truth.shape, row, exact, field if kept else None)
 
 
-def accuracy_of(found: Sequence[MeasuredPixel], thresholds: Sequence[float]) -> Accuracy | None:
-    """Errors of fast fields on the pixels whose exact fields were computed too; ``None`` where there are none.
+def measure_accuracy(found: Sequence[MeasuredPixel], thresholds: Sequence[float]) -> Accuracy | None:
+    """Measure the error of fast fields on the pixels whose exact fields were computed too; ``None`` without any.
 
     Args:
         found: Measured pixels of all units.

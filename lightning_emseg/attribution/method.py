@@ -40,7 +40,7 @@ class Field:
         return abs(float(self.values.sum(dtype=np.float64)) - (self.output - self.baseline_output))
 
     def whole(self, shape: Sequence[int]) -> Values:
-        """The field over all of a window of ``shape`` px."""
+        """Fill a window of ``shape`` px with the field."""
         values = np.zeros(shape, np.float32)
         values[tuple(slice(o, o + n) for o, n in zip(self.origin, self.values.shape, strict=True))] = self.values
         return values
@@ -83,7 +83,7 @@ class BoundMethod(ABC):
         return [[index] for index in range(len(pixels))]
 
     def exact_fields(self, image: Tensor, baseline: Tensor, pixels: Sequence[Shape]) -> list[Field] | None:
-        """The same without any approximation in space; ``None`` where :meth:`fields` makes none."""
+        """Compute fields without any approximation in space; ``None`` where :meth:`fields` makes none."""
         return None
 
     def calibrate(self, exact: Sequence[Field], threshold: float) -> None:

@@ -20,7 +20,7 @@ from lightning_emseg.attribution.windows import SECTION_AXES, Window, per_axis
 
 @contextmanager
 def single_precision(device: torch.device) -> Iterator[None]:
-    """Compute in float32 and nothing less.
+    """Compute in float32, without autocast and TensorFloat-32.
 
     Autocast is off, and so is TensorFloat-32, which NVIDIA's convolutions use by default and whose 10-bit mantissa is
     too coarse for the agreement with captum that exact fields are tested for.
@@ -51,7 +51,7 @@ class GreyNetwork(nn.Module):
         self.network, self.grey_mean, self.grey_std = network, grey_mean, grey_std
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits ``(B, 1, *S)`` of grey images ``float (B, C, *S)``, levels 0–255."""
+        """Compute logits ``(B, 1, *S)`` of grey images ``float (B, C, *S)``, levels 0–255."""
         logits: Tensor = self.network((image - self.grey_mean) / self.grey_std)
         return logits
 
@@ -70,13 +70,13 @@ class PixelOutput(nn.Module):
         self.answer: nn.Module = nn.Sigmoid() if output == "probability" else nn.Identity()
 
     def forward(self, window: Tensor) -> Tensor:
-        """Answers ``float (B, prod(S))`` at all pixels of windows ``(B, C, *S)``, in C order."""
+        """Compute answers ``float (B, prod(S))`` at all pixels of windows ``(B, C, *S)``, in C order."""
         answers: Tensor = self.answer(self.network(window)[:, 0].float())
         return answers.flatten(1)
 
 
 def flat_index(pixels: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor:
-    """Positions ``int64 (P,)`` of pixels in the flattened window.
+    """Compute positions ``int64 (P,)`` of pixels in the flattened window.
 
     Args:
         pixels: P positions in the window, in px.
@@ -104,7 +104,7 @@ _Norm = nn.BatchNorm2d | nn.BatchNorm3d
 
 
 def detached_copy(network: nn.Module, grey_mean: float, grey_std: float) -> GreyNetwork:
-    """A copy in evaluation mode and single precision, whose weights need no gradient.
+    """Copy a network in evaluation mode and single precision, without trainable weights.
 
     Everything that could touch training (modes, gradients, batch-norm statistics, compilation, inference mode) then
     touches the copy alone. Hooks that are objects are copied; those that are plain functions would report to whoever
@@ -131,8 +131,8 @@ def detached_copy(network: nn.Module, grey_mean: float, grey_std: float) -> Grey
     return GreyNetwork(copied, grey_mean, grey_std).eval().requires_grad_(False)
 
 
-def folded(network: nn.Module, example: Tensor) -> nn.Module:
-    """Batch norms folded into the convolutions before them, where that changes nothing; a third of the time is theirs.
+def fold_batch_norms(network: nn.Module, example: Tensor) -> nn.Module:
+    """Fold batch norms into the convolutions before them, where that changes nothing; a third of the time is theirs.
 
     Which batch norm follows which convolution is guessed from the order of children and proven on an example.
 
@@ -166,7 +166,7 @@ _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def foreground_probability(network: nn.Module, window: Window, device: torch.device) -> NDArray[np.uint8]:
-    """Quantised probability ``uint8 (*S)`` of a window, 255 for certain foreground."""
+    """Compute the quantised probability ``uint8 (*S)`` of a window, 255 for certain foreground."""
     image = torch.from_numpy(window.image).to(device)[None]
     with torch.inference_mode(False), torch.no_grad(), single_precision(device):
         probability = torch.sigmoid(network(image)[0, 0].float())
@@ -177,7 +177,7 @@ def foreground_probability(network: nn.Module, window: Window, device: torch.dev
 def receptive_radius(
     network: nn.Module, shape: Sequence[int], channels: int, stride: int | Sequence[int]
 ) -> Shape | None:
-    """Largest distance along each axis from which any pixel can reach the answer at another one.
+    """Measure the largest distance along each axis from which a pixel can reach the answer at another one.
 
     Half of a window is filled with NaN, which passes through every operation that depends on it, whatever the weights.
     The half ends with the first pixel of a cell of the network's coarsest grid, which reaches furthest; cells are taken
@@ -218,7 +218,7 @@ def receptive_radius(
 
 
 def _reach(answer: Tensor, axis: int, filled: slice) -> int | None:
-    """Rows beyond the filled ones that NaN has entered; ``None`` if it has crossed all of them."""
+    """Count the rows beyond the filled ones that NaN has entered; ``None`` if it has crossed all of them."""
     rows: list[int] = answer.isnan().movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten().tolist()
     if not rows or (rows[0] == 0 and rows[-1] == answer.shape[axis] - 1):
         return None
@@ -229,7 +229,7 @@ def _reach(answer: Tensor, axis: int, filled: slice) -> int | None:
 def box_around(
     pixel: Sequence[int], radius: Sequence[int], shape: Sequence[int], stride: int | Sequence[int] = 1
 ) -> tuple[slice, ...]:
-    """The part of a window within ``radius`` px of a pixel, grown to multiples of ``stride`` and cut at the border.
+    """Cut the part of a window within ``radius`` px of a pixel, grown to multiples of ``stride``, at the border.
 
     >>> box_around((5, 50), (8, 8), (64, 64), stride=16)
     (slice(0, 16, None), slice(32, 64, None))

@@ -21,7 +21,7 @@ from scipy.stats import t as student
 from data_modules.batch import IGNORE
 from lightning_emseg.attribution.areas import AREA, THRESHOLDS, Extent, Values
 from lightning_emseg.attribution.method import Field
-from lightning_emseg.attribution.table import FieldRow, field_inside
+from lightning_emseg.attribution.table import FieldRow, normalise_inside
 from lightning_emseg.attribution.windows import SECTION_AXES, Window
 from lightning_emseg.core.pictures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, Picture
 
@@ -189,7 +189,7 @@ def window_figure(
         _draw_key(next(cells), shown)
     for number, (row, field) in enumerate(shown, 1):
         values = np.zeros(window.shape_inside, np.float32)
-        part = field_inside(field, window.inside)
+        part = normalise_inside(field, window.inside)
         values[tuple(slice(first, first + n) for first, n in zip(field.origin, part.shape, strict=True))] = part
         at = ", ".join(f"{axis} {position}" for axis, position in zip("zyx"[-values.ndim :], field.pixel, strict=True))
         sizes = [f"S{each.extent.suffix}({k:g}) = {each.nm(place):,.0f} {each.extent.sign}" for each in row.sizes]
@@ -227,7 +227,7 @@ def reduce_field(values: Values, step: int) -> Values:
 
 
 def nice_length(limit: float) -> float:
-    """The largest of 1, 2 and 5 × 10ⁿ that is at most ``limit``, which is above 0.
+    """Find the largest of 1, 2 and 5 × 10ⁿ that is at most ``limit``, which is above 0.
 
     >>> nice_length(49.0)
     20.0
@@ -237,7 +237,7 @@ def nice_length(limit: float) -> float:
 
 
 def _box_around(pixel: Sequence[int], shape: Sequence[int], zoom: int | None) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a box of ``zoom`` px around a pixel, inside the window; without it, the window."""
+    """Find top, left, height and width of a box of ``zoom`` px around a pixel, inside the window, or the window."""
     height, width = (min(zoom or side, side) for side in shape)
     top, left = (min(max(at - n // 2, 0), side - n) for at, n, side in zip(pixel, (height, width), shape, strict=True))
     return top, left, height, width
@@ -270,7 +270,7 @@ def _draw_grey(
 def _draw_field(
     axes: Axes, values: Values, title: str, outcome: str, pixel: Sequence[int], zoom: int | None, nm: float
 ) -> None:
-    """The part of a field around its pixel that is shown, with a ring around the pixel."""
+    """Draw the part of a field around its pixel, with a ring around the pixel."""
     top, left, height, width = _box_around(pixel, values.shape, zoom)
     part = values[top : top + height, left : left + width]
     step = math.ceil(max(part.shape) / _LARGEST)
@@ -289,7 +289,7 @@ def _mark(axes: Axes, y: int, x: int, colour: str) -> None:
 
 
 def _finish(axes: Axes, title: str, colour: str, frame: int, nm: float, width: int) -> None:
-    """Title, frame in a colour, and a scale bar of at most 30 % of the width."""
+    """Add title, frame in a colour, and a scale bar of at most 30 % of the width."""
     length = nice_length(0.3 * width * nm)
     text = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
     bar = AnchoredSizeBar(axes.transData, length / nm, text, "lower left", pad=0.3, borderpad=0.3, sep=2)
@@ -300,7 +300,7 @@ def _finish(axes: Axes, title: str, colour: str, frame: int, nm: float, width: i
 
 
 def _draw_key(axes: Axes, shown: Sequence[tuple[FieldRow, Field]]) -> None:
-    """Colour bar, and the meaning of the colours of outcomes."""
+    """Draw a colour bar, and the meaning of the colours of outcomes."""
     axes.set_axis_off()
     bar = axes.inset_axes((0.05, 0.05, 0.08, 0.9))
     scale = ScalarMappable(EVIDENCE, "RdBu")

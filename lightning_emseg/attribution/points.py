@@ -17,8 +17,8 @@ OUTCOMES = ("TP", "FP", "FN", "TN")
 """Correct, incorrect and broken membrane, correct background; an outcome's code is its position here."""
 
 
-def outcomes(truth: NDArray[np.uint8], predicted: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Outcome of every pixel.
+def find_outcomes(truth: NDArray[np.uint8], predicted: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Find the outcome of every pixel.
 
     Args:
         truth: ``uint8``, any shape: 0 background, 1 foreground, 255 ignored.
@@ -30,7 +30,7 @@ def outcomes(truth: NDArray[np.uint8], predicted: NDArray[np.bool_]) -> NDArray[
     Raises:
         ValueError: if the shapes differ or the truth has other values.
 
-    >>> outcomes(np.array([1, 0, 1, 0, 255], np.uint8), np.array([True, True, False, False, True])).tolist()
+    >>> find_outcomes(np.array([1, 0, 1, 0, 255], np.uint8), np.array([True, True, False, False, True])).tolist()
     [0, 1, 2, 3, 255]
     """
     if truth.shape != predicted.shape:
@@ -44,8 +44,8 @@ def outcomes(truth: NDArray[np.uint8], predicted: NDArray[np.bool_]) -> NDArray[
     return found
 
 
-def priorities(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) -> Hashes:
-    """Random order of the pixels of a mosaic, the same whichever window shows them.
+def draw_priorities(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) -> Hashes:
+    """Draw a random order of the pixels of a mosaic, the same whichever window shows them.
 
     Args:
         key: Seed and mosaic.
@@ -53,12 +53,12 @@ def priorities(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) 
         shape: Shape of the window, in px.
 
     Returns:
-        ``uint64`` of ``shape``, for :func:`stratified`.
+        ``uint64`` of ``shape``, for :func:`choose_stratified`.
     """
     return location_hash((PRIORITY, *key), origin, shape)
 
 
-def stratified(
+def choose_stratified(
     truth: NDArray[np.uint8], predicted: NDArray[np.bool_], per_outcome: int, priority: Hashes
 ) -> list[tuple[Pixel, str]]:
     """Choose the pixels of lowest priority number of each outcome, all where there are too few.
@@ -67,7 +67,7 @@ def stratified(
         truth: ``uint8`` of the window's shape: 0, 1, or 255 for ignored pixels, which are never chosen.
         predicted: ``bool`` of the same shape.
         per_outcome: Number of pixels wanted of each of :data:`OUTCOMES`.
-        priority: Numbers of the same shape, see :func:`priorities`; equal ones count in C order.
+        priority: Numbers of the same shape, see :func:`draw_priorities`; equal ones count in C order.
 
     Returns:
         Pixels with their outcomes, outcome by outcome in the order of :data:`OUTCOMES`, each by priority.
@@ -75,7 +75,7 @@ def stratified(
     Raises:
         ValueError: if shapes differ or the truth has other values.
     """
-    codes = outcomes(truth, predicted)
+    codes = find_outcomes(truth, predicted)
     return [
         (pixel, name)
         for code, name in enumerate(OUTCOMES)
@@ -164,17 +164,17 @@ class ChosenPixels:
     outcomes: tuple[str, ...]
 
     def first_of_each(self) -> list[int]:
-        """Positions in ``pixels`` of the first of every outcome that occurs."""
+        """Find the positions in ``pixels`` of the first of every outcome that occurs."""
         return [self.outcomes.index(outcome) for outcome in OUTCOMES if outcome in self.outcomes]
 
 
 def richest_window(chosen: Sequence[ChosenPixels]) -> int:
-    """Position of the window with the most outcomes, among these of the one with the most pixels."""
+    """Find the window with the most outcomes, among these the one with the most pixels."""
     return max(range(len(chosen)), key=lambda at: (len(set(chosen[at].outcomes)), len(chosen[at].pixels), -at))
 
 
-def checked_pixels(chosen: Sequence[ChosenPixels], count: int) -> list[tuple[int, ...]]:
-    """Pixels whose exact fields are computed too: half of them in the richest window, the others in all others.
+def choose_checked(chosen: Sequence[ChosenPixels], count: int) -> list[tuple[int, ...]]:
+    """Choose the pixels whose exact fields are computed too: half in the richest window, the others in all others.
 
     Those in the richest window show how far fields reach before anything else is computed.
 
@@ -196,7 +196,7 @@ def checked_pixels(chosen: Sequence[ChosenPixels], count: int) -> list[tuple[int
 
 
 def _in_turn(chosen: Sequence[ChosenPixels]) -> list[tuple[int, int]]:
-    """All pixels as (window, position), so that the first of them are of every outcome and of many windows."""
+    """Order all pixels as (window, position), so that the first of them are of every outcome and of many windows."""
     names = sorted({outcome for each in chosen for outcome in each.outcomes}, key=(*OUTCOMES, "").index)
     queues = []
     for turn, name in enumerate(names):

@@ -17,8 +17,15 @@ from data_modules.geometry import Grid, Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.network import foreground_probability
-from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, lowest_priority, outcomes, priorities, stratified
-from lightning_emseg.attribution.windows import Place, Window, number_of, per_axis, read_window, window_shape
+from lightning_emseg.attribution.points import (
+    OUTCOMES,
+    ChosenPixels,
+    choose_stratified,
+    draw_priorities,
+    find_outcomes,
+    lowest_priority,
+)
+from lightning_emseg.attribution.windows import Place, Window, hash_name, per_axis, read_window, window_shape
 
 _TRIES = 20
 _EVERYTHING = 2**62
@@ -43,7 +50,7 @@ class Picks:
 def choose_windows(
     views: Sequence[MosaicView], size: Sequence[int], stride: int | Sequence[int], count: int, seed: int
 ) -> list[Place]:
-    """Windows at random places that show foreground and background, spread evenly over the mosaics.
+    """Choose windows at random places that show foreground and background, spread evenly over the mosaics.
 
     Args:
         views: Mosaics with labels.
@@ -61,7 +68,7 @@ def choose_windows(
         view = views[mosaic]
         shape = window_shape(size, view.shape, stride)
         room = [max(0, extent - side) for extent, side in zip(view.shape, shape, strict=True)]
-        random = np.random.default_rng([seed, number_of(view.key), attempt // len(views)])
+        random = np.random.default_rng([seed, hash_name(view.key), attempt // len(views)])
         place = Place(mosaic, tuple(int(random.integers(0, most + 1)) for most in room), shape)
         truth = view.read_mask(place.origin, place.size)
         if place not in chosen and (truth == 1).any() and (truth == 0).any():
@@ -91,17 +98,17 @@ def pick_pixels(
     """
     window = read_window(view, place)
     probability = foreground_probability(network, window, device)
-    order = priorities((seed, number_of(view.key)), place.origin, window.truth.shape)
+    order = draw_priorities((seed, hash_name(view.key)), place.origin, window.truth.shape)
     inner = inner_part(place, view.shape)
     truth = np.full_like(window.truth, IGNORE)
     truth[inner] = window.truth[inner]
-    found = stratified(truth, probability >= level, per_outcome, order)
+    found = choose_stratified(truth, probability >= level, per_outcome, order)
     chosen = ChosenPixels(place, tuple(pixel for pixel, _ in found), tuple(outcome for _, outcome in found))
     return Picks(chosen, window, probability)
 
 
 def inner_part(place: Place, extent: Sequence[int]) -> tuple[slice, ...]:
-    """The part of a window whose pixels see most of their surroundings: a fifth of a side away from its borders.
+    """Cut the part of a window whose pixels see most of their surroundings: a fifth of a side away from its borders.
 
     Borders that are those of the mosaic do not count, as nothing lies behind them.
 
@@ -115,7 +122,7 @@ def inner_part(place: Place, extent: Sequence[int]) -> tuple[slice, ...]:
 
 
 def spread_evenly(wanted: int, parts: int) -> list[int]:
-    """``wanted`` divided over ``parts`` as evenly as can be.
+    """Divide ``wanted`` over ``parts`` as evenly as can be.
 
     >>> spread_evenly(8, 3)
     [3, 3, 2]
@@ -136,10 +143,10 @@ class GridWindow:
     owned: tuple[slice, ...]
 
 
-def tiles_of(
+def make_tiles(
     views: Sequence[MosaicView], size: Sequence[int], overlap: float, stride: int | Sequence[int], resized: bool
 ) -> list[GridWindow]:
-    """Windows over whole mosaics, the last ones snapped to the border.
+    """Make windows over whole mosaics, the last ones snapped to the border.
 
     Args:
         views: The mosaics.
@@ -157,16 +164,18 @@ def tiles_of(
     return tiles
 
 
-def some_of(tiles: Sequence[GridWindow], views: Sequence[MosaicView], count: int | None, seed: int) -> list[GridWindow]:
-    """A random choice of windows, each as likely as any other and the same each time, in the order given."""
+def choose_tiles(
+    tiles: Sequence[GridWindow], views: Sequence[MosaicView], count: int | None, seed: int
+) -> list[GridWindow]:
+    """Choose windows at random, each as likely as any other and the same each time, in the order given."""
     if count is None or count >= len(tiles):
         return list(tiles)
 
     def priority(at: int) -> int:
         place = tiles[at].place
         # A longer key than that of pixels, so that the choice of windows has nothing to do with theirs.
-        key = (seed, number_of(views[place.mosaic].key), len(place.size))
-        return int(priorities(key, place.origin, (1,) * len(place.size)).item())
+        key = (seed, hash_name(views[place.mosaic].key), len(place.size))
+        return int(draw_priorities(key, place.origin, (1,) * len(place.size)).item())
 
     return [tiles[at] for at in sorted(sorted(range(len(tiles)), key=priority)[:count])]
 
@@ -219,9 +228,9 @@ def choose_pixels(
             free &= lattice
         codes = np.full(free.shape, IGNORE, np.uint8)
         if view.mask is not None:
-            codes = outcomes(window.truth, foreground_probability(network, window, device) >= level)
+            codes = find_outcomes(window.truth, foreground_probability(network, window, device) >= level)
             free &= codes != IGNORE
-        order = priorities((setting.seed, number_of(view.key)), place.origin, place.size)
+        order = draw_priorities((setting.seed, hash_name(view.key)), place.origin, place.size)
         order = order[np.ix_(*[axis - start for axis, start in zip(positions, place.origin, strict=True)])]
         for kind, (kept, quota) in enumerate(zip(best, quotas, strict=True)):
             mask = free if len(quotas) == 1 else free & (codes == kind)

@@ -89,7 +89,7 @@ class Study:
         return mean_completeness([error for window in self.windows for error in window["exact_completeness_errors"]])
 
     def accuracy(self, wanted: Sequence[float]) -> Accuracy | None:
-        """Errors of fast fields at some of the thresholds; ``None`` where nothing was checked."""
+        """Pool the errors of fast fields at some of the thresholds; ``None`` where nothing was checked."""
         places = [self.thresholds.index(k) for k in wanted]
         some = [
             Difference(
@@ -283,7 +283,7 @@ def write_panel(folder: Path, study: Study, view: MosaicView, probability: Pictu
 
 
 def nm_text(sizes: Sequence[float]) -> str:
-    """Pixel size for people.
+    """Format a pixel size.
 
     >>> nm_text((4.0, 4.0)), nm_text((40.0, 4.6, 4.6))
     ('4', '40 × 4.6 × 4.6')
@@ -292,7 +292,7 @@ def nm_text(sizes: Sequence[float]) -> str:
 
 
 def pixel_sizes(study: Study, key: str) -> str:
-    """Pixel sizes of all windows, before (``mosaic_pixel_size_nm``) or after (``pixel_size_nm``) resizing."""
+    """Format pixel sizes of all windows, before (``mosaic_pixel_size_nm``) or after (``pixel_size_nm``) resizing."""
     found = dict.fromkeys(nm_text(window[key]) for window in study.windows)
     return ", ".join(found)
 
@@ -313,7 +313,7 @@ def _headline(study: Study) -> str:
 
 
 def _shortage(study: Study) -> list[str]:
-    """A line where outcomes have fewer pixels than were asked for, as is usual of sparse foreground."""
+    """Say where outcomes have fewer pixels than were asked for, as is usual of sparse foreground."""
     settings = study.plan.settings
     if settings["sampling"] != "stratified" or settings["label"] is None:
         return []

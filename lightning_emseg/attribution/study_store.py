@@ -17,7 +17,7 @@ from data_modules.geometry import Shape
 from data_modules.store import MosaicView
 from lightning_emseg.attribution.areas import EXTENTS, Difference, Extent, FieldSize
 from lightning_emseg.attribution.method import Field
-from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, checked_pixels, richest_window
+from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, choose_checked, richest_window
 from lightning_emseg.attribution.table import FieldRow
 from lightning_emseg.attribution.windows import Place
 from lightning_emseg.core.tables import write_json
@@ -53,11 +53,11 @@ class StudyPlan:
     parts: tuple[PlannedWindow, ...]
 
     def name(self, number: int) -> str:
-        """Of a part in the store of fields."""
+        """Name a part in the store of fields."""
         return f"window-{number:04d}"
 
 
-def plan_of(settings: Mapping[str, Any], chosen: Sequence[ChosenPixels], check: int) -> StudyPlan:
+def make_plan(settings: Mapping[str, Any], chosen: Sequence[ChosenPixels], check: int) -> StudyPlan:
     """Plan the work on chosen pixels, the window that shows most outcomes first.
 
     Args:
@@ -65,13 +65,13 @@ def plan_of(settings: Mapping[str, Any], chosen: Sequence[ChosenPixels], check: 
         chosen: Windows with pixels, at least one.
         check: Pixels whose exact fields are computed too.
     """
-    checked, first = checked_pixels(chosen, check), richest_window(chosen)
+    checked, first = choose_checked(chosen, check), richest_window(chosen)
     parts = list(map(PlannedWindow, chosen, checked))
     return StudyPlan(as_json(settings), (parts[first], *parts[:first], *parts[first + 1 :]))
 
 
 def as_json(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as JSON gives it back."""
+    """Turn a record into what JSON gives back."""
     result: dict[str, Any] = json.loads(json.dumps(record, default=str))
     return result
 
@@ -121,7 +121,7 @@ def read_plan(folder: Path) -> StudyPlan:
 
 
 def earlier_plan(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> StudyPlan | None:
-    """The plan of an earlier study with the same settings, or ``None`` where work begins anew.
+    """Find the plan of an earlier study with the same settings; ``None`` where work begins anew.
 
     Args:
         folder: Folder of the study.
@@ -196,7 +196,7 @@ class FieldsStore:
             zarr.open_group(self.path, mode="a", zarr_format=3)
 
     def has(self, name: str) -> bool:
-        """Whether a window is finished."""
+        """Tell whether a window is finished."""
         return (self.path / name / "zarr.json").is_file()
 
     def write(self, name: str, result: WindowResult, fields: list[Field], shape: Shape) -> None:
@@ -241,7 +241,7 @@ class FieldsStore:
                 "mosaic": first.mosaic,
                 "window_origin_px": list(first.window),
                 **{size.extent.place_column: size.place_nm for size in first.sizes},
-                **{_inside(size.extent): size.window for size in first.sizes},
+                **{f"pixels{size.extent.suffix}_inside": size.window for size in first.sizes},
                 "outcomes": list(OUTCOMES),
             }
         )
@@ -255,43 +255,38 @@ class FieldsStore:
         """
         group = self._group(name)
         attributes: dict[str, Any] = dict(group.attrs)
-        columns = {key: _values(group, key) for key in ("position", "output", "baseline_output")}
-        extents = EXTENTS[columns["position"].shape[1]]
-        if missing := [_counts(extent) for extent in extents if _counts(extent) not in group]:
+        columns = {key: np.asarray(array[:]).tolist() for key, array in group.arrays() if key != "fields"}
+        extents = EXTENTS[len(columns["position"][0])]
+        if missing := [_counts(extent) for extent in extents if _counts(extent) not in columns]:
             raise UserError(f"{self.path / name} has no {missing[0]}: an earlier version made it; repeat the study")
-        counts = [_values(group, _counts(extent)).tolist() for extent in extents]
-        rows = tuple(
-            FieldRow(
-                attributes["mosaic"],
-                tuple(position),
-                tuple(attributes["window_origin_px"]),
-                "" if code == _NO_OUTCOME else OUTCOMES[code],
-                output,
-                before,
-                error,
-                tuple(
-                    FieldSize(extent, tuple(some), attributes[extent.place_column], attributes[_inside(extent)])
-                    for extent, some in zip(extents, found, strict=True)
-                ),
+        rows = []
+        for at, (position, code) in enumerate(zip(columns["position"], columns["outcome"], strict=True)):
+            sizes = tuple(
+                FieldSize(
+                    extent,
+                    tuple(columns[_counts(extent)][at]),
+                    attributes[extent.place_column],
+                    attributes[f"pixels{extent.suffix}_inside"],
+                )
+                for extent in extents
             )
-            for position, code, output, before, error, found in zip(
-                columns["position"].tolist(),
-                _values(group, "outcome").tolist(),
-                columns["output"].tolist(),
-                columns["baseline_output"].tolist(),
-                _values(group, "completeness_error").tolist(),
-                zip(*counts, strict=True),
-                strict=True,
+            rows.append(
+                FieldRow(
+                    attributes["mosaic"],
+                    tuple(position),
+                    tuple(attributes["window_origin_px"]),
+                    "" if code == _NO_OUTCOME else OUTCOMES[code],
+                    columns["output"][at],
+                    columns["baseline_output"][at],
+                    columns["completeness_error"][at],
+                    sizes,
+                )
             )
-        )
         checks = {}
-        if "checked" in group:
-            exact, correlation = (
-                _values(group, key).tolist() for key in (f"exact_{_counts(extents[0])}", "correlation")
-            )
-            for at, areas, r in zip(_values(group, "checked").tolist(), exact, correlation, strict=True):
-                checks[at] = Difference(rows[at].sizes[0].counts, tuple(areas), r)
-        return WindowResult(rows, checks, attributes)
+        for number, at in enumerate(columns.get("checked", ())):
+            exact = tuple(columns[f"exact_{_counts(extents[0])}"][number])
+            checks[at] = Difference(rows[at].sizes[0].counts, exact, columns["correlation"][number])
+        return WindowResult(tuple(rows), checks, attributes)
 
     def read_field(self, name: str, number: int) -> Field:
         """Read the field of one pixel of a window.
@@ -299,12 +294,12 @@ class FieldsStore:
         Raises:
             UserError: if it is not there or damaged.
         """
-        group = self._group(name)
-        pixel, origin = (tuple(_values(group, key)[number].tolist()) for key in ("pixel", "origin"))
-        output, before = (float(_values(group, key)[number]) for key in ("output", "baseline_output"))
-        stored = group["fields"]
-        assert isinstance(stored, zarr.Array)
-        return Field(pixel, origin, np.asarray(stored[number]), output, before)
+        self._group(name)
+        pixel, origin, output, before, values = (
+            np.asarray(zarr.open_array(self.path / name / key, mode="r")[number])
+            for key in ("pixel", "origin", "output", "baseline_output", "fields")
+        )
+        return Field(tuple(pixel.tolist()), tuple(origin.tolist()), values, float(output), float(before))
 
     def _group(self, name: str) -> zarr.Group:
         if not self.has(name):
@@ -312,22 +307,12 @@ class FieldsStore:
         return zarr.open_group(self.path / name, mode="r")
 
 
-def _values(group: zarr.Group, key: str) -> NDArray[Any]:
-    array = group[key]
-    assert isinstance(array, zarr.Array)
-    return np.asarray(array[:])
-
-
 def _counts(extent: Extent) -> str:
     return f"{extent.quantity}s{extent.suffix}_px"
 
 
-def _inside(extent: Extent) -> str:
-    return f"pixels{extent.suffix}_inside"
-
-
 def _boxed(fields: list[Field], shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Fields in boxes of one size, moved inwards where they would reach past the window; with their origins."""
+    """Put fields in boxes of one size, moved inwards where they would reach past the window; with their origins."""
     box = tuple(max(field.values.shape[axis] for field in fields) for axis in range(len(shape)))
     values = np.zeros((len(fields), *box), np.float32)
     origins = np.zeros((len(fields), len(shape)), np.int64)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.areas import Accuracy, Extent, FieldSize, Values, normalised
+from lightning_emseg.attribution.areas import Accuracy, Extent, FieldSize, Values, normalise
 from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES
 from lightning_emseg.core.tables import MeanSE, align, mean_se
@@ -75,10 +75,10 @@ class FieldSummary:
     completeness: float
 
 
-def field_inside(field: Field, inside: Sequence[slice]) -> Values:
+def normalise_inside(field: Field, inside: Sequence[slice]) -> Values:
     """Normalise a field over the part of it that belongs to the mosaic."""
     cut = tuple(slice(0, max(0, part.stop - start)) for part, start in zip(inside, field.origin, strict=True))
-    return normalised(field.values[cut])
+    return normalise(field.values[cut])
 
 
 def relative_error(row: FieldRow, floor: float = 1.0) -> float:
@@ -87,7 +87,7 @@ def relative_error(row: FieldRow, floor: float = 1.0) -> float:
 
 
 def mean_completeness(errors: Sequence[float]) -> float | None:
-    """Mean of relative completeness errors, ``None`` without any."""
+    """Compute the mean of relative completeness errors, ``None`` without any."""
     return float(np.mean(errors)) if errors else None
 
 

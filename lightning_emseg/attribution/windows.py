@@ -23,7 +23,7 @@ SECTION_AXES = 2
 
 
 def per_axis(given: int | Sequence[int], axes: int) -> Shape:
-    """One number an axis, of one number for all or one for each.
+    """Give each axis a number: one for all, or one for each.
 
     >>> per_axis(4, 3), per_axis((1, 4, 4), 3)
     ((4, 4, 4), (1, 4, 4))
@@ -32,7 +32,7 @@ def per_axis(given: int | Sequence[int], axes: int) -> Shape:
 
 
 def strides_of(network: nn.Module, stride: int, axes: int) -> Shape:
-    """Multiples that the sides of windows must have, one an axis.
+    """Find the multiples that the sides of windows must have, one an axis.
 
     Args:
         network: One of volumes says it itself, as it shrinks sections and their number by factors of their own.
@@ -44,7 +44,7 @@ def strides_of(network: nn.Module, stride: int, axes: int) -> Shape:
 
 
 def window_sides(given: int | Sequence[int], settings: Mapping[str, Any], axes: int) -> Shape:
-    """The wanted window.
+    """Find the sides of the wanted window.
 
     Args:
         given: One side for all axes, of volumes no larger than the patch that the network is built for; or one side an
@@ -59,7 +59,7 @@ def window_sides(given: int | Sequence[int], settings: Mapping[str, Any], axes: 
 
 
 def resized_sides(given: int | Sequence[int], window: Shape) -> Shape:
-    """What a window is resized to: one side for its sections, whose number stays, or one side an axis.
+    """Find the resized sides: one side for the sections, whose number stays, or one side an axis.
 
     >>> resized_sides(512, (8, 1024, 1024)), resized_sides(512, (1024, 1024))
     ((8, 512, 512), (512, 512))
@@ -70,7 +70,7 @@ def resized_sides(given: int | Sequence[int], window: Shape) -> Shape:
 def check_sides(
     option: str, given: int | Sequence[int], sides: Shape, axes: int, strides: Shape | None = None
 ) -> Shape:
-    """The sides, if they are sides.
+    """Refuse sides that are none.
 
     Args:
         option: Name of the command's option.
@@ -92,7 +92,7 @@ def check_sides(
 
 
 def grid_steps(step: int, pixel_size_nm: Sequence[float], window: Shape, resized: Shape) -> Shape:
-    """Steps of a grid, along Y and X as given, across sections the nearest to that in nm, and at least one.
+    """Find the steps of a grid: along Y and X as given, across sections the nearest to that in nm, and at least one.
 
     Args:
         step: Along Y and X, in px after any resize.
@@ -131,13 +131,13 @@ _WORD = 2**64 - 1
 PRIORITY, _NOISE = 1, 2
 
 
-def number_of(name: str) -> int:
-    """A whole number below 2⁶⁴ for the name of a mosaic, the same on every machine."""
+def hash_name(name: str) -> int:
+    """Hash the name of a mosaic to a whole number below 2⁶⁴, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def location_hash(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) -> Hashes:
-    """Uniform 64-bit numbers that depend on key and absolute position alone.
+    """Draw uniform 64-bit numbers that depend on key and absolute position alone.
 
     Every number of the key, then every coordinate, picks one output of the splitmix64 generator that the number before
     it has seeded; the first seed is the length of the key. Source: Steele, Lea and Flood, "Fast splittable
@@ -169,7 +169,7 @@ def location_hash(key: Sequence[int], origin: Sequence[int], shape: Sequence[int
 
 
 def location_noise(key: Sequence[int], origin: Sequence[int], shape: Sequence[int]) -> NDArray[np.uint8]:
-    """Random noise image: grey levels uniform over 0–255, the baseline of the attribution of U-RISC's authors.
+    """Draw a random noise image: grey levels uniform over 0–255, the baseline of the attribution of U-RISC's authors.
 
     Windows over the same place share their noise. Source: "the random noise image" of the U-RISC preprint (2021),
     equations 7–10, which does not give its distribution.
@@ -186,7 +186,7 @@ def location_noise(key: Sequence[int], origin: Sequence[int], shape: Sequence[in
 
 
 def _splitmix64(seed: Hashes, index: Hashes) -> Hashes:
-    """Output number ``index`` of the splitmix64 generators seeded by ``seed``; broadcasts."""
+    """Compute output ``index`` of the splitmix64 generators seeded by ``seed``; broadcasts."""
     state = seed + (index + np.uint64(1)) * np.uint64(_STEP)
     state ^= state >> np.uint64(30)
     state *= np.uint64(0xBF58476D1CE4E5B9)
@@ -204,7 +204,7 @@ _BLUR_NM = 200.0
 def baseline_window(
     kind: Baseline, image: GreyWindow, key: Sequence[int], origin: Sequence[int], pixel_size_nm: Sequence[float]
 ) -> GreyWindow:
-    """The window that the path begins at.
+    """Make the window that the path begins at.
 
     Args:
         kind: ``noise``, uniform over the grey range and the same wherever a location is seen (Shi et al. 2021: "the
@@ -268,12 +268,12 @@ class Window:
 
     @property
     def shape_inside(self) -> Shape:
-        """Of the part that belongs to the mosaic, in px."""
+        """Shape of the part that belongs to the mosaic, in px."""
         return tuple(part.stop - part.start for part in self.inside)
 
 
 def window_shape(wanted: Sequence[int], mosaic: Sequence[int], stride: int | Sequence[int]) -> Shape:
-    """The wanted window, or one that just covers the mosaic where that is smaller, in multiples of ``stride`` px.
+    """Fit the wanted window to a mosaic that may be smaller, in multiples of ``stride`` px.
 
     The stride is one for all axes or one an axis.
 

@@ -24,16 +24,16 @@ from lightning_emseg.attribution.measurement import (
     MeasuredPixel,
     StudySetting,
     WorkUnit,
-    accuracy_of,
     exact_units,
+    measure_accuracy,
     measure_units,
-    share_of,
     shared_units,
+    take_share,
 )
 from lightning_emseg.attribution.method import AttributionMethod
 from lightning_emseg.attribution.network import GreyNetwork, detached_copy
 from lightning_emseg.attribution.pictures import figure_picture, window_figure
-from lightning_emseg.attribution.points import OUTCOMES, checked_pixels
+from lightning_emseg.attribution.points import OUTCOMES, choose_checked
 from lightning_emseg.attribution.sampling import Picks, choose_windows, pick_pixels, spread_evenly
 from lightning_emseg.attribution.table import (
     FieldSummary,
@@ -100,14 +100,14 @@ def publish(trainer: pl.Trainer, report: AttributionReport) -> None:
     text = summary_text(summaries, report.accuracy, report.record["exact_completeness_error"])
     rank_zero_info(f"\n{text}\n{folder / f'summary-{verb}.csv'}")
     for logger in trainer.loggers:
-        logger.log_metrics(scalars(summaries, report), trainer.global_step)
+        logger.log_metrics(collect_scalars(summaries, report), trainer.global_step)
         if isinstance(logger, WandbLogger):
             logger.log_table("attribution/points", list(points[0]), [list(point.values()) for point in points])
     _draw(trainer, report, f"epoch-{trainer.current_epoch:04d}" if fitting else verb)
 
 
-def scalars(summaries: Sequence[FieldSummary], report: AttributionReport) -> dict[str, float]:
-    """Means, errors and numbers of pixels under names in ``attribution/``."""
+def collect_scalars(summaries: Sequence[FieldSummary], report: AttributionReport) -> dict[str, float]:
+    """Collect means, errors and numbers of pixels under names in ``attribution/``."""
     values: dict[str, float] = {}
     for each in summaries:
         place = f"{each.threshold:g}/{each.outcome}"
@@ -201,7 +201,7 @@ class AttributionFields(pl.Callback):
             UserError: because fields are of one foreground's probability.
         """
         if isinstance(pl_module, SegmentationMixin) and pl_module.classes:
-            raise UserError("AttributionFields is of one foreground: leave it out where model.classes are told apart")
+            raise UserError("AttributionFields supports binary models only; leave it out where model.classes are given")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the time, and refuse networks of images on volumes."""
@@ -273,10 +273,10 @@ class AttributionFields(pl.Callback):
         bound = self.method.bind(network, _strides(module, views))
         bound.reach = self._reach
         setting = StudySetting(views, self.method.baseline, THRESHOLDS, self.seed)
-        checked = checked_pixels([each.chosen for each in picks], self.check)
+        checked = choose_checked([each.chosen for each in picks], self.check)
 
         def compute(units: Sequence[WorkUnit]) -> list[MeasuredPixel]:
-            mine = share_of(units, trainer.global_rank, trainer.world_size)
+            mine = take_share(units, trainer.global_rank, trainer.world_size)
             return list(
                 chain.from_iterable(from_all_ranks(lambda: list(measure_units(bound, setting, mine, module.device))))
             )
@@ -302,7 +302,7 @@ class AttributionFields(pl.Callback):
             "seed": self.seed,
             "pixels_per_outcome": self.per_outcome,
         }
-        return AttributionReport(picks, shared, accuracy_of([*exact, *shared], THRESHOLDS), record)
+        return AttributionReport(picks, shared, measure_accuracy([*exact, *shared], THRESHOLDS), record)
 
     def _pick(self, network: GreyNetwork, module: SegmentationMixin, views: Sequence[MosaicView]) -> list[Picks]:
         size, strides = window_sides(self.window, module.hparams, len(views[0].shape)), _strides(module, views)
@@ -324,7 +324,7 @@ def _strides(module: SegmentationMixin, views: Sequence[MosaicView]) -> Shape:
 
 
 def _merged(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all ranks' methods say of themselves; each knows only of the windows that it has attributed in."""
+    """Merge the records of all ranks; each knows only of the windows that it has attributed in."""
     merged = dict(records[0])
     for name, value in merged.items():
         if isinstance(value, Mapping):

@@ -13,10 +13,10 @@ from data_modules.batch import Batch
 from data_modules.errors import UserError
 from data_modules.geometry import Shape
 from lightning_emseg.core.distributed import from_all_ranks, from_first_rank, share_out
-from lightning_emseg.core.pictures import Picture, class_comparison, comparison, save, stack
+from lightning_emseg.core.pictures import Picture, draw_class_comparison, draw_comparison, save, stack
 from lightning_emseg.core.tables import write_json, write_whole
 from lightning_emseg.evaluation.error_pictures import write_error_files
-from lightning_emseg.evaluation.mosaics import datasets_of, decided
+from lightning_emseg.evaluation.mosaics import datasets_of, decide_rows
 from lightning_emseg.metrics.pixels import level_of
 from lightning_emseg.modules.mixin import SegmentationMixin
 
@@ -155,7 +155,7 @@ class Overlays(pl.Callback):
             first = max(origin[0], rows.start)
             last = min(origin[0] + size[0], rows.start + len(rows.probability))
             if first < last:
-                part = decided(rows)[first - rows.start : last - rows.start, origin[1] : origin[1] + size[1]]
+                part = decide_rows(rows)[first - rows.start : last - rows.start, origin[1] : origin[1] + size[1]]
                 # A copy, as a slice would keep the whole width of the mosaic.
                 self._rows.append((rows.mosaic, first - origin[0], part.numpy().copy()))
 
@@ -208,8 +208,8 @@ def _publish(trainer: pl.Trainer, name: str, picture: Picture) -> None:
 def _picture(module: pl.LightningModule, image: Picture, truth: Picture, predicted: Picture) -> Picture:
     assert isinstance(module, SegmentationMixin)
     if module.classes:
-        return class_comparison(image, truth, predicted, module.classes)
-    return comparison(image, truth, predicted, level_of(float(module.threshold)))
+        return draw_class_comparison(image, truth, predicted, module.classes)
+    return draw_comparison(image, truth, predicted, level_of(float(module.threshold)))
 
 
 def log_picture(logger: Logger, name: str, picture: Picture, step: int) -> None:

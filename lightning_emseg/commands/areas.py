@@ -96,7 +96,7 @@ def _window_nm(study: Study) -> str:
 
 
 def _warnings(studies: Mapping[str, Study]) -> Iterator[str]:
-    """Settings that differ and change S_k whatever the network and the images are."""
+    """Name the settings that differ and change S_k whatever the network and the images are."""
     records: dict[str, dict[str, Any]] = {}
     for name, study in studies.items():
         settings = study.plan.settings

@@ -18,7 +18,7 @@ from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.method import AttributionMethod
 from lightning_emseg.attribution.network import detached_copy, foreground_probability
-from lightning_emseg.attribution.sampling import choose_pixels, some_of, tiles_of
+from lightning_emseg.attribution.sampling import choose_pixels, choose_tiles, make_tiles
 from lightning_emseg.attribution.study import (
     CURVE,
     CURVE_FILES,
@@ -34,7 +34,7 @@ from lightning_emseg.attribution.study_store import (
     PLAN_FILE,
     StudyPlan,
     earlier_plan,
-    plan_of,
+    make_plan,
     write_plan,
 )
 from lightning_emseg.attribution.windows import (
@@ -118,7 +118,7 @@ def attribute(
     module = restore(checkpoint)
     # Before labels are looked at: theirs may be of classes too.
     if module.classes:
-        raise UserError(f"the network tells {len(module.classes)} classes apart: fields are of one foreground")
+        raise UserError(f"attribution supports binary models only; {checkpoint} has {len(module.classes)} classes")
     views = _views(store, split, label, samples)
     axes = len(views[0].shape)
     refuse_planes(module.network_axes, axes)
@@ -142,12 +142,12 @@ def attribute(
     if plan is not None and (out / REPORT).is_file() and not overwrite:
         return f"{(out / REPORT).read_text()}\nthe study in {out} was finished before: nothing was left to do"
     if plan is None or (out / REPORT).is_file():
-        tiles = some_of(tiles_of(views, size, overlap, strides, resized is not None), views, windows, seed)
+        tiles = choose_tiles(make_tiles(views, size, overlap, strides, resized is not None), views, windows, seed)
         steps = grid_steps(step, views[0].pixel_size_nm, size, resized or size)
         chosen = choose_pixels(network, setting, tiles, level, where, points, steps if sampling == "grid" else None)
         if not chosen:
             raise UserError(f"no pixel of {split} can be attributed: all of them are ignored, or --step is too large")
-        plan = plan_of(settings, chosen, check)
+        plan = make_plan(settings, chosen, check)
         _clear(out)
         write_plan(out, plan, views)
     run_study(plan, bound, setting, out, where)
@@ -210,7 +210,7 @@ def _device(name: str) -> torch.device:
 def _provenance(
     checkpoint: Path, module: SegmentationMixin, views: Sequence[MosaicView], device: torch.device
 ) -> dict[str, Any]:
-    """Everything that the numbers depend on, the options aside."""
+    """Collect everything that the numbers depend on, the options aside."""
     return {
         "checkpoint": checkpoint.name,
         "checkpoint_sha256": checkpoints.file_hash(checkpoint),
@@ -240,7 +240,7 @@ def _clear(out: Path) -> None:
     """Remove what an earlier study has left, and nothing else."""
     if (out / FIELDS_STORE).exists() and not (out / PLAN_FILE).exists():
         raise UserError(
-            f"{out} holds a {FIELDS_STORE} without a {PLAN_FILE}, which is of no study: choose another --out"
+            f"{out} is not an attribution study: it holds a {FIELDS_STORE} without a {PLAN_FILE}; choose another --out"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data_modules.errors import UserError
-from data_modules.images.pages import shorten
+from data_modules.errors import UserError, shorten
 from data_modules.labelled_tiles import HELD_OUT, LabelSplit, split_labels
 from data_modules.tile_set import SourceTiles, TileSet, read_kept
 from data_modules.tiles import mirrored

@@ -9,9 +9,9 @@ from tqdm import tqdm
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.core.tables import align, write_json
-from lightning_emseg.evaluation.error_layers import error_layers, write_label_layers
+from lightning_emseg.evaluation.error_layers import make_error_layers, write_label_layers
 from lightning_emseg.evaluation.error_pictures import write_error_files
-from lightning_emseg.evaluation.pair_scores import SWEEP, default_threshold, given_threshold
+from lightning_emseg.evaluation.pair_scores import SWEEP, find_default_threshold, parse_threshold
 from lightning_emseg.evaluation.reading import PairReader
 from lightning_emseg.evaluation.sources import pair_up, prediction_store, truth_store
 
@@ -51,7 +51,7 @@ def errors(
     pairing = pair_up(
         prediction_store(prediction, split, None), truth_store(truth, split, label, foreground or ()), samples
     )
-    level, criterion = given_threshold(threshold) or default_threshold(
+    level, criterion = parse_threshold(threshold) or find_default_threshold(
         [each.prediction for each in pairing.pairs], False
     )
     reader = PairReader((), "bright", "bright")
@@ -66,7 +66,7 @@ def errors(
         entries.append(entry)
         if layers:
             made_from = {"truth": truth, "threshold": level / 255, "tolerance_nm": tolerance_nm}
-            write_label_layers(prediction, pair.prediction.key, error_layers(found), made_from, overwrite=True)
+            write_label_layers(prediction, pair.prediction.key, make_error_layers(found), made_from, overwrite=True)
     write_json(out / "index.json", {"mosaics": entries})
     added = f"; layers in {prediction}" if layers else ""
     last = f"threshold {level / 255:.3f} ({criterion}); {out / 'index.json'}{added}"

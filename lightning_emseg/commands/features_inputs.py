@@ -133,11 +133,11 @@ def _corner_of(source: SourceTiles, index: int, side: int) -> Pixels:
 
 
 def _grey(page: Page) -> Pixels:
-    return to_8_bit(page.read().pixels, "percentile", page.what).pixels
+    return to_8_bit(page.read(), "percentile", page.what).pixels
 
 
 def _mask(label: Page, image: Page) -> NDArray[np.bool_]:
-    mask = nearly_two_values(label.read(as_values=True).pixels)
+    mask = nearly_two_values(label.read(as_values=True))
     if mask is None:
         raise UserError(
             f"{label.what} is no mask of two values (0 and 1, or 0 and 255): make one of the organelle alone"

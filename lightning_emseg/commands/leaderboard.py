@@ -30,8 +30,8 @@ def leaderboard(
     are not.
 
     Args:
-        rows: YAML with columns and a row an experiment: file below experiments/, data, how it was run here, and what
-            its paper prints, unless the package knows it.
+        rows: YAML with columns and a row an experiment: file below experiments/, the base that it is a variation of,
+            data, how it was run here, and what its paper prints, unless the package knows it.
         collect: Run folders by experiment, as '{isbi2012/linknet.yaml: runs/isbi2012-linknet}'; of several runs, as
             with other seeds, give a list. Scores are those of test, or of validate where nothing was tested.
         rerun: Experiments to fit and test before they are collected, as '[demo.yaml]'.
@@ -43,14 +43,15 @@ def leaderboard(
         UserError: if a run has no scores, an experiment has no row, or a rerun fails.
     """
     headings, found = read_leaderboard(rows)
-    known = [row.experiment for row in found]
+    known = {row.experiment: row for row in found}
     wanted = [*(collect or {}), *(rerun or [])]
     if unknown := sorted(set(wanted) - set(known)):
         raise UserError(f"{rows} has no row for {', '.join(unknown)}; it has {', '.join(known)}")
     runs = {name: each if isinstance(each, list) else [each] for name, each in (collect or {}).items()}
     for experiment in rerun or ():
         folder = out / experiment.removesuffix(".yaml").replace("/", "-")
-        _run(rows.parent.parent / experiment, extra_configs or (), folder)
+        configs = filter(None, (known[experiment].base, experiment))
+        _run([*(rows.parent.parent / config for config in configs), *(extra_configs or ())], folder)
         runs[experiment] = [folder]
     file = rows.with_suffix(".json")
     measured = {**read_measured(file), **{name: collect_scores(run) for name, run in runs.items()}}
@@ -58,15 +59,15 @@ def leaderboard(
     if readme is not None:
         readme.write_text(replace_table(readme.read_text(), table, str(readme)))
     if runs:
-        write_measured(file, measured, known)
+        write_measured(file, measured, list(known))
     return table
 
 
-def _run(config: Path, extra: Sequence[Path], folder: Path) -> None:
+def _run(configs: Sequence[Path], folder: Path) -> None:
     """Fit and test in processes of their own, as a user would; a failure keeps what was collected before."""
-    configs = [word for each in (config, *extra) for word in ("--config", str(each))]
+    words = [word for config in configs for word in ("--config", str(config))]
     for verb in ("fit", "test"):
-        command = [sys.executable, "-m", "lightning_emseg", verb, *configs, "--trainer.default_root_dir", str(folder)]
+        command = [sys.executable, "-m", "lightning_emseg", verb, *words, "--trainer.default_root_dir", str(folder)]
         # The command's own output is the table alone.
         if code := subprocess.run(command, stdout=sys.stderr).returncode:
-            raise UserError(f"`lightning {verb}` of {config} ended with status {code}; its message is above")
+            raise UserError(f"`lightning {verb}` of {configs[0]} ended with status {code}; its message is above")

@@ -121,4 +121,4 @@ def _files(spec: str, as_values: bool) -> Side:
 
 
 def _source(page: Page, as_values: bool) -> ScoredImage:
-    return ScoredImage(page.name, page.name, page.what, page.shape(), "file", lambda: page.read(as_values).pixels)
+    return ScoredImage(page.name, page.name, page.what, page.shape(), "file", lambda: page.read(as_values))

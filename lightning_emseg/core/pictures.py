@@ -21,7 +21,7 @@ _HEADER = 18
 _GAP = 6
 
 
-def error_colours(image: Picture, truth: Picture, predicted: NDArray[np.bool_]) -> Picture:
+def paint_errors(image: Picture, truth: Picture, predicted: NDArray[np.bool_]) -> Picture:
     """Outcomes painted over the faded image: green correct, orange false positive, pink false negative.
 
     Args:
@@ -40,7 +40,7 @@ def error_colours(image: Picture, truth: Picture, predicted: NDArray[np.bool_]) 
     return colours
 
 
-def comparison(image: Picture, truth: Picture | None, probability: Picture, level: int) -> Picture:
+def draw_comparison(image: Picture, truth: Picture | None, probability: Picture, level: int) -> Picture:
     """Four panels side by side: image, truth, prediction, errors; without truth only image and prediction.
 
     Args:
@@ -58,11 +58,11 @@ def comparison(image: Picture, truth: Picture | None, probability: Picture, leve
         panels["truth"] = rgb(np.where(truth == IGNORE, 90, 255 * (truth == 1)).astype(np.uint8))
     panels[f"probability (threshold {level / 255:.2f})"] = rgb(probability)
     if truth is not None:
-        panels["green: correct  orange: false positive  pink: missed"] = error_colours(image, truth, predicted)
-    return side_by_side(panels)
+        panels["green: correct  orange: false positive  pink: missed"] = paint_errors(image, truth, predicted)
+    return draw_side_by_side(panels)
 
 
-def side_by_side(panels: Mapping[str, Picture]) -> Picture:
+def draw_side_by_side(panels: Mapping[str, Picture]) -> Picture:
     """RGB panels ``uint8 (Y, X, 3)`` of one size in a row, each below its caption."""
     height, width = next(iter(panels.values())).shape[:2]
     sheet = np.full((height + _HEADER, len(panels) * (width + _GAP) - _GAP, 3), 255, np.uint8)
@@ -107,7 +107,7 @@ _CHARACTER = 7
 """… and width of its widest characters, about."""
 
 
-def class_colours(image: Picture, classes: Picture) -> Picture:
+def paint_classes(image: Picture, classes: Picture) -> Picture:
     """Classes painted over the image; the background leaves it as it is.
 
     Args:
@@ -125,7 +125,7 @@ def class_colours(image: Picture, classes: Picture) -> Picture:
     return painted.round().astype(np.uint8)
 
 
-def wrong_pixels(image: Picture, truth: Picture, predicted: Picture) -> Picture:
+def paint_wrong_pixels(image: Picture, truth: Picture, predicted: Picture) -> Picture:
     """Pixels of a wrong class in red over the faded image, ignored ones in grey; RGB ``uint8 (Y, X, 3)``."""
     colours = rgb((image // 2 + 96).astype(np.uint8)).copy()
     wrong: NDArray[np.bool_] = (truth != predicted) & (truth != IGNORE)
@@ -134,24 +134,24 @@ def wrong_pixels(image: Picture, truth: Picture, predicted: Picture) -> Picture:
     return colours
 
 
-def class_comparison(image: Picture, truth: Picture, predicted: Picture, names: Sequence[str]) -> Picture:
+def draw_class_comparison(image: Picture, truth: Picture, predicted: Picture, names: Sequence[str]) -> Picture:
     """Four panels side by side: image, true classes, predicted classes, wrong pixels.
 
     Args:
         image: Grey ``uint8 (Y, X)``.
         truth: ``uint8 (Y, X)``, positions of classes, 255 for ignored.
         predicted: ``uint8 (Y, X)``, positions of classes.
-        names: Of the classes, the background first.
+        names: Names of the classes, the background first.
 
     Returns:
         RGB ``uint8``, panels with a caption above each, below a legend in as many lines as it needs.
     """
-    panels = side_by_side(
+    panels = draw_side_by_side(
         {
             "image": rgb(image),
-            "truth": class_colours(image, truth),
-            "predicted": class_colours(image, predicted),
-            "red: wrong": wrong_pixels(image, truth, predicted),
+            "truth": paint_classes(image, truth),
+            "predicted": paint_classes(image, predicted),
+            "red: wrong": paint_wrong_pixels(image, truth, predicted),
         }
     )
     return np.concatenate([_legend(names, panels.shape[1]), panels])

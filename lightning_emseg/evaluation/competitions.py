@@ -13,7 +13,7 @@ from lightning_emseg.evaluation.score_table import Row
 from lightning_emseg.metrics.boundary.distances import CLEFT_DISTANCES
 from lightning_emseg.metrics.boundary.tolerance import urisc_binary_score, urisc_score
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
-from lightning_emseg.metrics.segmentation.cells import ThresholdCurve, curve_of, mean_curve, sweep_of
+from lightning_emseg.metrics.segmentation.cells import ThresholdCurve, average_curves, score_levels, tabulate_sweep
 from lightning_emseg.metrics.segmentation.scores import v_info, v_rand
 
 Competition = Literal["urisc", "isbi2012", "cremi"]
@@ -46,8 +46,8 @@ def cremi_row(pair: MosaicPair) -> Row:
 
 def isbi2012_curves(pair: MosaicPair) -> dict[str, ThresholdCurve]:
     """Score one section at all thresholds of ISBI 2012, after border thinning."""
-    tables = sweep_of(pair, thinned=True)
-    return {"v_rand": curve_of(tables, v_rand), "v_info": curve_of(tables, v_info)}
+    tables = tabulate_sweep(pair, thinned=True)
+    return {"v_rand": score_levels(tables, v_rand), "v_info": score_levels(tables, v_info)}
 
 
 def isbi2012_scores(
@@ -67,7 +67,7 @@ def isbi2012_scores(
     for name in ("v_rand", "v_info"):
         curves = {key: each[name] for key, each in sections.items()}
         usable = [curve for curve in curves.values() if not math.isnan(curve.maximum)]
-        mean = mean_curve(usable or list(curves.values()))
+        mean = average_curves(usable or list(curves.values()))
         at = 0 if mean.best_level is None else mean.levels.index(mean.best_level)
         for key, curve in curves.items():
             rows[key][f"isbi2012_{name}"] = curve.f[at]

@@ -20,7 +20,7 @@ from data_modules.store.location import local_folder
 from data_modules.store.writer import forget_consolidated
 from lightning_emseg.core.pictures import IGNORED
 from lightning_emseg.evaluation.error_pictures import COLOURS
-from lightning_emseg.evaluation.errors import MEANINGS, ErrorAnalysis, reduced
+from lightning_emseg.evaluation.errors import MEANINGS, ErrorAnalysis, reduce_codes
 
 Colour = tuple[int, int, int]
 Labels = NDArray[Any]
@@ -31,8 +31,8 @@ class LabelLayer:
     """A label to be added to a sample.
 
     Attributes:
-        values: Of the image's shape; ``uint8`` for classes, ``uint32`` for instances.
-        info: What they mean.
+        values: Array of the image's shape; ``uint8`` for classes, ``uint32`` for instances.
+        info: Meaning of the values.
         halve: Makes the next level of the pyramid: the same values, Y and X halved and rounded up.
         colours: RGB by value; viewers choose where there is none.
     """
@@ -43,12 +43,14 @@ class LabelLayer:
     colours: Mapping[int, Colour] = field(default_factory=dict)
 
 
-def error_layers(analysis: ErrorAnalysis) -> dict[str, LabelLayer]:
+def make_error_layers(analysis: ErrorAnalysis) -> dict[str, LabelLayer]:
     """Layers ``errors`` (classes), ``spurious_membranes`` and, in 2D, ``breaks`` (instances, 1 the worst)."""
     classes = {int(outcome): meaning for outcome, meaning in MEANINGS.items()}
     colours = {**{int(outcome): colour for outcome, colour in COLOURS.items()}, IGNORE: IGNORED}
     layers = {
-        "errors": LabelLayer(analysis.codes, LabelInfo("classes", classes), lambda codes: reduced(codes, 2), colours),
+        "errors": LabelLayer(
+            analysis.codes, LabelInfo("classes", classes), lambda codes: reduce_codes(codes, 2), colours
+        ),
         "spurious_membranes": LabelLayer(analysis.spurious.labels, LabelInfo("instances"), halve_worst),
     }
     if analysis.breaks is not None:
@@ -71,7 +73,7 @@ def write_label_layers(
     Args:
         store: Folder of the store.
         key: ``<split>/<sample>``.
-        layers: By name.
+        layers: Layers by name.
         provenance: JSON-ready record of what the layers were made from.
         overwrite: Whether layers of these names that this function has written before are replaced; labels from
             elsewhere never are.

@@ -19,10 +19,10 @@ from lightning_emseg.evaluation.errors import (
     ErrorObject,
     PixelOutcome,
     analyse,
-    pixel_counts,
-    pixels_of,
-    real_errors,
-    reduced,
+    count_outcomes,
+    find_outcome,
+    find_real_errors,
+    reduce_codes,
     worst_regions,
 )
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
@@ -44,7 +44,7 @@ DARKEST = 205
 """Grey level of the faded image's black: darker ones would be taken for a colour by the colour blind."""
 
 
-def error_picture(codes: Codes, image: Picture) -> Image.Image:
+def draw_errors(codes: Codes, image: Picture) -> Image.Image:
     """Outcomes painted over the faded image, which shows through the background.
 
     Args:
@@ -59,7 +59,7 @@ def error_picture(codes: Codes, image: Picture) -> Image.Image:
     for value, colour in (*COLOURS.items(), (IGNORE, IGNORED)):
         table[value] = len(palette)
         palette.append(colour)
-    index = np.where(pixels_of(codes, PixelOutcome.TRUE_NEGATIVE), image // (256 // GREYS), table[codes])
+    index = np.where(find_outcome(codes, PixelOutcome.TRUE_NEGATIVE), image // (256 // GREYS), table[codes])
     picture = Image.fromarray(index.astype(np.uint8)).convert("P")
     picture.putpalette([channel for colour in palette for channel in colour])
     return picture
@@ -115,7 +115,7 @@ def write_error_files(
     _check(key, image, truth, probability, pixel_size_nm)
     # The pair is not kept: its distances take 8 bytes a pixel.
     found = analyse(MosaicPair(truth, probability, level, pixel_size_nm), tolerance_nm)
-    section = int(np.count_nonzero(real_errors(found.codes), axis=(1, 2)).argmax()) if image.ndim == 3 else None
+    section = int(np.count_nonzero(find_real_errors(found.codes), axis=(1, 2)).argmax()) if image.ndim == 3 else None
     planes = [image, truth, probability, found.codes]
     if section is not None:
         planes = [plane[section] for plane in planes]
@@ -147,7 +147,7 @@ def write_error_files(
             **_listed(found.breaks.found),
             "per_mm": count / found.skeleton_nm * 1e6 if found.skeleton_nm else None,
         }
-    counts = pixel_counts(found.codes)
+    counts = count_outcomes(found.codes)
     near_positive = counts[PixelOutcome.TOLERATED_FALSE_POSITIVE]
     near_negative = counts[PixelOutcome.TOLERATED_FALSE_NEGATIVE]
     entry = {
@@ -195,7 +195,7 @@ def _save_views(folder: Path, files: Mapping[str, str], planes: Sequence[NDArray
     """Write image, truth, probability and errors, reduced by a whole number; JPEG or PNG by the ending.
 
     The first three are means over blocks of ``step`` × ``step`` px, errors as
-    :func:`lightning_emseg.evaluation.errors.reduced` has them.
+    :func:`lightning_emseg.evaluation.errors.reduce_codes` has them.
 
     Args:
         folder: Folder that exists.
@@ -208,7 +208,7 @@ def _save_views(folder: Path, files: Mapping[str, str], planes: Sequence[NDArray
     shown[1], shown[IGNORE] = 255, IGNORED[0]
     greys = {"image": image, "truth": shown[truth], "probability": probability}
     views = {name: Image.fromarray(grey).reduce(step) for name, grey in greys.items()}
-    views["errors"] = error_picture(reduced(codes, step), np.asarray(views["image"]))
+    views["errors"] = draw_errors(reduce_codes(codes, step), np.asarray(views["image"]))
     for name, view in views.items():
         view.save(folder / files[name], quality=_QUALITY, optimize=True)
 

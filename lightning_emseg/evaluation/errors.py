@@ -42,7 +42,7 @@ MEANINGS: Mapping[PixelOutcome, str] = {
 """What a code says to a reader."""
 
 
-def error_codes(comparison: MosaicPair, tolerance_nm: float) -> Codes:
+def compute_error_codes(pair: MosaicPair, tolerance_nm: float) -> Codes:
     """Outcome of every pixel.
 
     A false positive counts as tolerated when true foreground lies at most ``tolerance_nm`` from it, a false negative
@@ -50,7 +50,7 @@ def error_codes(comparison: MosaicPair, tolerance_nm: float) -> Codes:
     error is a real one.
 
     Args:
-        comparison: Truth and prediction, 2D or 3D.
+        pair: Truth and prediction, 2D or 3D.
         tolerance_nm: Euclidean distance between centres of pixels, inclusive, in nm.
 
     Returns:
@@ -61,9 +61,9 @@ def error_codes(comparison: MosaicPair, tolerance_nm: float) -> Codes:
     """
     if not (math.isfinite(tolerance_nm) and tolerance_nm >= 0):
         raise UserError(f"tolerance_nm is {tolerance_nm}: give a distance in nm of 0 or more")
-    codes = np.empty(comparison.labels.shape, np.uint8)
-    known, truth, predicted = comparison.known.ravel(), comparison.truth.ravel(), comparison.predicted.ravel()
-    to_truth, to_prediction = comparison.distance_to_truth_nm.ravel(), comparison.distance_to_prediction_nm.ravel()
+    codes = np.empty(pair.labels.shape, np.uint8)
+    known, truth, predicted = pair.known.ravel(), pair.truth.ravel(), pair.predicted.ravel()
+    to_truth, to_prediction = pair.distance_to_truth_nm.ravel(), pair.distance_to_prediction_nm.ravel()
     flat = codes.reshape(-1)
     for start in range(0, flat.size, PIECE):
         at = slice(start, start + PIECE)
@@ -76,24 +76,24 @@ def error_codes(comparison: MosaicPair, tolerance_nm: float) -> Codes:
     return codes
 
 
-def pixels_of(codes: Codes, outcome: PixelOutcome) -> Mask:
+def find_outcome(codes: Codes, outcome: PixelOutcome) -> Mask:
     """Where a map has this outcome."""
     # The member itself is no Python int for numpy, which would compare 64-bit integers then.
     found: Mask = codes == outcome.value
     return found
 
 
-def real_errors(codes: Codes) -> Mask:
+def find_real_errors(codes: Codes) -> Mask:
     """Where a map has an error beyond the tolerance."""
-    return pixels_of(codes, PixelOutcome.FALSE_POSITIVE) | pixels_of(codes, PixelOutcome.FALSE_NEGATIVE)
+    return find_outcome(codes, PixelOutcome.FALSE_POSITIVE) | find_outcome(codes, PixelOutcome.FALSE_NEGATIVE)
 
 
-def pixel_counts(codes: Codes) -> dict[PixelOutcome, int]:
+def count_outcomes(codes: Codes) -> dict[PixelOutcome, int]:
     """Number of pixels by outcome; those without truth are not counted."""
-    return {outcome: int(np.count_nonzero(pixels_of(codes, outcome))) for outcome in PixelOutcome}
+    return {outcome: int(np.count_nonzero(find_outcome(codes, outcome))) for outcome in PixelOutcome}
 
 
-def reduced(codes: Codes, step: int) -> Codes:
+def reduce_codes(codes: Codes, step: int) -> Codes:
     """A smaller error map in which no real error is lost, however thin.
 
     A block shows a real error if it has one, a missed membrane before a false one. Other blocks show what most of
@@ -111,18 +111,18 @@ def reduced(codes: Codes, step: int) -> Codes:
     height, width = codes.shape[-2:]
     padding = [(0, 0)] * (codes.ndim - 2) + [(0, -height % step), (0, -width % step)]
     codes = np.pad(codes, padding, constant_values=IGNORE)
-    most = _per_block(pixels_of(codes, PixelOutcome.TRUE_NEGATIVE), step)
+    most = _per_block(find_outcome(codes, PixelOutcome.TRUE_NEGATIVE), step)
     found = np.where(most > 0, np.uint8(PixelOutcome.TRUE_NEGATIVE), np.uint8(IGNORE))
     for outcome in (
         PixelOutcome.TRUE_POSITIVE,
         PixelOutcome.TOLERATED_FALSE_POSITIVE,
         PixelOutcome.TOLERATED_FALSE_NEGATIVE,
     ):
-        count = _per_block(pixels_of(codes, outcome), step)
+        count = _per_block(find_outcome(codes, outcome), step)
         wins = (count > 0) & (count >= most)
         found[wins], most[wins] = outcome, count[wins]
     for outcome in (PixelOutcome.FALSE_POSITIVE, PixelOutcome.FALSE_NEGATIVE):
-        found[_per_block(pixels_of(codes, outcome), step) > 0] = outcome
+        found[_per_block(find_outcome(codes, outcome), step) > 0] = outcome
     return found
 
 
@@ -183,11 +183,11 @@ def find_breaks(codes: Codes, truth_skeleton: Mask, pixel_size_nm: Sequence[floa
     Returns:
         The longest first; size is that of the skeleton.
     """
-    gaps = runs(truth_skeleton & pixels_of(codes, PixelOutcome.FALSE_NEGATIVE), pixel_size_nm)
+    gaps = runs(truth_skeleton & find_outcome(codes, PixelOutcome.FALSE_NEGATIVE), pixel_size_nm)
     order, ids = _worst_first(gaps.lengths_nm, gaps.lengths_nm > shortest_nm)
     labels = np.zeros(codes.shape, np.uint32)
     labels.reshape(-1)[gaps.places] = ids[gaps.numbers]
-    return _described(labels, gaps.lengths_nm[order], pixel_size_nm)
+    return _describe(labels, gaps.lengths_nm[order], pixel_size_nm)
 
 
 def find_spurious_membranes(codes: Codes, pixel_size_nm: Sequence[float], smallest_nm: float) -> ErrorObjects:
@@ -201,7 +201,7 @@ def find_spurious_membranes(codes: Codes, pixel_size_nm: Sequence[float], smalle
     Returns:
         The largest first.
     """
-    false = pixels_of(codes, PixelOutcome.FALSE_POSITIVE)
+    false = find_outcome(codes, PixelOutcome.FALSE_POSITIVE)
     # Of boolean masks cc3d 4.1.1 finds wrong components over corners where the last side is odd.
     labels = cc3d.connected_components(
         false.view(np.uint8), connectivity=8 if false.ndim == 2 else 26, out_dtype=np.uint32
@@ -218,7 +218,7 @@ def find_spurious_membranes(codes: Codes, pixel_size_nm: Sequence[float], smalle
     # In pieces, because numpy makes 64-bit copies of indices.
     for start in range(0, flat.size, PIECE):
         flat[start : start + PIECE] = by_label[flat[start : start + PIECE]]
-    return _described(labels, lengths[order], pixel_size_nm)
+    return _describe(labels, lengths[order], pixel_size_nm)
 
 
 def _worst_first(
@@ -232,7 +232,7 @@ def _worst_first(
     return order, ids
 
 
-def _described(labels: Segments, lengths: NDArray[np.float64], pixel_size_nm: Sequence[float]) -> ErrorObjects:
+def _describe(labels: Segments, lengths: NDArray[np.float64], pixel_size_nm: Sequence[float]) -> ErrorObjects:
     if not len(lengths):
         return ErrorObjects((), labels)
     measured = cc3d.statistics(labels, no_slice_conversion=True)
@@ -280,7 +280,7 @@ def worst_regions(codes: Codes, side: int = 256, most: int = 6) -> list[ErrorReg
 
     Args:
         codes: Error map ``uint8 (Y, X)``.
-        side: Of a window in px, at least 1; a smaller mosaic is one window along that axis.
+        side: Side of a window in px, at least 1; a smaller mosaic is one window along that axis.
         most: Largest number of windows.
 
     Returns:
@@ -298,7 +298,7 @@ def worst_regions(codes: Codes, side: int = 256, most: int = 6) -> list[ErrorReg
     for start in range(0, codes.shape[0], _BAND):
         band = codes[start : start + _BAND]
         sums = np.zeros((len(band), band.shape[1] + 1), np.int32)
-        np.cumsum(real_errors(band), axis=1, dtype=np.int32, out=sums[:, 1:])
+        np.cumsum(find_real_errors(band), axis=1, dtype=np.int32, out=sums[:, 1:])
         rows[start + 1 : start + 1 + len(band)] = sums[:, xs + size[1]] - sums[:, xs]
     np.cumsum(rows, axis=0, out=rows)
     left = rows[ys + size[0]] - rows[ys]
@@ -320,7 +320,7 @@ class ErrorAnalysis:
     """Errors of one mosaic.
 
     Attributes:
-        codes: Error map, see :func:`lightning_emseg.evaluation.errors.error_codes`.
+        codes: Error map, see :func:`lightning_emseg.evaluation.errors.compute_error_codes`.
         tolerance_nm: Up to which an error is one of thickness.
         spurious: False membranes.
         breaks: Gaps in true membranes; ``None`` for a volume.
@@ -335,7 +335,7 @@ class ErrorAnalysis:
 
 
 def analyse(
-    comparison: MosaicPair,
+    pair: MosaicPair,
     tolerance_nm: float,
     shortest_break_nm: float = SHORTEST_BREAK_NM,
     smallest_spurious_nm: float | None = None,
@@ -343,7 +343,7 @@ def analyse(
     """Find the errors of one mosaic.
 
     Args:
-        comparison: Truth and prediction, 2D or 3D.
+        pair: Truth and prediction, 2D or 3D.
         tolerance_nm: Up to which an error is one of thickness, in nm.
         shortest_break_nm: A gap is a break when it is longer than this, in nm.
         smallest_spurious_nm: Area in nm² (volume in nm³) from which on a false membrane is one; by default that of
@@ -352,10 +352,10 @@ def analyse(
     Raises:
         UserError: if the tolerance is negative or no finite number.
     """
-    codes = error_codes(comparison, tolerance_nm)
-    truth, size_nm, axes = comparison.truth, comparison.pixel_size_nm, codes.ndim
+    codes = compute_error_codes(pair, tolerance_nm)
+    truth, size_nm, axes = pair.truth, pair.pixel_size_nm, codes.ndim
     # Where the caller does not keep it either, its distances, 8 bytes a pixel, make room.
-    del comparison
+    del pair
     if smallest_spurious_nm is None:
         smallest_spurious_nm = SHORTEST_BREAK_NM ** (axes - 1) * SPURIOUS_THICKNESS_NM
     if axes == 3:

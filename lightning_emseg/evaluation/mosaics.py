@@ -144,11 +144,11 @@ class MosaicEvaluation:
                 self._stop_or_mark(rows)
             finished.append(rows)
             if self.maps is not None:
-                self.maps.write(rows.mosaic, rows.start, decided(rows))
+                self.maps.write(rows.mosaic, rows.start, decide_rows(rows))
         for rows in finished if self._score else ():
             mosaic = self._mosaics[rows.mosaic]
             truth = mosaic.read_mask((rows.start, *(0,) * (len(mosaic.shape) - 1)), rows.probability.shape)
-            self._counts.update(rows.mosaic, decided(rows), torch.from_numpy(truth))
+            self._counts.update(rows.mosaic, decide_rows(rows), torch.from_numpy(truth))
         return finished
 
     def _stop_or_mark(self, rows: StitchedRows) -> None:
@@ -232,7 +232,7 @@ class MosaicEvaluation:
                 self.maps.remove()
 
 
-def decided(rows: StitchedRows) -> Tensor:
+def decide_rows(rows: StitchedRows) -> Tensor:
     """Return the ``uint8`` map of stitched rows: positions of classes, or quantised probabilities."""
     return rows.probability if rows.classes is None else rows.classes
 

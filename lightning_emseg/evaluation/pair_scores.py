@@ -78,7 +78,7 @@ def score_pairs(
     """
     pairs, metrics = pairing.pairs, FULL_PANEL if panel == "full" else {}
     evaluator.check([metric for group in metrics.values() for metric in group])
-    chosen = given_threshold(threshold)
+    chosen = parse_threshold(threshold)
     needed_by = f"--panel {panel}" if metrics else "--official cremi" if official == "cremi" else ""
     sizes = [known_pixel_size_nm(pair, pixel_size_nm, needed_by) for pair in pairs]
     notes, counts, binary = list(pairing.notes), [], True
@@ -96,8 +96,8 @@ def score_pairs(
     if evaluator.classes:
         chosen = (level_of(0.5), "classes as predicted")
     elif threshold == SWEEP:
-        chosen = swept_threshold(np.stack(counts))
-    level, criterion = chosen or default_threshold([pair.prediction for pair in pairs], binary)
+        chosen = sweep_threshold(np.stack(counts))
+    level, criterion = chosen or find_default_threshold([pair.prediction for pair in pairs], binary)
     table = evaluator.table([pair.key for pair in pairs], np.stack(counts), label, level, criterion)
 
     official_lines, official_record = list[str](), dict[str, Any]()
@@ -163,7 +163,7 @@ def known_pixel_size_nm(pair: Pair, given: float | None, needed_by: str) -> tupl
     return known[0] if known else None
 
 
-def given_threshold(given: str | None) -> Threshold | None:
+def parse_threshold(given: str | None) -> Threshold | None:
     """Find the threshold of a number or of ``run:PATH``; ``None`` for ``sweep`` and ``None``, which need the images.
 
     Raises:
@@ -182,7 +182,7 @@ def given_threshold(given: str | None) -> Threshold | None:
     return level_of(value), "given"
 
 
-def swept_threshold(counts: Counts) -> Threshold:
+def sweep_threshold(counts: Counts) -> Threshold:
     """Find the threshold with the best mean F1 from counts ``int64 (mosaics, 2, 256)``."""
     return (
         choose_level(counts, "mean_f1"),
@@ -190,7 +190,7 @@ def swept_threshold(counts: Counts) -> Threshold:
     )
 
 
-def default_threshold(predictions: Sequence[ScoredImage], binary: bool) -> Threshold:
+def find_default_threshold(predictions: Sequence[ScoredImage], binary: bool) -> Threshold:
     """Find the threshold that the predictions record, else 0.5.
 
     Args:

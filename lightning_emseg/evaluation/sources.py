@@ -52,7 +52,7 @@ class Side:
 
     Attributes:
         what: Argument as the user gave it.
-        images: At least one.
+        images: One or more images.
         single_file: Whether all of it is one image file, whose name need not match anything.
     """
 
@@ -76,7 +76,7 @@ def truth_store(
     Raises:
         UserError: if store, split or label do not exist, classes need a foreground, or the label has other classes.
     """
-    return Side(path, tuple(_label(path, each, label, foreground, classes) for each in samples_of(path, split)))
+    return Side(path, tuple(_label(path, each, label, foreground, classes) for each in list_samples(path, split)))
 
 
 def prediction_store(
@@ -96,7 +96,7 @@ def prediction_store(
             pixels are marked because the network gave no finite value.
     """
     images = []
-    for sample in samples_of(path, split):
+    for sample in list_samples(path, split):
         chosen = label
         if classes and label is None:
             chosen = truth_label
@@ -119,7 +119,7 @@ def class_names(path: str, split: str | None, label: str) -> list[str]:
     Raises:
         UserError: if it has no classes, or none has the value 0.
     """
-    sample = samples_of(path, split)[0]
+    sample = list_samples(path, split)[0]
     what = f"label {label!r} of {sample.key} in {path}"
     classes = _class_info(sample, label, what).classes
     if 0 not in classes:
@@ -130,7 +130,7 @@ def class_names(path: str, split: str | None, label: str) -> list[str]:
     return [classes[0], *(name for value, name in classes.items() if value)]
 
 
-def samples_of(path: str, split: str | None) -> list[Sample]:
+def list_samples(path: str, split: str | None) -> list[Sample]:
     """List the samples of a store, or of one split of it.
 
     Raises:
@@ -246,7 +246,7 @@ class Pairing:
     """What is scored, and what is not.
 
     Attributes:
-        pairs: At least one, in the order of the predictions.
+        pairs: One or more pairs, in the order of the predictions.
         only_prediction: Names without a truth.
         only_truth: Names without a prediction.
     """
@@ -287,7 +287,7 @@ def pair_up(prediction: Side, truth: Side, samples: Sequence[str] | None = None)
         return Pairing(tuple(map(_pair, prediction.images, truth.images)))
     keys, others = ({image.key for image in side.images} for side in (prediction, truth))
     by_key = bool(keys & others)
-    predictions, truths = _chosen(prediction, by_key, samples), _chosen(truth, by_key, samples)
+    predictions, truths = _choose(prediction, by_key, samples), _choose(truth, by_key, samples)
     common = [key for key in predictions if key in truths]
     if not common:
         raise UserError(
@@ -299,7 +299,7 @@ def pair_up(prediction: Side, truth: Side, samples: Sequence[str] | None = None)
     return Pairing(pairs, lonely, tuple(key for key in truths if key not in predictions))
 
 
-def _chosen(side: Side, by_key: bool, samples: Sequence[str] | None) -> dict[str, ScoredImage]:
+def _choose(side: Side, by_key: bool, samples: Sequence[str] | None) -> dict[str, ScoredImage]:
     images = side.images
     if samples is not None:
         known = {name for image in images for name in (image.key, image.name)}

@@ -31,7 +31,7 @@ class MosaicPair:
         probability: ``uint8 (*S)``, quantised, 255 for certain foreground.
         level: Quantised threshold: pixels of at least ``level`` are foreground.
         pixel_size_nm: One value an axis.
-        threads: That a distance transform may use.
+        threads: Number of threads of a distance transform.
 
     Raises:
         ValueError: if the shapes differ, or there is not one pixel size an axis.

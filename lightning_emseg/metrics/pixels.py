@@ -252,7 +252,7 @@ def class_scores(counts: Counts, names: Sequence[str]) -> dict[str, float]:
 
     Args:
         counts: ``int64 (C, C)``, a row for each true class; the first class is the background.
-        names: Of the classes.
+        names: Names of the classes.
 
     Returns:
         ``mean_<score>`` over the classes behind the first, ``background_<score>`` of the first and ``<name>_<score>``

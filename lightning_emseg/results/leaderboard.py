@@ -15,7 +15,7 @@ from lightning_emseg.results.files import environment_file, read_file, read_obje
 from lightning_emseg.results.papers import paper_scores
 
 BEGIN, END = "<!-- emseg leaderboard: begin -->", "<!-- emseg leaderboard: end -->"
-_KEYS = ("experiment", "data", "paper", "how")
+_KEYS = ("experiment", "base", "data", "paper", "how")
 _PACKAGES = ("lightning-emseg", "torch", "pytorch-lightning")
 
 
@@ -25,15 +25,17 @@ class LeaderboardRow:
 
     Attributes:
         experiment: File below ``experiments/``.
+        base: File below ``experiments/`` that this one is a variation of; empty for a complete one.
         data: Data that it is trained on.
         paper: Printed scores by column of the score files.
         how: How it was run here.
     """
 
     experiment: str
+    base: str
     data: str
     paper: Mapping[str, str]
-    how: str = ""
+    how: str
 
 
 @dataclass(frozen=True)
@@ -200,9 +202,8 @@ def _row(path: Path, given: Mapping[str, Any], columns: Mapping[str, str]) -> Le
     printed = paper if isinstance(paper, Mapping) else {next(iter(columns)): paper}
     if unknown := sorted(set(printed) - set(columns)):
         raise UserError(f"{path}: `paper` of {name} has {unknown}, but columns are {', '.join(columns)}")
-    return LeaderboardRow(
-        name, str(given["data"]), {str(key): str(value) for key, value in printed.items()}, str(given.get("how", ""))
-    )
+    texts = {str(key): str(value) for key, value in printed.items()}
+    return LeaderboardRow(name, str(given.get("base", "")), str(given["data"]), texts, str(given.get("how", "")))
 
 
 def _scores(run: Path) -> tuple[str, ScoreTable]:

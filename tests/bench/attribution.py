@@ -16,7 +16,7 @@ from lightning_emseg.attribution.fields import Precision
 from lightning_emseg.attribution.integrated_gradients import BoundIntegratedGradients, IntegratedGradients
 from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.network import GreyNetwork, PixelOutput, detached_copy, flat_index
-from lightning_emseg.attribution.points import Pixel, priorities, stratified
+from lightning_emseg.attribution.points import Pixel, choose_stratified, draw_priorities
 from lightning_emseg.attribution.windows import baseline_window
 from lightning_emseg.modules.mixin import SegmentationMixin
 from lightning_emseg.modules.restore import restore
@@ -41,7 +41,7 @@ def rows(scratch: Path) -> Iterator[Row]:
     baseline = torch.from_numpy(baseline_window("noise", window.numpy(), (0,), (0, 0), (4.0, 4.0)))
     with torch.no_grad():
         predicted = torch.sigmoid(network(window[None])[0, 0]).numpy() >= float(module.threshold)
-    chosen = stratified(truth, predicted, PER_OUTCOME, priorities((0,), (0, 0), truth.shape))
+    chosen = choose_stratified(truth, predicted, PER_OUTCOME, draw_priorities((0,), (0, 0), truth.shape))
     pixels = [pixel for pixel, _ in chosen]
     # Some of every outcome.
     checked = pixels[:: max(1, len(pixels) // CHECKED)][:CHECKED]

@@ -166,6 +166,21 @@ def test_open_layers_are_printed_side_by_side(browser: chromium.Browser, page: P
         browser.call("Emulation.setEmulatedMedia", media="")
 
 
+def test_charts_follow_the_colour_scheme(browser: chromium.Browser, page: Path) -> None:
+    browser.open(page)
+    colour = "getComputedStyle(document.querySelector('svg.plot text')).fill"
+    found = []
+    try:
+        for scheme in ("light", "dark"):
+            browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            found.append(browser.evaluate(colour))
+    finally:
+        browser.call("Emulation.setEmulatedMedia", features=[])
+    assert found == ["rgb(27, 27, 31)", "rgb(236, 236, 240)"]
+    charts = browser.evaluate("document.querySelectorAll('figure.chart svg.plot[aria-label]').length")
+    assert charts == browser.evaluate("document.querySelectorAll('figure.chart').length") > 5
+
+
 def test_without_scripts_everything_is_there(browser: chromium.Browser, page: Path) -> None:
     silent = page.with_name("silent.html")
     silent.write_text(page.read_text().replace("script-src 'unsafe-inline'", "script-src 'none'"))

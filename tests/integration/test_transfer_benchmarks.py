@@ -85,7 +85,18 @@ def test_benchmark_runs_from_files_to_the_table(name: str, tmp_path: Path) -> No
         ("random", ["--config", str(FOLDER / "start" / "random_frozen.yaml")]),
     ):
         run = ["--trainer.default_root_dir", str(tmp_path / start), "--data.store", str(store)]
-        cli.main(["fit", "--config", str(FOLDER / f"{name}.yaml"), *words, *SMALL, *run])
+        cli.main(
+            [
+                "fit",
+                "--config",
+                str(FOLDER / "lucchi.yaml"),
+                "--config",
+                str(FOLDER / f"{name}.yaml"),
+                *words,
+                *SMALL,
+                *run,
+            ]
+        )
         cli.main(["test", "--config", str(tmp_path / start / "config.yaml")])
         scores = json.loads((tmp_path / start / "scores-test.json").read_text())
         tested = [sample.key for sample in MosaicStore(store).samples("test")]

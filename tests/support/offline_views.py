@@ -12,9 +12,9 @@ from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.method import BoundMethod
 from lightning_emseg.attribution.network import detached_copy
-from lightning_emseg.attribution.sampling import choose_pixels, tiles_of
+from lightning_emseg.attribution.sampling import choose_pixels, make_tiles
 from lightning_emseg.attribution.study import CURVE, run_study
-from lightning_emseg.attribution.study_store import plan_of, write_plan
+from lightning_emseg.attribution.study_store import make_plan, write_plan
 from tests.support import linear_network
 
 CPU = torch.device("cpu")
@@ -34,10 +34,10 @@ class Study:
         module = linear_network.LinearModule()
         self.network = detached_copy(module.network, 127.5, 127.5)
         self.setting, self.folder = StudySetting(views, "zero", CURVE, SEED), folder
-        tiles = tiles_of(views, (48, 48), 0, 1, False)
+        tiles = make_tiles(views, (48, 48), 0, 1, False)
         chosen = choose_pixels(self.network, self.setting, tiles, 128, CPU, 60)
         self.method = IntegratedGradients(steps=4, baseline="zero", **options)
-        self.plan = plan_of({"thresholds": CURVE, "method": "ig"}, chosen, check)
+        self.plan = make_plan({"thresholds": CURVE, "method": "ig"}, chosen, check)
         folder.mkdir()
         write_plan(folder, self.plan, views)
 

@@ -6,16 +6,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import PIL.Image
 
 from data_modules.convert.benchmarks.layout import by_number, check_count, find_root, match_numbers
 from data_modules.convert.labels import LabelRule
-from data_modules.convert.samples import VolumeLabel, VolumeSample, write_volumes
-from data_modules.errors import UserError
-from data_modules.images.image import Pixels
-from data_modules.images.pages import Page, shorten
-from data_modules.images.raster import readable
-from data_modules.images.stacks import Stack, in_bytes, of_pages
+from data_modules.convert.samples import LabelSource, SampleSource, write_samples
+from data_modules.errors import UserError, shorten
+from data_modules.images.image import Image, Pixels, refusing, to_bytes
+from data_modules.images.pages import Page, stack_pages
 
 SPLITS = {"train": ("Train_In", "Train_Out"), "test": ("Test_In", "Test_Out")}
 """Folders of images and labels."""
@@ -25,7 +23,7 @@ WHITE = 254
 
 def volumes(
     root: Path, title: str, published: Mapping[str, int], size: tuple[float, float, float], rule: LabelRule
-) -> list[VolumeSample]:
+) -> list[SampleSource]:
     """Both volumes of a data set, with the binary label mitochondrion.
 
     Args:
@@ -51,20 +49,20 @@ def volumes(
         image = partial(_opened, root / image_folder, [image for _, image, _ in pairs], False)
         label = partial(_opened, root / label_folder, [label for _, _, label in pairs], True)
         name = title.rstrip("+").lower()
-        samples.append(VolumeSample(split, name, image, size, (VolumeLabel("mitochondrion", label, rule),)))
+        samples.append(SampleSource(split, name, image, size, (LabelSource("mitochondrion", label, rule),)))
     return samples
 
 
 @contextmanager
-def _opened(folder: Path, pages: list[Page], is_mask: bool) -> Iterator[Stack]:
-    yield of_pages(pages, str(folder), folder.name, _read_mask if is_mask else lambda page: page.read().pixels)
+def _opened(folder: Path, pages: list[Page], is_mask: bool) -> Iterator[Image]:
+    yield stack_pages(pages, folder, _read_mask if is_mask else lambda page: page.read())
 
 
 def _read_mask(page: Page) -> Pixels:
     """A mask that may be drawn on a transparent layer: what is fully transparent is 0."""
-    with readable(page.path), Image.open(page.path) as image:
+    with refusing(page.path), PIL.Image.open(page.path) as image:
         if image.mode != "RGBA":
-            return in_bytes(page.read().pixels, 255)
+            return to_bytes(page.read(), 255)
         image.load()
         layers = np.asarray(image)
     if not (layers[..., :1] == layers[..., 1:3]).all():
@@ -94,7 +92,7 @@ def convert_lucchi(root: Path, out: Path, overwrite: bool = False) -> list[str]:
         UserError: if folders or sections are missing, or labels do not match images; the message names them.
     """
     rule = LabelRule("binary", "bright", threshold=WHITE)
-    return write_volumes(
+    return write_samples(
         out, volumes(root, "Lucchi++", LUCCHI_SECTIONS, LUCCHI_NM, rule), "lucchi", overwrite=overwrite
     )
 
@@ -125,4 +123,4 @@ def convert_kasthuri(root: Path, out: Path, overwrite: bool = False) -> list[str
     """
     rule = LabelRule("binary", "bright", threshold=WHITE, ignore_value=OUTSIDE)
     samples = volumes(root, "Kasthuri++", KASTHURI_SECTIONS, KASTHURI_NM, rule)
-    return write_volumes(out, samples, "kasthuri", overwrite=overwrite)
+    return write_samples(out, samples, "kasthuri", overwrite=overwrite)

@@ -4,7 +4,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from data_modules.convert.labels import IGNORE, Label
-from data_modules.convert.samples import Rule, VolumeLabel, VolumeSample, write_volumes
-from data_modules.errors import UserError
-from data_modules.images.image import Pixels, doubtful_axes, parse_pixel_size
-from data_modules.images.pages import shorten
-from data_modules.images.raster import HDF5_SUFFIXES, readable
-from data_modules.images.stacks import Source, Stack
+from data_modules.convert.folder import parse_volume_pixel_size
+from data_modules.convert.labels import IGNORE, CustomRule, Label
+from data_modules.convert.samples import LabelSource, SampleSource, write_samples
+from data_modules.errors import UserError, shorten
+from data_modules.images.hdf5 import HDF5_SUFFIXES
+from data_modules.images.image import Image, Pixels, Region, doubtful_axes, refusing
 from data_modules.store import LabelInfo
 
 RAW, CLEFTS, NEURONS = "volumes/raw", "volumes/labels/clefts", "volumes/labels/neuron_ids"
@@ -67,7 +65,7 @@ def voxel_size(file: Path, given: Sizes | None) -> Sizes:
         UserError: if the file cannot be read or has no raw volume, if there is no size or a wrong one, or if size and
             shape say that the axes are not Z, Y, X.
     """
-    with readable(file), h5py.File(file, "r") as opened:
+    with refusing(file), h5py.File(file, "r") as opened:
         raw = opened.get(RAW)
         if not isinstance(raw, h5py.Dataset):
             raise UserError(f"{file} has no {RAW}: --root should hold {LAYOUT}")
@@ -104,22 +102,11 @@ def labels_in(file: Path, size: Sizes) -> list[str]:
     Raises:
         UserError: if they do not fit into the raw volume.
     """
-    with readable(file), h5py.File(file, "r") as opened:
+    with refusing(file), h5py.File(file, "r") as opened:
         found = [name for name in (CLEFTS, NEURONS) if isinstance(opened.get(name), h5py.Dataset)]
         for name in found:
             _corner(opened[name], opened[RAW], size, file)
     return found
-
-
-def source(file: Path, name: str, size: Sizes) -> Source:
-    """Opens one dataset as a stack of the raw volume's shape, with ``OUTSIDE`` where labels do not reach.
-
-    Args:
-        file: Of one sample.
-        name: Of the dataset.
-        size: Of a voxel of the raw volume.
-    """
-    return partial(_opened, file, name, size)
 
 
 def _attribute(dataset: Any, name: str, file: Path) -> Sizes:
@@ -152,61 +139,47 @@ def _corner(labels: Any, raw: Any, size: Sizes, file: Path) -> list[int]:
 
 
 @contextmanager
-def _opened(file: Path, name: str, size: Sizes) -> Iterator[Stack]:
+def _open(file: Path, name: str, size: Sizes) -> Iterator[Image]:
+    """A dataset as an image of the raw volume's shape, with ``OUTSIDE`` where labels do not reach."""
     with h5py.File(file, "r") as opened:
         dataset, raw = opened[name], opened[RAW]
-        z, y, x = [0, 0, 0] if name == RAW else _corner(dataset, raw, size, file)
-        depth, height, width = dataset.shape
+        z, *corner = [0, 0, 0] if name == RAW else _corner(dataset, raw, size, file)
+        is_whole = dataset.shape == raw.shape
 
-        def read(start: int, stop: int) -> Pixels:
-            first, last = max(start, z), min(stop, z + depth)
-            with readable(file):
-                if dataset.shape == raw.shape:
-                    return np.asarray(dataset[start:stop])
-                pixels = np.full((stop - start, *raw.shape[1:]), OUTSIDE, np.uint64)
-                if first < last:
-                    pixels[first - start : last - start, y : y + height, x : x + width] = dataset[first - z : last - z]
-                return pixels
+        def fetch(region: Region) -> Pixels:
+            if is_whole:
+                return np.asarray(dataset[region])
+            start, stop = region[0].start, region[0].stop
+            pixels = np.full((stop - start, *raw.shape[1:]), OUTSIDE, np.uint64)
+            first, last = max(start, z), min(stop, z + dataset.shape[0])
+            if first < last:
+                rows, columns = (slice(at, at + side) for at, side in zip(corner, dataset.shape[1:], strict=True))
+                pixels[first - start : last - start, rows, columns] = dataset[first - z : last - z]
+            return pixels[:, region[1], region[2]]
 
-        record = {"source": file.name, "dataset": name, "first_voxel": [z, y, x]}
-        yield Stack(f"{file}:{name}", record, raw.shape, dataset.dtype, read, size)
+        record = {"source": file.name, "dataset": name, "first_voxel": [z, *corner], "source_dtype": str(dataset.dtype)}
+        dtype = dataset.dtype if is_whole else np.dtype(np.uint64)
+        yield Image(f"{file}:{name}", "HDF5", raw.shape, dtype, fetch, size, record=record)
 
 
 TRANSPARENT = 2**64 - 1
 """Value of clefts' background (0 in some later versions of the files)."""
 
 
-@dataclass(frozen=True)
-class Clefts:
-    """Cleft ids to a binary mask."""
-
-    @property
-    def info(self) -> LabelInfo:
-        """Binary."""
-        return LabelInfo("binary")
-
-    def apply(self, pixels: Pixels, what: str) -> Label:
-        """1 for any cleft, 0 for background, 255 for what was not annotated."""
-        mask = ((pixels != TRANSPARENT) & (pixels != 0)).astype(np.uint8)
-        mask[(pixels >= OUTSIDE) & (pixels != TRANSPARENT)] = IGNORE
-        return Label(mask, {"rule": "any id is cleft; 0 and 2^64-1 are background; 2^64-2 and 2^64-3 are ignored"})
+def _clefts(pixels: Pixels, what: str) -> Label:
+    mask = ((pixels != TRANSPARENT) & (pixels != 0)).astype(np.uint8)
+    mask[(pixels >= OUTSIDE) & (pixels != TRANSPARENT)] = IGNORE
+    return Label(mask, {"rule": "any id is cleft; 0 and 2^64-1 are background; 2^64-2 and 2^64-3 are ignored"})
 
 
-@dataclass(frozen=True)
-class Neurons:
-    """Neuron ids as they are, with 0 for what was not annotated."""
-
-    @property
-    def info(self) -> LabelInfo:
-        """Instances."""
-        return LabelInfo("instances")
-
-    def apply(self, pixels: Pixels, what: str) -> Label:
-        """Ids in ``uint64``."""
-        return Label(np.where(pixels >= OUTSIDE, np.uint64(0), pixels), {"rule": "ids unchanged; not annotated is 0"})
+def _neurons(pixels: Pixels, what: str) -> Label:
+    return Label(np.where(pixels >= OUTSIDE, np.uint64(0), pixels), {"rule": "ids unchanged; not annotated is 0"})
 
 
-LABELS: Mapping[str, tuple[str, Rule]] = {CLEFTS: ("cleft", Clefts()), NEURONS: ("neuron", Neurons())}
+LABELS: Mapping[str, tuple[str, CustomRule]] = {
+    CLEFTS: ("cleft", CustomRule(LabelInfo("binary"), _clefts)),
+    NEURONS: ("neuron", CustomRule(LabelInfo("instances"), _neurons)),
+}
 """Name of the label and its rule by the name of the dataset."""
 
 
@@ -244,7 +217,7 @@ def convert_cremi(
             volume, or a sample is in two splits; the message names them.
     """
     letters = {split: _letters(text) for split, text in (("train", train), ("test", test), ("predict", predict))}
-    size = _resolution(resolution)
+    size = parse_volume_pixel_size(resolution, "--resolution", "40,4,4")
     for one, other in combinations(letters, 2):
         if both := set(letters[one]) & set(letters[other]):
             message = f"samples {', '.join(sorted(both))} are in --{one} and in --{other}: a sample may be in one only"
@@ -253,30 +226,21 @@ def convert_cremi(
         raise UserError("--train, --test and --predict are all empty: give samples, such as --train A,B --test C")
     chosen = [(split, letter, find_file(root, letter, padded)) for split, found in letters.items() for letter in found]
     samples = [_sample(split, letter, file, size) for split, letter, file in chosen]
-    return write_volumes(out, samples, "cremi", overwrite=overwrite)
+    return write_samples(out, samples, "cremi", overwrite=overwrite)
 
 
 def _letters(text: str) -> list[str]:
     return [letter.strip().upper() for letter in text.split(",") if letter.strip()]
 
 
-def _resolution(text: str | None) -> Sizes | None:
-    sizes = None if text is None else parse_pixel_size(text, "--resolution")
-    if sizes is None:
-        return None
-    if len(sizes) != 3:
-        raise UserError(f"--resolution {text}: a volume needs Z,Y,X in nanometers, such as 40,4,4")
-    return sizes[0], sizes[1], sizes[2]
-
-
-def _sample(split: str, letter: str, file: Path, given: Sizes | None) -> VolumeSample:
+def _sample(split: str, letter: str, file: Path, given: Sizes | None) -> SampleSource:
     size = voxel_size(file, given)
     present = [] if split == "predict" else labels_in(file, size)
     sample = f"sample-{letter}"
     labels = []
     for dataset, (name, rule) in LABELS.items():
         if dataset in present:
-            labels.append(VolumeLabel(name, source(file, dataset, size), rule))
+            labels.append(LabelSource(name, partial(_open, file, dataset, size), rule))
         elif split != "predict":
             warnings.warn(f"{file} has no {dataset}: {split}/{sample} gets no label {name}", stacklevel=3)
-    return VolumeSample(split, sample, source(file, RAW, size), size, tuple(labels))
+    return SampleSource(split, sample, partial(_open, file, RAW, size), size, tuple(labels))

@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_modules.errors import UserError
-from data_modules.images.pages import Page, find_images, shorten
+from data_modules.errors import UserError, shorten
+from data_modules.images.pages import Page, find_images
 
 
 def find_root(root: Path, needed: Sequence[str], inner: Sequence[str], layout: str) -> Path:

@@ -1,10 +1,9 @@
 """Benchmarks of organelles: Guay et al. 2021, Perez et al. 2014 and UroCell (Žerovnik Mekuč et al. 2020)."""
 
-import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -13,22 +12,11 @@ import numpy as np
 
 from data_modules.convert.benchmarks.layout import by_number, find_root, match_numbers
 from data_modules.convert.folder import parse_volume_pixel_size
-from data_modules.convert.labels import IGNORE, Label, LabelRule
-from data_modules.convert.samples import (
-    LabelSource,
-    Rule,
-    SampleSource,
-    VolumeLabel,
-    VolumeSample,
-    check_pixel_size,
-    write_samples,
-    write_volumes,
-)
-from data_modules.errors import UserError
-from data_modules.images.image import Pixels
-from data_modules.images.pages import shorten
-from data_modules.images.stacks import Stack, open_stack, without_rows
-from data_modules.store import LabelInfo
+from data_modules.convert.labels import IGNORE, CustomRule, Label, LabelRule
+from data_modules.convert.samples import LabelSource, Rule, SampleSource, check_pixel_size, page_label, write_samples
+from data_modules.errors import UserError, shorten
+from data_modules.images.image import Image, Pixels, Region
+from data_modules.images.pages import open_stack
 
 GUAY_CLASSES = {
     0: "background",
@@ -42,24 +30,6 @@ GUAY_CLASSES = {
 """As the data set's own page and torch-em number them; CEM500K's configuration has the names of 3 and 4 swapped."""
 GUAY_SPLITS = {"train": "train", "val": "eval", "test": "test"}
 """Beginning of the files' names."""
-
-
-@dataclass(frozen=True)
-class WithinCells:
-    """A rule after which background counts nowhere, for a volume in which only some cells are annotated."""
-
-    rule: LabelRule
-
-    @property
-    def info(self) -> LabelInfo:
-        """That of the rule."""
-        return self.rule.info
-
-    def apply(self, pixels: Pixels, what: str) -> Label:
-        """As the rule, with 255 where it gives 0."""
-        label = self.rule.apply(pixels, what)
-        label.pixels[label.pixels == 0] = IGNORE
-        return Label(label.pixels, {**label.record, "rule": "values unchanged, 0 ignored"}, label.notes)
 
 
 def convert_guay(root: Path, out: Path, pixel_size_nm: str = "40,10,10", overwrite: bool = False) -> list[str]:
@@ -87,11 +57,18 @@ def convert_guay(root: Path, out: Path, pixel_size_nm: str = "40,10,10", overwri
     values = LabelRule("classes", classes=GUAY_CLASSES)
     samples = []
     for split, start in GUAY_SPLITS.items():
-        rule: Rule = WithinCells(values) if split == "test" else values
-        label = VolumeLabel("organelle", partial(open_stack, str(root / f"{start}-labels.tif"), True), rule)
+        rule: Rule = CustomRule(values.info, partial(_within_cells, values)) if split == "test" else values
+        label = LabelSource("organelle", partial(open_stack, str(root / f"{start}-labels.tif"), True), rule)
         image = partial(open_stack, str(root / f"{start}-images.tif"))
-        samples.append(VolumeSample(split, "guay", image, size, (label,)))
-    return write_volumes(out, samples, "guay", "range", overwrite)
+        samples.append(SampleSource(split, "guay", image, size, (label,)))
+    return write_samples(out, samples, "guay", "range", overwrite)
+
+
+def _within_cells(rule: LabelRule, pixels: Pixels, what: str) -> Label:
+    """As the rule, with 255 where it gives 0: background counts nowhere if only some cells are annotated."""
+    label = rule.apply(pixels, what)
+    label.pixels[label.pixels == 0] = IGNORE
+    return Label(label.pixels, {**label.record, "rule": "values unchanged, 0 ignored"}, label.notes)
 
 
 PEREZ_LABELS = {"lysosomes": "lysosome", "mitochondria": "mitochondrion", "nuclei": "nucleus", "nucleoli": "nucleolus"}
@@ -139,9 +116,10 @@ def convert_perez(
         for number, image, label in match_numbers(
             by_number(root / images / organelle), by_number(root / labels / organelle)
         ):
-            page = dataclasses.replace(image, name=f"{number:04}", source=f"{images}/{organelle}/{image.source}")
-            mask = dataclasses.replace(label, source=f"{labels}/{organelle}/{label.source}")
-            sources.append(SampleSource(split, page, size, (LabelSource(PEREZ_LABELS[organelle], mask, rule),)))
+            page = replace(image, source=f"{images}/{organelle}/{image.source}")
+            mask = replace(label, source=f"{labels}/{organelle}/{label.source}")
+            found = (page_label(PEREZ_LABELS[organelle], mask, rule),)
+            sources.append(SampleSource(split, f"{number:04}", page.open, size, found))
     return write_samples(out, sources, "perez", overwrite=overwrite)
 
 
@@ -196,13 +174,13 @@ def convert_urocell(
             continue
         cut = CUT_ROWS.get(name, 0)
         present = [file for file in files.values() if file is not None]
-        label = VolumeLabel("organelle", partial(_merged, root, present, cut), rule)
+        label = LabelSource("organelle", partial(_merged, root, present, cut), rule)
         image = partial(_opened, root, root / "data" / f"{name}.nii.gz", cut)
         split = "test" if name == UROCELL_TEST else "train"
-        samples.append(VolumeSample(split, name, image, UROCELL_NM, (label,)))
+        samples.append(SampleSource(split, name, image, UROCELL_NM, (label,)))
     _check_left_out(root, without, [sample.split for sample in samples])
     # Values are floating point of 0 to 255 in the files.
-    return write_volumes(out, samples, "urocell", "0,255", overwrite)
+    return write_samples(out, samples, "urocell", "0,255", overwrite)
 
 
 def _organelles(text: str) -> list[str]:
@@ -229,31 +207,44 @@ def _check_left_out(root: Path, without: Sequence[str], splits: Sequence[str]) -
 
 
 @contextmanager
-def _opened(root: Path, file: Path, cut: int) -> Iterator[Stack]:
-    with open_stack(str(file)) as stack:
-        named = replace(stack, record={**stack.record, "source": file.relative_to(root).as_posix()})
+def _opened(root: Path, file: Path, cut: int) -> Iterator[Image]:
+    with open_stack(str(file)) as image:
+        named = replace(image, record={**image.record, "source": file.relative_to(root).as_posix()})
         yield without_rows(named, cut) if cut else named
 
 
-@contextmanager
-def _merged(root: Path, files: Sequence[Path], cut: int) -> Iterator[Stack]:
-    """Annotations as one stack of ``uint8``: 1 where the first has an object, 2 where the second has one, …."""
-    with ExitStack() as opened:
-        stacks = [opened.enter_context(_opened(root, file, cut)) for file in files]
-        first = stacks[0]
-        for stack in stacks[1:]:
-            if stack.shape != first.shape:
-                raise UserError(f"{stack.what} is {stack.shape} px but {first.what} is {first.shape}: copy them again")
+def without_rows(image: Image, rows: int) -> Image:
+    """The image less its first ``rows`` rows along Y.
 
-        def read(start: int, stop: int) -> Pixels:
-            merged = np.zeros((stop - start, *first.shape[1:]), np.uint8)
-            for value, stack in enumerate(stacks, 1):
-                there = stack.read(start, stop) != 0
+    Raises:
+        UserError: if it has no more rows than that.
+    """
+    if rows >= (height := image.shape[1]):
+        raise UserError(
+            f"{image.what} has {height} rows, and the first {rows} are to be cut off: is it the whole file?"
+        )
+    return image.crop(row=rows, rows_cut_off=rows)
+
+
+@contextmanager
+def _merged(root: Path, files: Sequence[Path], cut: int) -> Iterator[Image]:
+    """Annotations as one image of ``uint8``: 1 where the first has an object, 2 where the second has one, …."""
+    with ExitStack() as opened:
+        images = [opened.enter_context(_opened(root, file, cut)) for file in files]
+        first = images[0]
+        for image in images[1:]:
+            if image.shape != first.shape:
+                raise UserError(f"{image.what} is {image.shape} px but {first.what} is {first.shape}: copy them again")
+
+        def fetch(region: Region) -> Pixels:
+            merged = np.zeros([part.stop - part.start for part in region], np.uint8)
+            for value, image in enumerate(images, 1):
+                there = image.read(region) != 0
                 if (merged[there] != 0).any():
-                    warnings.warn(f"{stack.what} overlaps another organelle, and counts there", stacklevel=2)
+                    warnings.warn(f"{image.what} overlaps another organelle, and counts there", stacklevel=2)
                 merged[there] = value
             return merged
 
-        record = {"sources": [stack.record["source"] for stack in stacks], "rows_cut_off": cut}
-        what = ", ".join(stack.what for stack in stacks)
-        yield Stack(what, record, first.shape, np.dtype(np.uint8), read, first.pixel_size_nm)
+        record = {"sources": [image.record["source"] for image in images], "rows_cut_off": cut}
+        what = ", ".join(image.what for image in images)
+        yield replace(first, what=what, record=record, dtype=np.dtype(np.uint8), fetch=fetch)

@@ -60,7 +60,7 @@ def surface_distances(
             None where all is known.
         distance_to_other_nm: ``float32 (*S)`` in nm, to the nearest pixel of ``other``: 0 within it.
         pixel_size_nm: One value an axis.
-        threads: That a distance transform may use.
+        threads: Number of threads of a distance transform.
 
     Returns:
         ``float32 (N,)`` in nm, 0 or more, in the order of the pixels; infinite if ``other`` is empty.
@@ -140,7 +140,7 @@ def hausdorff95(from_truth: Distances, from_prediction: Distances) -> float:
     quantile 0.95 in either direction; as MONAI's ``compute_hausdorff_distance`` with ``percentile=95``.
 
     Args:
-        from_truth: As of :func:`average_symmetric_surface_distance`: ``float32 (N,)``, 0 or more.
+        from_truth: Distances as of :func:`average_symmetric_surface_distance`: ``float32 (N,)``, 0 or more.
         from_prediction: ``float32 (M,)``, 0 or more, in the same unit.
 
     Returns:
@@ -154,11 +154,11 @@ def _percentile95(distances: Distances) -> float:
     return math.inf if np.isinf(distances).any() else float(np.percentile(distances, 95))
 
 
-def _surface_row(comparison: MosaicPair) -> tuple[float, ...]:
-    truth, predicted = comparison.truth, comparison.predicted
-    known = None if comparison.all_known else comparison.known
-    size, threads = comparison.pixel_size_nm, comparison.threads
-    to_prediction, to_truth = comparison.distance_to_prediction_nm, comparison.distance_to_truth_nm
+def _surface_row(pair: MosaicPair) -> tuple[float, ...]:
+    truth, predicted = pair.truth, pair.predicted
+    known = None if pair.all_known else pair.known
+    size, threads = pair.pixel_size_nm, pair.threads
+    to_prediction, to_truth = pair.distance_to_prediction_nm, pair.distance_to_truth_nm
     from_truth, from_prediction = at_once(
         [
             partial(surface_distances, truth, predicted, known, to_prediction, size, threads),
@@ -194,7 +194,7 @@ def mean_distance(
         pixel_size_nm: One value an axis.
         distance_to_other_nm: Makes the ``float32 (*S)`` distances of all voxels to ``other`` in nm; called where many
             voxels lie outside.
-        threads: That the search may use.
+        threads: Number of threads of the search.
 
     Returns:
         0 or more, in nm; infinite where only ``other`` is empty, NaN where ``mask`` is.
@@ -222,11 +222,11 @@ def _places(flat: NDArray[np.intp], shape: tuple[int, ...], pixel_size_nm: Seque
     return np.stack([at * size for at, size in zip(np.unravel_index(flat, shape), pixel_size_nm, strict=True)], axis=1)
 
 
-def _cleft_row(comparison: MosaicPair) -> tuple[float, ...]:
-    truth, predicted = comparison.truth, comparison.predicted
-    size, threads = comparison.pixel_size_nm, comparison.threads
-    adgt = mean_distance(predicted, truth, size, lambda: comparison.distance_to_truth_nm, threads)
-    adf = mean_distance(truth, predicted, size, lambda: comparison.distance_to_prediction_nm, threads)
+def _cleft_row(pair: MosaicPair) -> tuple[float, ...]:
+    truth, predicted = pair.truth, pair.predicted
+    size, threads = pair.pixel_size_nm, pair.threads
+    adgt = mean_distance(predicted, truth, size, lambda: pair.distance_to_truth_nm, threads)
+    adf = mean_distance(truth, predicted, size, lambda: pair.distance_to_prediction_nm, threads)
     score = math.inf if math.inf in (adgt, adf) else (adgt + adf) / 2
     return adgt, adf, score
 

@@ -188,7 +188,7 @@ def runs(lines: Mask, pixel_size_nm: Sequence[float]) -> Runs:
 
     Args:
         lines: ``bool (Y, X)``, few of it set.
-        pixel_size_nm: Of Y and X.
+        pixel_size_nm: Pixel size along Y and X.
 
     Returns:
         Runs, ordered by their first pixels.
@@ -249,7 +249,7 @@ def count_breaks(lines: Mask, covered: Mask, pixel_size_nm: Sequence[float], sho
     Args:
         lines: ``bool (Y, X)``, the true skeleton.
         covered: ``bool (Y, X)``, the predicted foreground, grown by a tolerance.
-        pixel_size_nm: Of Y and X.
+        pixel_size_nm: Pixel size along Y and X.
         shortest_nm: Only gaps longer than this count; lengths as in
             :func:`~lightning_emseg.metrics.boundary.skeleton.runs`.
 
@@ -274,16 +274,16 @@ def skeleton_recall(tolerance_nm: float, shortest_break_nm: float) -> MosaicScor
     return MosaicScore(columns, row, planes_only=True)
 
 
-def _recall_row(comparison: MosaicPair, tolerance_nm: float, shortest_break_nm: float) -> tuple[float, ...]:
+def _recall_row(pair: MosaicPair, tolerance_nm: float, shortest_break_nm: float) -> tuple[float, ...]:
     of_truth, of_prediction = at_once(
         [
-            lambda: skeleton(comparison.truth),
-            lambda: skeleton(comparison.probability >= comparison.level) & comparison.known,
+            lambda: skeleton(pair.truth),
+            lambda: skeleton(pair.probability >= pair.level) & pair.known,
         ],
-        comparison.threads,
+        pair.threads,
     )
-    found = within(comparison.distance_to_prediction_nm, tolerance_nm)
-    number, per_mm = count_breaks(of_truth, found, comparison.pixel_size_nm, shortest_break_nm)
+    found = within(pair.distance_to_prediction_nm, tolerance_nm)
+    number, per_mm = count_breaks(of_truth, found, pair.pixel_size_nm, shortest_break_nm)
     recall = share_covered(of_truth, found)
-    precision = share_covered(of_prediction, within(comparison.distance_to_truth_nm, tolerance_nm))
+    precision = share_covered(of_prediction, within(pair.distance_to_truth_nm, tolerance_nm))
     return recall, precision, float(number), per_mm

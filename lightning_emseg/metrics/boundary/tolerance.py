@@ -75,12 +75,12 @@ def tolerant_f1(tolerances_nm: Sequence[float]) -> MosaicScore:
     return MosaicScore(columns, partial(_tolerance_row, tolerances_nm=tolerances_nm))
 
 
-def _tolerance_row(comparison: MosaicPair, tolerances_nm: Sequence[float]) -> tuple[float, ...]:
+def _tolerance_row(pair: MosaicPair, tolerances_nm: Sequence[float]) -> tuple[float, ...]:
     scores = tolerant_scores(
-        comparison.truth,
-        comparison.predicted,
-        comparison.distance_to_truth_nm,
-        comparison.distance_to_prediction_nm,
+        pair.truth,
+        pair.predicted,
+        pair.distance_to_truth_nm,
+        pair.distance_to_prediction_nm,
         tolerances_nm,
     )
     return tuple(scores.ravel().tolist())
@@ -117,7 +117,7 @@ def urisc_score(truth: Grey, predicted: Mask, bound_pix: int = 0, name: str = "t
         truth: ``uint8 (Y, X)``, grey values as released: 0 membrane, 255 background.
         predicted: ``bool (Y, X)``, membrane.
         bound_pix: Radius of the disk in px; 0 in the competition.
-        name: Of the prediction, for the warning.
+        name: Name of the prediction, for the warning.
 
     Returns:
         F1, precision, recall.
@@ -161,8 +161,8 @@ def urisc_binary_f1(bound_pix: int = 0) -> MosaicScore:
     return MosaicScore(columns, partial(_urisc_row, bound_pix=bound_pix), planes_only=True)
 
 
-def _urisc_row(comparison: MosaicPair, bound_pix: int) -> tuple[float, ...]:
-    return urisc_binary_score(comparison.truth, comparison.predicted, bound_pix)
+def _urisc_row(pair: MosaicPair, bound_pix: int) -> tuple[float, ...]:
+    return urisc_binary_score(pair.truth, pair.predicted, bound_pix)
 
 
 def _urisc(weight: Grey, predicted: Mask, bound_pix: int) -> UriscScore:

@@ -43,7 +43,7 @@ def thin_borders(cells: Labels, threads: int = 2) -> Labels:
     Args:
         cells: Labels ``(*S)`` of any integer type, with any number of axes; 0 is border. Instances
             that touch may stay so. Every step is one pixel along an axis, whatever its size in nm.
-        threads: That label pieces of a front at the same time; the result does not depend on it.
+        threads: Number of threads that label pieces of a front; the result does not depend on it.
 
     Returns:
         Labels ``(*S)`` of the same type: the cells, grown; 0 on lines of (mostly) one pixel. Where no cell exists,
@@ -153,7 +153,7 @@ class ThresholdCurve:
         return None if math.isnan(self.maximum) else self.levels[self.f.index(self.maximum)]
 
 
-def tables_over_levels(
+def tabulate_levels(
     truth_cells: Segments,
     probability: NDArray[np.uint8],
     levels: Sequence[int] = ISBI_LEVELS,
@@ -165,7 +165,7 @@ def tables_over_levels(
 
     Args:
         truth_cells: Segments of the truth ``(*S)``, 0 for background and where nothing is known.
-        probability: Of foreground (membrane), quantised, ``uint8 (*S)``.
+        probability: Probability of foreground (membrane), quantised, ``uint8 (*S)``.
         levels: Foreground is what reaches them, 0–255.
         thinned: Whether predicted borders are thinned first.
         workers: Threads, each with a level of its own at a time and about 12 bytes a pixel.
@@ -183,7 +183,7 @@ def tables_over_levels(
         return tuple(pool.map(table, levels))
 
 
-def curve_of(
+def score_levels(
     tables: Sequence[Contingency],
     score: Callable[[Contingency], tuple[float, ...]],
     levels: Sequence[int] = ISBI_LEVELS,
@@ -192,7 +192,7 @@ def curve_of(
     return ThresholdCurve(tuple(levels), tuple(score(table)[0] for table in tables))
 
 
-def mean_curve(curves: Sequence[ThresholdCurve]) -> ThresholdCurve:
+def average_curves(curves: Sequence[ThresholdCurve]) -> ThresholdCurve:
     """Mean over sections at each threshold, whose maximum is the official score of a stack.
 
     Raises:
@@ -203,30 +203,26 @@ def mean_curve(curves: Sequence[ThresholdCurve]) -> ThresholdCurve:
     return ThresholdCurve(curves[0].levels, tuple(np.mean([curve.f for curve in curves], axis=0).tolist()))
 
 
-def table_of(comparison: MosaicPair, *, thinned: bool) -> Contingency:
-    """Overlaps of the cells of truth and prediction, without background of the truth; kept as long as the comparison.
+def tabulate_cells(pair: MosaicPair, *, thinned: bool) -> Contingency:
+    """Overlaps of the cells of truth and prediction, without background of the truth; kept as long as the pair.
 
     Args:
-        comparison: Pixels without truth count nowhere, but predicted cells may reach across them.
+        pair: Pixels without truth count nowhere, but predicted cells may reach across them.
         thinned: Whether predicted borders are thinned first, see :func:`thin_borders`.
     """
-    made = comparison.kept.setdefault(table_of, {})
+    made = pair.kept.setdefault(tabulate_cells, {})
     if thinned not in made:
-        cells = comparison.predicted_cells
-        predicted = thin_borders(cells, comparison.threads) if thinned else cells
-        made[thinned] = contingency(
-            comparison.truth_cells, predicted, keep_truth_zero=False, threads=comparison.threads
-        )
+        cells = pair.predicted_cells
+        predicted = thin_borders(cells, pair.threads) if thinned else cells
+        made[thinned] = contingency(pair.truth_cells, predicted, keep_truth_zero=False, threads=pair.threads)
     table: Contingency = made[thinned]
     return table
 
 
-def sweep_of(comparison: MosaicPair, *, thinned: bool) -> tuple[Contingency, ...]:
-    """The same at each of ISBI 2012's thresholds, as many at a time as the comparison has threads."""
-    made = comparison.kept.setdefault(sweep_of, {})
+def tabulate_sweep(pair: MosaicPair, *, thinned: bool) -> tuple[Contingency, ...]:
+    """The same at each of ISBI 2012's thresholds, as many at a time as the pair has threads."""
+    made = pair.kept.setdefault(tabulate_sweep, {})
     if thinned not in made:
-        made[thinned] = tables_over_levels(
-            comparison.truth_cells, comparison.probability, thinned=thinned, workers=comparison.threads
-        )
+        made[thinned] = tabulate_levels(pair.truth_cells, pair.probability, thinned=thinned, workers=pair.threads)
     tables: tuple[Contingency, ...] = made[thinned]
     return tables

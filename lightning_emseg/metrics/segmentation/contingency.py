@@ -68,7 +68,7 @@ def contingency(
 
     Args:
         truth: Labels ``(*S)`` of any integer type, with any number of axes; 0 is background.
-        predicted: Likewise, of the same shape; the type may be another.
+        predicted: Labels ``(*S)`` of any integer type, which may be another.
         mask: ``bool (*S)``, true for pixels that count; all of them without it.
         keep_truth_zero: Whether pixels of the truth's background count.
         keep_predicted_zero: Whether pixels of the predicted background count.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_emseg.metrics.mosaic_pair import Mask, MosaicPair, MosaicScore
 from lightning_emseg.metrics.pixels import level_of
-from lightning_emseg.metrics.segmentation.cells import curve_of, sweep_of, table_of
+from lightning_emseg.metrics.segmentation.cells import score_levels, tabulate_cells, tabulate_sweep
 from lightning_emseg.metrics.segmentation.contingency import NO_SCORE, Contingency, SplitMerge
 
 
@@ -27,7 +27,7 @@ def v_rand(table: Contingency) -> SplitMerge:
     ``RandError.getForegroundRestrictedRandIndexStatsN2``.
 
     Args:
-        table: Of truth and prediction, as binary maps' cells or as instances; entries of true background are left out.
+        table: Table of cells or of instances; entries of true background are left out.
 
     Returns:
         0–1; NaN if the truth has no segment.
@@ -48,8 +48,8 @@ class AdaptedRandError(NamedTuple):
 
     Attributes:
         error: 1 − F of precision and recall, 0 at best; NaN, like the others, where the truth has no segment.
-        precision: Of the pairs of pixels in one predicted segment, those in one true segment; low for mergers.
-        recall: Of the pairs of pixels in one true segment, those in one predicted segment; low for splits.
+        precision: Share of the pairs of pixels in one predicted segment that are in one true segment; low for mergers.
+        recall: Share of the pairs of pixels in one true segment that are in one predicted segment; low for splits.
     """
 
     error: float
@@ -66,7 +66,7 @@ def adapted_rand(table: Contingency) -> AdaptedRandError:
     predicted 0 they differ by about the number of segments over that of pixels.
 
     Args:
-        table: Of truth and prediction; entries of true background are left out.
+        table: Table of truth and prediction; entries of true background are left out.
 
     Returns:
         0–1. Precision is 1 if no predicted segment has a pair of pixels, and recall if no true one has.
@@ -105,7 +105,7 @@ def v_info(table: Contingency) -> SplitMerge:
     ``VariationOfInformation.foregroundRestrictedFscore``.
 
     Args:
-        table: Of truth and prediction, as binary maps' cells or as instances; entries of true background are left out.
+        table: Table of cells or of instances; entries of true background are left out.
 
     Returns:
         0–1; NaN if the truth has no segment. A single true segment cannot be merged (merge 1), a single predicted
@@ -149,7 +149,7 @@ def variation_of_information(table: Contingency) -> VariationOfInformationScore:
     Multivariate Analysis 98:873–895.
 
     Args:
-        table: Of truth and prediction; entries of true background are left out.
+        table: Table of truth and prediction; entries of true background are left out.
 
     Returns:
         Bits, from 0 to the logarithm of the number of pixels.
@@ -174,7 +174,7 @@ def _kept(lost: float, entropy: float) -> float:
 def cell_score(
     name: str, score: Callable[[Contingency], SplitMerge], thinned: bool = True, max_over_thresholds: bool = False
 ) -> MosaicScore:
-    """Score cells at the threshold of a comparison, and at the best one if wanted.
+    """Score cells at the threshold of a pair, and at the best one if wanted.
 
     A 3D mosaic is scored as one volume; ISBI 2012 scores sections and averages them.
 
@@ -194,15 +194,15 @@ def cell_score(
 
 
 def _cell_row(
-    comparison: MosaicPair,
+    pair: MosaicPair,
     score: Callable[[Contingency], tuple[float, ...]],
     thinned: bool = False,
     max_over_thresholds: bool = False,
 ) -> tuple[float, ...]:
-    row = tuple(score(table_of(comparison, thinned=thinned)))
+    row = tuple(score(tabulate_cells(pair, thinned=thinned)))
     if not max_over_thresholds:
         return row
-    curve = curve_of(sweep_of(comparison, thinned=thinned), score)
+    curve = score_levels(tabulate_sweep(pair, thinned=thinned), score)
     return (*row, curve.maximum, math.nan if curve.best_level is None else curve.best_level / 255)
 
 
@@ -245,13 +245,12 @@ def labelled_objects_iou(truth: Mask, predicted: Mask, known: Mask | None = None
     return shared / (labelled + kept - shared)
 
 
-def _labelled_row(comparison: MosaicPair) -> tuple[float, ...]:
-    known = None if comparison.all_known else comparison.known
+def _labelled_row(pair: MosaicPair) -> tuple[float, ...]:
+    known = None if pair.all_known else pair.known
     return tuple(
-        labelled_objects_iou(comparison.truth, comparison.probability >= level, known)
-        for level in (comparison.level, level_of(0.5))
+        labelled_objects_iou(pair.truth, pair.probability >= level, known) for level in (pair.level, level_of(0.5))
     )
 
 
 LABELLED_OBJECTS_IOU = MosaicScore(("labelled_objects_iou", "labelled_objects_iou_at_0.5"), _labelled_row)
-"""IoU where some objects are labelled only, at the threshold of a comparison and at 0.5."""
+"""IoU where some objects are labelled only, at the threshold of a pair and at 0.5."""

@@ -12,9 +12,10 @@ from PIL import Image
 
 from data_modules.convert.folder import convert_volume
 from data_modules.convert.labels import LabelRule
-from data_modules.convert.samples import VolumeLabel, VolumeSample, write_volumes
+from data_modules.convert.samples import LabelSource, SampleSource, write_samples
 from data_modules.errors import UserError
-from data_modules.images.stacks import Stack
+from data_modules.images.image import Image as LazyImage
+from data_modules.images.image import Region
 from data_modules.store import MosaicStore, verify
 from tests.support.convert_checks import Pixels, attributes, pixel_size, provenance, real_data, save, stored
 
@@ -150,17 +151,17 @@ def test_a_few_sections_are_read_at_once(tmp_path: Path) -> None:
     spans = []
     volume = grey(shape=(70, 20, 28)).astype(np.int16) - 100
 
-    def read(start: int, stop: int) -> Pixels:
-        spans.append(stop - start)
-        return volume[start:stop]
+    def read(region: Region) -> Pixels:
+        spans.append(region[0].stop - region[0].start)
+        return volume[region]
 
     @contextmanager
-    def opened() -> Iterator[Stack]:
-        yield Stack("v", {"source": "v"}, (70, 20, 28), volume.dtype, read)
+    def opened() -> Iterator[LazyImage]:
+        yield LazyImage("v", "", (70, 20, 28), volume.dtype, read)
 
-    label = VolumeLabel("cell", opened, LabelRule("binary", "bright", threshold=0))
-    sample = VolumeSample("train", "v", opened, (9.0, 4.0, 4.0), (label,))
-    write_volumes(tmp_path / "o.zarr", [sample], "test", "-100,155")
+    label = LabelSource("cell", opened, LabelRule("binary", "bright", threshold=0))
+    sample = SampleSource("train", "v", opened, (9.0, 4.0, 4.0), (label,))
+    write_samples(tmp_path / "o.zarr", [sample], "test", "-100,155")
     assert max(spans) == 8
     np.testing.assert_array_equal(stored(tmp_path / "o.zarr", "train/v"), volume + 100)
     np.testing.assert_array_equal(stored(tmp_path / "o.zarr", "train/v", "cell"), volume > 0)

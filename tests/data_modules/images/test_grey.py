@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from data_modules.errors import UserError
 from data_modules.images.grey import to_8_bit, volume_rule
-from data_modules.images.stacks import Stack, without_rows
+from data_modules.images.image import Image, stored_array
 from tests.support.convert_checks import Pixels, picture
 
 
@@ -81,9 +81,8 @@ def test_percentiles_of_signed_values_do_not_wrap() -> None:
     assert grey.pixels.tolist() == [[0, 0], [255, 255]]
 
 
-def stack_of(volume: Pixels) -> Stack:
-    z, y, x = volume.shape
-    return Stack("v", {"source": "v"}, (z, y, x), volume.dtype, lambda start, stop: volume[start:stop])
+def stack_of(volume: Pixels) -> Image:
+    return stored_array("v", "", volume, volume.dtype)
 
 
 def limits(volume: Pixels, rule: str) -> list[float]:
@@ -138,12 +137,3 @@ def test_values_that_are_no_numbers_are_refused() -> None:
     volume[35, 1, 1] = np.nan
     with pytest.raises(UserError, match=r"v \(section 35\) has 1 pixels that are NaN or infinite"):
         volume_rule(stack_of(volume), "percentile")
-
-
-def test_rows_are_cut_off_along_y() -> None:
-    volume = np.arange(4 * 5 * 6, dtype=np.int32).reshape(4, 5, 6)
-    cut = without_rows(stack_of(volume), 2)
-    assert cut.shape == (4, 3, 6)
-    np.testing.assert_array_equal(cut.read(1, 3), volume[1:3, 2:, :])
-    with pytest.raises(UserError, match="has 5 rows"):
-        without_rows(stack_of(volume), 5)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from data_modules.images.opening import open_volume
+from data_modules.images.opening import open_image
 from tests.support.volume_files import stack, write_hdf5, write_mrc, write_nifti
 
 
 def size_of(path: Path) -> tuple[float, ...] | None:
-    with open_volume(str(path)) as volume:
-        return volume.header.pixel_size_nm
+    with open_image(str(path)) as volume:
+        return volume.pixel_size_nm
 
 
 def test_pixel_sizes_are_taken_from_the_file(tmp_path: Path) -> None:

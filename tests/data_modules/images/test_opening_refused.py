@@ -12,7 +12,7 @@ import zarr
 from PIL import Image
 
 from data_modules.images.image import RefusedError
-from data_modules.images.opening import open_volume
+from data_modules.images.opening import open_image
 from tests.support.volume_files import WHOLE, Array, stack, write_hdf5, write_mrc, write_nifti, write_tiff, write_video
 
 
@@ -21,7 +21,7 @@ def test_truncated_files_are_refused_by_name(tmp_path: Path, write: Callable[[Pa
     path = write(tmp_path, stack(np.int16, (5, 40, 40)))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
-    with pytest.raises(RefusedError, match=path.name), open_volume(str(path)) as volume:
+    with pytest.raises(RefusedError, match=path.name), open_image(str(path)) as volume:
         volume.read((slice(0, 5), slice(0, 40), slice(0, 40)))
 
 
@@ -43,9 +43,9 @@ def test_colour_mixed_sizes_and_many_images_are_refused(tmp_path: Path) -> None:
         "e.zarr": "only", "f.zarr": "only", "g.mrc": "complex64",
     }  # fmt: skip
     for name, reason in reasons.items():
-        with pytest.raises(RefusedError, match=reason), open_volume(str(tmp_path / name)) as volume:
+        with pytest.raises(RefusedError, match=reason), open_image(str(tmp_path / name)) as volume:
             volume.read(whole)
-    with open_volume(str(tmp_path / "d.h5"), "y") as volume:
+    with open_image(str(tmp_path / "d.h5"), "y") as volume:
         np.testing.assert_array_equal(volume.read(WHOLE), stack(np.uint8))
 
 
@@ -53,10 +53,10 @@ def test_truncated_videos_are_refused(tmp_path: Path) -> None:
     write_video(tmp_path / "a.avi", stack(np.uint8, (9, 48, 64)), "ffv1", "gray")
     content = (tmp_path / "a.avi").read_bytes()
     (tmp_path / "b.avi").write_bytes(content[: len(content) // 2])
-    with pytest.raises(RefusedError, match=r"b\.avi"), open_volume(str(tmp_path / "b.avi")):
+    with pytest.raises(RefusedError, match=r"b\.avi"), open_image(str(tmp_path / "b.avi")):
         pass
 
 
 def test_errors_of_the_caller_pass_unchanged(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), open_volume(str(write_tiff(tmp_path, stack(np.uint8)))):
+    with pytest.raises(KeyError), open_image(str(write_tiff(tmp_path, stack(np.uint8)))):
         raise KeyError("mine")

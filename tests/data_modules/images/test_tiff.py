@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from data_modules.images.opening import open_volume
+from data_modules.images.opening import open_image
 from data_modules.tiling import RefusedError
 
 PAGES = np.random.default_rng(0).integers(0, 256, (40, 150, 130), dtype=np.uint8)
@@ -34,7 +34,7 @@ def test_stacks_are_opened_once_for_all_pages(
         original(self, file, *args, **options)
 
     monkeypatch.setattr(tifffile.TiffFile, "__init__", count)
-    with open_volume(str(path)) as volume:
+    with open_image(str(path)) as volume:
         before = len(opened)
         for order in (range(40), reversed(range(40))):
             for section in order:
@@ -50,7 +50,7 @@ def test_pages_behind_one_another_are_not_kept(tmp_path: Path) -> None:
         for section in range(32):
             tif.write(np.full((1024, 1024), section, np.uint8), contiguous=False)
     tracemalloc.start()
-    with open_volume(str(path)) as volume:
+    with open_image(str(path)) as volume:
         for section in range(32):
             assert volume.read((slice(section, section + 1), slice(0, 1024), slice(0, 1024))).min() == section
     peak = tracemalloc.get_traced_memory()[1]
@@ -64,8 +64,8 @@ def test_pages_are_read_by_their_own_tags(tmp_path: Path) -> None:
         tif.write(PAGES[0], photometric="minisblack", metadata=None)
         tif.write(PAGES[1], photometric="miniswhite", metadata=None)
         tif.write(PAGES[2], photometric="minisblack", compression="zlib", predictor=True, metadata=None)
-    with open_volume(str(path)) as volume:
-        assert volume.header.shape == (3, 150, 130)
+    with open_image(str(path)) as volume:
+        assert volume.shape == (3, 150, 130)
         expected = np.stack([PAGES[0], 255 - PAGES[1], PAGES[2]])
         np.testing.assert_array_equal(volume.read((slice(0, 3), slice(0, 150), slice(0, 130))), expected)
 
@@ -75,5 +75,5 @@ def test_pages_of_another_size_are_refused(tmp_path: Path) -> None:
     with tifffile.TiffWriter(path) as tif:
         tif.write(PAGES[0], photometric="minisblack", metadata=None)
         tif.write(PAGES[1, :, :120], photometric="minisblack", metadata=None)
-    with open_volume(str(path)) as volume, pytest.raises(RefusedError, match=r"odd\.tif.*page 1 is \(150, 120\)"):
+    with open_image(str(path)) as volume, pytest.raises(RefusedError, match=r"odd\.tif.*page 1 is \(150, 120\)"):
         volume.read((slice(0, 2), slice(0, 150), slice(0, 130)))

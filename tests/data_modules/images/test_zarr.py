@@ -11,7 +11,7 @@ import zarr
 from ome_zarr.format import FormatV04
 from ome_zarr.writer import write_image
 
-from data_modules.images.opening import open_volume
+from data_modules.images.opening import open_image
 from data_modules.store import tensors
 from data_modules.tile_set import TileSet
 from data_modules.tiling import RefusedError, Settings, find_sources, tile_sources
@@ -51,13 +51,13 @@ def address(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["v2.zarr", "v3.zarr", "v2.zarr/", "image.zarr"])
 def test_arrays_and_images_of_both_versions_come_back(address: str, name: str) -> None:
-    with open_volume(f"{address}/{name}") as volume:
-        assert (volume.header.shape, volume.header.dtype.name) == ((5, 12, 9), "uint16")
+    with open_image(f"{address}/{name}") as volume:
+        assert (volume.shape, volume.dtype.name) == ((5, 12, 9), "uint16")
         np.testing.assert_array_equal(volume.read((slice(0, 5), slice(0, 12), slice(0, 9))), STACK)
         part = (slice(3, 5), slice(2, 7), slice(1, 2))
         np.testing.assert_array_equal(volume.read(part), STACK[part])
         size = pytest.approx((30, 4, 5)) if name == "image.zarr" else None
-        assert volume.header.pixel_size_nm == size
+        assert volume.pixel_size_nm == size
 
 
 def test_arrays_of_version_2_become_tiles(address: str, tmp_path: Path) -> None:
@@ -71,5 +71,5 @@ def test_arrays_of_version_2_become_tiles(address: str, tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_said(address: str) -> None:
-    with pytest.raises(RefusedError, match=r"none\.zarr is no array of Zarr"), open_volume(f"{address}/none.zarr"):
+    with pytest.raises(RefusedError, match=r"none\.zarr is no array of Zarr"), open_image(f"{address}/none.zarr"):
         pass

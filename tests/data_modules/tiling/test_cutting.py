@@ -1,13 +1,14 @@
 """Blocks, grids, plans and random places of tiles."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data_modules.images.image import Header
+from data_modules.images.image import Image
 from data_modules.tiling.cutting import (
     Plan,
     Settings,
@@ -21,6 +22,10 @@ from data_modules.tiling.cutting import (
 )
 
 SIDES = st.integers(1, 700)
+
+
+def unread(shape: tuple[int, int, int], **header: Any) -> Image:
+    return Image("", "", shape, np.dtype(np.uint8), lambda region: np.zeros(0), **header)
 
 
 @given(
@@ -38,7 +43,7 @@ def test_blocks_cover_volumes_and_cut_no_tile(
     shrink = Shrink(min(z, shape[0]), lateral)
     covered = np.zeros(shape[:2], np.int64)
     small = np.zeros(shrink.shape(shape)[:2], np.int64)
-    for region in blocks(Header("", shape, np.dtype(np.uint8), depth=depth), shrink, block):
+    for region in blocks(unread(shape, depth=depth), shrink, block):
         covered[region[:2]] += 1
         assert region[2] == slice(0, shape[2])
         assert region[0].start % shrink.z == 0
@@ -89,8 +94,8 @@ def test_a_remainder_is_kept_from_112_px(side: int, tiles: int) -> None:
     assert len(grid_of(224, side).kept) == tiles == len(grid_of(side, 224).kept)
 
 
-def header(shape: tuple[int, int, int], size: tuple[float, ...] | None = None, frames: bool = False) -> Header:
-    return Header("", shape, np.dtype(np.uint8), size, frames=frames)
+def header(shape: tuple[int, int, int], size: tuple[float, ...] | None = None, frames: bool = False) -> Image:
+    return unread(shape, pixel_size_nm=size, frames=frames)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +114,7 @@ def header(shape: tuple[int, int, int], size: tuple[float, ...] | None = None, f
         (header((300, 300, 300), None, frames=True), (8.0, 8.0, 8.0), 1),
     ],
 )
-def test_three_planes_need_z_within_a_fifth(found: Header, stated: tuple[float, ...] | None, planes: int) -> None:
+def test_three_planes_need_z_within_a_fifth(found: Image, stated: tuple[float, ...] | None, planes: int) -> None:
     assert len(plan_source(found, stated, Settings()).plan.planes) == planes
     assert len(plan_source(found, None, Settings(pixel_size_nm=stated)).plan.planes) == planes
 

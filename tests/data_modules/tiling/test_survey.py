@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from data_modules.images.grey import to_8_bit
 from data_modules.images.image import RefusedError
-from data_modules.images.raster import pages_in, read_page
+from data_modules.images.pages import find_images
 from data_modules.tiling import survey
 from data_modules.tiling.survey import Survey, is_inverted, polarity
 from tests.support import DATA
@@ -139,12 +139,12 @@ def test_noise_and_flat_images_are_unclear() -> None:
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data of ../shared/data is not here")
 @pytest.mark.parametrize("name", DARK)
 def test_real_dark_stain_is_not_inverted(name: str) -> None:
-    pages = [read_page(DATA / name, index).pixels[:512, :512] for index in pages_in(DATA / name)[::20]]
+    pages = [page.read()[:512, :512] for page in find_images(str(DATA / name))[::20]]
     assert is_inverted(polarity(pages)) == "no"
     assert is_inverted(polarity([~page for page in pages])) == "yes"
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data of ../shared/data is not here")
 def test_bright_myelin_of_backscattered_electrons_is_inverted() -> None:
-    pages = [read_page(file).pixels for file in sorted((DATA / "sem_myelin_ads" / "images").glob("*.png"))]
+    pages = [page.read() for page in find_images(str(DATA / "sem_myelin_ads" / "images"))]
     assert is_inverted(polarity(pages)) == "yes"

@@ -20,9 +20,9 @@ from lightning_emseg.attribution.areas import (
     Values,
     compare_fields,
     effective_reach,
-    normalised,
+    measure_sizes,
+    normalise,
     pixels_above,
-    sizes_of,
     summarise_accuracy,
 )
 from lightning_emseg.attribution.method import Field
@@ -40,7 +40,7 @@ def ellipsoid(shape: tuple[int, ...], radii_px: tuple[float, ...]) -> Values:
 
 def area(field: Values, k: float, pixel_size_nm: tuple[float, ...]) -> float:
     """S_k (Shi et al. 2021, eq. 10): an area in nm², of volumes a volume in nm³."""
-    return sizes_of(field, field.shape, pixel_size_nm, [k])[0].nm(0)
+    return measure_sizes(field, field.shape, pixel_size_nm, [k])[0].nm(0)
 
 
 @pytest.mark.parametrize("k", [0.01, 0.05, 0.5])
@@ -90,7 +90,7 @@ def test_pixel_counts_match_brute_force(field: Values, data: st.DataObject) -> N
 @given(field=FIELDS)
 def test_the_largest_magnitude_becomes_one(field: Values) -> None:
     before = field.copy()
-    found = normalised(field)
+    found = normalise(field)
     assert found.shape == field.shape
     assert found.dtype == np.float32
     np.testing.assert_array_equal(field, before)
@@ -108,11 +108,11 @@ def test_no_area_depends_on_the_scale_of_attributions(field: Values, factor: flo
     field[np.abs(field) < 1e-20] = 0
     scaled = field * np.float32(factor)
     thresholds = [0.0, 0.01, 0.05, 0.1, 0.9]
-    assert (pixels_above(normalised(scaled), thresholds) == pixels_above(normalised(field), thresholds)).all()
+    assert (pixels_above(normalise(scaled), thresholds) == pixels_above(normalise(field), thresholds)).all()
 
 
 def test_field_of_zeros_has_no_area() -> None:
-    zeros = normalised(np.zeros((3, 4), np.float32))
+    zeros = normalise(np.zeros((3, 4), np.float32))
     assert not zeros.any()
     assert area(zeros, 0.0, (4.0, 4.0)) == 0
 
@@ -133,7 +133,7 @@ def test_shadow_counts_columns_with_any_section_above(field: Values) -> None:
 
 @given(field=EXTENT_FIELDS)
 def test_volume_counts_voxels_and_exceeds_shadow(field: Values) -> None:
-    volume, shadow = sizes_of(field, field.shape, (40.0, 4.0, 3.0), EXTENT_THRESHOLDS)
+    volume, shadow = measure_sizes(field, field.shape, (40.0, 4.0, 3.0), EXTENT_THRESHOLDS)
     for at, k in enumerate(EXTENT_THRESHOLDS):
         assert volume.nm(at) == area(field, k, (40.0, 4.0, 3.0)) == (field > np.float32(k)).sum() * 480.0
         assert shadow.nm(at) == shadow.counts[at] * 12.0
@@ -144,7 +144,7 @@ def test_volume_counts_voxels_and_exceeds_shadow(field: Values) -> None:
 def test_box_has_its_volume_and_base() -> None:
     field = np.zeros((9, 20, 30), np.float32)
     field[2:6, 3:10, 4:9] = 0.5
-    volume, shadow = sizes_of(field, (10, 40, 30), (40.0, 4.0, 3.0), [0.1])
+    volume, shadow = measure_sizes(field, (10, 40, 30), (40.0, 4.0, 3.0), [0.1])
     assert (volume.nm(0), shadow.nm(0)) == (4 * 40 * 7 * 4 * 5 * 3, 7 * 4 * 5 * 3)
     assert (volume.share(0), shadow.share(0)) == (140 / 12000, 35 / 1200)
 

@@ -17,7 +17,7 @@ from lightning_emseg.attribution.fields import (
     cuts_are_safe,
     exact_fields,
     exact_groups,
-    nearest,
+    is_nearest,
     path_attributions,
     shared_fields,
 )
@@ -282,7 +282,7 @@ def test_places_belong_to_their_nearest_pixel(data: st.DataObject, axes: int) ->
     owned = np.zeros(shape, np.int64)
     for index, own in enumerate(pixels):
         box = box_around(own, reach, shape)
-        mine = nearest(own, positions, box, reach)
+        mine = is_nearest(own, positions, box, reach)
         owned[box] += mine
         for place in itertools.product(*(range(part.start, part.stop) for part in box)):
             distances = (np.abs(positions - np.array(place)) / (np.array(reach) + 0.5)).max(axis=1)

@@ -12,9 +12,9 @@ from captum.attr import IntegratedGradients
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lightning_emseg.attribution.fields import IntegrationPath, PathRule, answers_at, path_attributions
+from lightning_emseg.attribution.fields import IntegrationPath, PathRule, compute_answers, path_attributions
 from lightning_emseg.attribution.network import Output, PixelOutput, detached_copy, flat_index
-from lightning_emseg.attribution.points import OUTCOMES, outcomes
+from lightning_emseg.attribution.points import OUTCOMES, find_outcomes
 from lightning_emseg.attribution.windows import location_noise
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
 from tests.support import tiny
@@ -93,7 +93,7 @@ def test_linear_network_has_closed_form_field(name: str, rule: PathRule, steps: 
         assert (fields.dtype, fields.device.type, fields.requires_grad) == (torch.float32, "cpu", False)
         expected = torch.stack([(weights_of(network, shape, int(at)) * (image - baseline)).sum(dim=0) for at in flat])
         assert_near(fields, expected, 1e-5)
-        difference = answers_at(answers, image, flat) - answers_at(answers, baseline, flat)
+        difference = compute_answers(answers, image, flat) - compute_answers(answers, baseline, flat)
         torch.testing.assert_close(fields.flatten(1).sum(dim=1), difference, rtol=1e-4, atol=1e-3)
 
 
@@ -240,12 +240,15 @@ CONTEXTS: dict[str, Callable[[], torch.inference_mode | torch.no_grad | torch.au
 def test_surrounding_torch_contexts_play_no_role(small: tuple[PixelOutput, Tensor, Tensor], name: str) -> None:
     answers, image, baseline = small
     flat = torch.tensor([20, 255])
-    expected = path_attributions(answers, image, baseline, [flat], IntegrationPath(4)), answers_at(answers, image, flat)
+    expected = (
+        path_attributions(answers, image, baseline, [flat], IntegrationPath(4)),
+        compute_answers(answers, image, flat),
+    )
     with CONTEXTS[name]():
         # Tensors that are made here belong to the context, as a trainer's batches do.
         found = path_attributions(answers, image.clone(), baseline.clone(), [flat.clone()], IntegrationPath(4))
         torch.testing.assert_close(found, expected[0], rtol=0, atol=0)
-        torch.testing.assert_close(answers_at(answers, image.clone(), flat.clone()), expected[1], rtol=0, atol=0)
+        torch.testing.assert_close(compute_answers(answers, image.clone(), flat.clone()), expected[1], rtol=0, atol=0)
 
 
 def test_attribution_leaves_the_callers_state_unchanged(small: tuple[PixelOutput, Tensor, Tensor]) -> None:
@@ -307,7 +310,7 @@ def trained() -> Trained:
     image, truth = images[200], masks[200, 0].numpy().astype(np.uint8)
     predicted = copied(image[None])[0, 0].numpy() > 0
     assert (predicted == (truth == 1))[truth != 255].mean() > 0.85
-    return copied, image, noise, outcomes(truth, predicted)
+    return copied, image, noise, find_outcomes(truth, predicted)
 
 
 def relative_errors(trained: Trained, path: IntegrationPath, each: int) -> NDArray[np.float64]:
@@ -317,7 +320,7 @@ def relative_errors(trained: Trained, path: IntegrationPath, each: int) -> NDArr
     chosen = [random.choice(np.flatnonzero(codes == code), each, replace=False) for code in range(len(OUTCOMES))]
     flat = torch.from_numpy(np.concatenate(chosen))
     sums = path_attributions(answers, image, noise, list(flat[:, None]), path).double().flatten(1).sum(dim=1)
-    difference = (answers_at(answers, image, flat) - answers_at(answers, noise, flat)).double()
+    difference = (compute_answers(answers, image, flat) - compute_answers(answers, noise, flat)).double()
     found: NDArray[np.float64] = ((sums - difference).abs() / difference.abs().clamp(min=1)).numpy()
     return found.reshape(len(OUTCOMES), each)
 

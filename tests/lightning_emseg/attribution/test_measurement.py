@@ -20,16 +20,16 @@ from lightning_emseg.attribution.measurement import (
     MeasuredPixel,
     StudySetting,
     WorkUnit,
-    accuracy_of,
     exact_units,
+    measure_accuracy,
     measure_units,
-    share_of,
     shared_units,
+    take_share,
 )
 from lightning_emseg.attribution.method import BoundMethod, Field
 from lightning_emseg.attribution.network import Output, detached_copy, foreground_probability
 from lightning_emseg.attribution.points import ChosenPixels
-from lightning_emseg.attribution.windows import Place, location_noise, number_of
+from lightning_emseg.attribution.windows import Place, hash_name, location_noise
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
 from tests.support import tiny
 from tests.support.attribution_checks import settled
@@ -77,7 +77,7 @@ def all_units(method: BoundMethod) -> list[WorkUnit]:
 @given(count=st.integers(0, 40), world=st.integers(1, 12))
 def test_shares_are_equal_contiguous_parts(count: int, world: int) -> None:
     units = [WorkUnit(Place(0, (index, 0), (8, 8)), (), (), False, ()) for index in range(count)]
-    shares = [share_of(units, rank, world) for rank in range(world)]
+    shares = [take_share(units, rank, world) for rank in range(world)]
     assert [unit for share in shares for unit in share] == units
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -120,7 +120,7 @@ def test_any_number_of_ranks_gives_identical_rows(views: list[MosaicView], exact
         parts = [
             found
             for rank in range(world)
-            for found in measure_units(bound_unet(exact, depth), setting, share_of(units, rank, world), CPU)
+            for found in measure_units(bound_unet(exact, depth), setting, take_share(units, rank, world), CPU)
         ]
         assert_identical(parts, whole)
 
@@ -146,7 +146,7 @@ def test_rows_match_a_hand_computed_linear_network(views: list[MosaicView], outp
         assert (row.sizes[0].place_nm, row.sizes[0].window) == (25.0, 40 * 37)
         # Mirrored past the end, at 40 × 37 px.
         image = np.pad(views[1].read_image((0, 0), (40, 37)), ((0, 8), (0, 11)), mode="symmetric").astype(np.float64)
-        noise = location_noise((3, number_of("val/m1"), 0), (0, 0), (SIDE, SIDE)).astype(np.float64)
+        noise = location_noise((3, hash_name("val/m1"), 0), (0, 0), (SIDE, SIDE)).astype(np.float64)
         # Zeros beyond the window, as the convolution has it.
         weights = np.zeros((SIDE + 2, SIDE + 2))
         y, x = pixel
@@ -183,7 +183,7 @@ def test_positions_refer_to_the_unresized_mosaic(views: list[MosaicView]) -> Non
 def test_accuracy_compares_pixels_with_both_fields(views: list[MosaicView]) -> None:
     method = bound_unet()
     found = list(measure_units(method, setting_of(views), all_units(method), CPU))
-    accuracy = accuracy_of(found, THRESHOLDS)
+    accuracy = measure_accuracy(found, THRESHOLDS)
     assert accuracy is not None
     assert accuracy.pixels == 2 * len(places())
     fields = {
@@ -195,13 +195,13 @@ def test_accuracy_compares_pixels_with_both_fields(views: list[MosaicView]) -> N
     differences = [compare_fields(fields[*key, False], fields[*key, True], THRESHOLDS) for key in keys]
     assert accuracy == summarise_accuracy(differences, THRESHOLDS)
     assert 0 < accuracy.mean_error[0] < 1
-    assert accuracy_of([each for each in found if not each.exact], THRESHOLDS) is None
+    assert measure_accuracy([each for each in found if not each.exact], THRESHOLDS) is None
 
 
 def test_exact_fields_are_not_computed_twice(views: list[MosaicView]) -> None:
     method = bound_unet(exact=True)
     found = list(measure_units(method, setting_of(views), all_units(method), CPU))
-    assert accuracy_of(found, THRESHOLDS) is None
+    assert measure_accuracy(found, THRESHOLDS) is None
     assert len(found) == len(places()) * len(PIXELS)
     assert not any(each.exact for each in found)
 

@@ -5,7 +5,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from lightning_emseg.attribution.network import detached_copy, folded, single_precision
+from lightning_emseg.attribution.network import detached_copy, fold_batch_norms, single_precision
 from lightning_emseg.networks.casenet import CASENet
 from lightning_emseg.networks.vanilla_unet import VanillaUNet
 from tests.support.attribution_checks import settled
@@ -211,7 +211,7 @@ def test_folding_removes_batch_norms_and_keeps_answers(name: str) -> None:
     before = norms_of(network)
     assert before > 0
     example, other = torch.rand(1, 1, 32, 32), 3 * torch.rand(2, 1, 32, 64)
-    found = folded(network, example)
+    found = fold_batch_norms(network, example)
     assert norms_of(found) == 0
     assert norms_of(network) == before
     assert not any(weight.requires_grad for weight in found.parameters())
@@ -224,7 +224,7 @@ def test_folding_removes_batch_norms_and_keeps_answers(name: str) -> None:
 def test_networks_changed_by_folding_are_left_alone(name: str) -> None:
     torch.manual_seed(1)
     network = lively(Reversed() if name == "reversed" else Tapped())
-    assert folded(network, torch.rand(1, 1, 32, 32)) is network
+    assert fold_batch_norms(network, torch.rand(1, 1, 32, 32)) is network
 
 
 def test_unfoldable_norms_stay() -> None:
@@ -232,7 +232,7 @@ def test_unfoldable_norms_stay() -> None:
     grouped = nn.Sequential(nn.ConvTranspose2d(1, 4, 2, 2), nn.ConvTranspose2d(4, 4, 2, 2, groups=4), nn.BatchNorm2d(4))
     untracked = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False))
     for network in (grouped, untracked):
-        found = folded(lively(network), torch.rand(1, 1, 16, 16))
+        found = fold_batch_norms(lively(network), torch.rand(1, 1, 16, 16))
         assert norms_of(found) == 1
         torch.testing.assert_close(found(torch.ones(1, 1, 8, 8)), network(torch.ones(1, 1, 8, 8)))
 
@@ -244,7 +244,7 @@ def test_folding_works_in_three_axes() -> None:
     )
     for _ in range(5):
         network(torch.randn(2, 1, 6, 7, 8))
-    found = folded(network.eval(), torch.rand(1, 1, 6, 7, 8))
+    found = fold_batch_norms(network.eval(), torch.rand(1, 1, 6, 7, 8))
     assert norms_of(found) == 0
     torch.testing.assert_close(
         found(torch.ones(1, 1, 5, 6, 7)), network(torch.ones(1, 1, 5, 6, 7)), rtol=1e-4, atol=1e-4
@@ -254,6 +254,6 @@ def test_folding_works_in_three_axes() -> None:
 def test_folding_inside_autocast_and_inference_mode() -> None:
     network = lively(VanillaUNet(base_channels=4, depth=1))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        found = folded(network, torch.rand(1, 1, 16, 16))
+        found = fold_batch_norms(network, torch.rand(1, 1, 16, 16))
     assert norms_of(found) == 0
     assert not any(weight.is_inference() for weight in found.parameters())

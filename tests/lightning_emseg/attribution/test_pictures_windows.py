@@ -15,7 +15,7 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # type: ig
 from numpy.typing import NDArray
 
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.areas import THRESHOLDS, Values, sizes_of
+from lightning_emseg.attribution.areas import THRESHOLDS, Values, measure_sizes
 from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.pictures import (
     EVIDENCE,
@@ -45,7 +45,7 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def measured(window: Window, pixel: Shape, outcome: str, values: Values) -> tuple[FieldRow, Field]:
-    sizes = sizes_of(values, values.shape, window.pixel_size_nm, THRESHOLDS)
+    sizes = measure_sizes(values, values.shape, window.pixel_size_nm, THRESHOLDS)
     origin = (0,) * values.ndim
     return FieldRow("test/m", pixel, origin, outcome, 1.0, 0.0, 0.0, sizes), Field(pixel, origin, values, 1.0, 0.0)
 

@@ -15,12 +15,12 @@ from lightning_emseg.attribution.points import (
     OUTCOMES,
     ChosenPixels,
     Pixel,
-    checked_pixels,
+    choose_checked,
+    choose_stratified,
+    draw_priorities,
+    find_outcomes,
     group_pixels,
-    outcomes,
-    priorities,
     richest_window,
-    stratified,
 )
 from lightning_emseg.attribution.windows import Place
 from tests.support.attribution_checks import lattice
@@ -46,7 +46,7 @@ def windows(draw: st.DrawFn) -> Window:
 @given(window=windows())
 def test_outcomes_match_brute_force(window: Window) -> None:
     truth, predicted, _ = window
-    found = outcomes(truth, predicted)
+    found = find_outcomes(truth, predicted)
     assert found.dtype == np.uint8
     for pixel in itertools.product(*map(range, truth.shape)):
         name = name_of(int(truth[pixel]), bool(predicted[pixel]))
@@ -55,9 +55,9 @@ def test_outcomes_match_brute_force(window: Window) -> None:
 
 def test_outcomes_refuse_invalid_truth() -> None:
     with pytest.raises(ValueError, match="differ in shape"):
-        outcomes(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.bool_))
+        find_outcomes(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.bool_))
     with pytest.raises(ValueError, match="other than 0, 1 and 255"):
-        outcomes(np.full((2, 2), 7, np.uint8), np.zeros((2, 2), np.bool_))
+        find_outcomes(np.full((2, 2), 7, np.uint8), np.zeros((2, 2), np.bool_))
 
 
 @given(window=windows(), count=st.integers(0, 6))
@@ -67,7 +67,7 @@ def test_lowest_priorities_of_each_outcome_are_chosen(window: Window, count: int
     for name in OUTCOMES:
         every = [p for p in itertools.product(*map(range, truth.shape)) if name_of(truth[p], predicted[p]) == name]
         expected += [(pixel, name) for pixel in sorted(every, key=lambda pixel: int(priority[pixel]))[:count]]
-    assert stratified(truth, predicted, count, priority) == expected
+    assert choose_stratified(truth, predicted, count, priority) == expected
 
 
 @given(seed=st.integers(0, 1000), data=st.data(), axes=st.integers(2, 3))
@@ -81,9 +81,9 @@ def test_inner_windows_repeat_the_choice_of_larger_ones(seed: int, data: st.Data
     part = tuple(slice(at, None) for at in start)
     inner_origin = [a + b for a, b in zip(origin, start, strict=True)]
     inner_shape = [side - at for side, at in zip(shape, start, strict=True)]
-    inner = stratified(truth[part], predicted[part], 9, priorities((seed, 3), inner_origin, inner_shape))
+    inner = choose_stratified(truth[part], predicted[part], 9, draw_priorities((seed, 3), inner_origin, inner_shape))
     seen = {(tuple(a + b for a, b in zip(pixel, start, strict=True)), name) for pixel, name in inner}
-    for pixel, name in stratified(truth, predicted, 9, priorities((seed, 3), origin, shape)):
+    for pixel, name in choose_stratified(truth, predicted, 9, draw_priorities((seed, 3), origin, shape)):
         if all(at >= first for at, first in zip(pixel, start, strict=True)):
             assert (pixel, name) in seen
 
@@ -91,7 +91,7 @@ def test_inner_windows_repeat_the_choice_of_larger_ones(seed: int, data: st.Data
 def test_priorities_of_another_shape_are_refused() -> None:
     truth, predicted = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.bool_)
     with pytest.raises(ValueError, match="differ in shape"):
-        stratified(truth, predicted, 1, np.zeros((4, 5), np.uint64))
+        choose_stratified(truth, predicted, 1, np.zeros((4, 5), np.uint64))
 
 
 def assert_groups_are_right(pixels: Sequence[Pixel], apart: Sequence[int], found: list[list[int]]) -> None:
@@ -180,7 +180,7 @@ def test_half_of_checked_pixels_share_one_window(windows: list[list[str]], count
         ChosenPixels(Place(0, (number, 0), (8, 8)), tuple((at, 0) for at in range(len(names))), tuple(names))
         for number, names in enumerate(windows)
     ]
-    checked = checked_pixels(chosen, count)
+    checked = choose_checked(chosen, count)
     total = sum(map(len, windows))
     assert sum(map(len, checked)) == min(count, total)
     for places, each in zip(checked, chosen, strict=True):

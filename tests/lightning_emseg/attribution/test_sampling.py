@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from data_modules.store import MosaicStore, MosaicView
 from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.network import GreyNetwork, detached_copy
-from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, checked_pixels, priorities
+from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, choose_checked, draw_priorities
 from lightning_emseg.attribution.sampling import (
     choose_pixels,
+    choose_tiles,
     choose_windows,
     inner_part,
+    make_tiles,
     pick_pixels,
-    some_of,
-    tiles_of,
 )
 from lightning_emseg.attribution.study import CURVE
-from lightning_emseg.attribution.windows import Place, number_of
+from lightning_emseg.attribution.windows import Place, hash_name
 from tests.support import tiny
 from tests.support.offline_views import CPU, SEED, make_views
 
@@ -68,7 +68,7 @@ def test_inner_pixels_of_lowest_priority_are_picked(views: list[MosaicView], pla
     image, truth = views[0].read_image(place.origin, place.size), views[0].read_mask(place.origin, place.size)
     np.testing.assert_array_equal(found.probability, tiny.known_map(image))
     predicted = tiny.known_map(image) >= 140
-    order = priorities((9, number_of(views[0].key)), place.origin, place.size)
+    order = draw_priorities((9, hash_name(views[0].key)), place.origin, place.size)
     # A fifth of the side away from borders that are not the mosaic's.
     rows = range(8 if place.origin[0] else 0, 32)
     columns = range(8, 40 if place.origin[1] == 50 else 32)
@@ -105,7 +105,7 @@ def choose(
     size: tuple[int, int] = (32, 32),
     resize: tuple[int, int] | None = None,
 ) -> list[ChosenPixels]:
-    tiles = tiles_of(views, size, 0, 1, resize is not None)
+    tiles = make_tiles(views, size, 0, 1, resize is not None)
     return choose_pixels(grey_network(), setting_of(views, resize), tiles, 128, CPU, points, step)
 
 
@@ -143,7 +143,7 @@ def test_every_pixel_belongs_to_one_window(
     view = replace(views[0], shape=shape)
     owners = np.zeros(shape, int)
     sides = tuple(8 * side for side in size)
-    for tile in tiles_of([view], sides, overlap, 8, resized):
+    for tile in make_tiles([view], sides, overlap, 8, resized):
         owners[tile.owned] += 1
         assert all(
             start <= part.start and part.stop <= start + side
@@ -155,7 +155,7 @@ def test_every_pixel_belongs_to_one_window(
 
 
 def test_half_overlap_keeps_pixels_far_from_borders(views: list[MosaicView]) -> None:
-    for tile in tiles_of(views, (32, 32), 0.5, 1, False):
+    for tile in make_tiles(views, (32, 32), 0.5, 1, False):
         extents = views[tile.place.mosaic].shape
         for start, side, part, extent in zip(tile.place.origin, tile.place.size, tile.owned, extents, strict=True):
             assert part.start - start >= 8 or part.start == 0
@@ -172,7 +172,7 @@ def test_stratified_pixels_have_lowest_priority_in_whole_mosaics(views: list[Mos
     for name, count in zip(OUTCOMES, (11, 11, 10, 10), strict=True):
         candidates = []
         for number, view in enumerate(views):
-            order = priorities((SEED, number_of(view.key)), (0, 0), view.shape)
+            order = draw_priorities((SEED, hash_name(view.key)), (0, 0), view.shape)
             candidates += [
                 (int(order[y, x]), (number, int(y), int(x))) for y, x in np.argwhere(outcome_names(view) == name)
             ]
@@ -194,7 +194,7 @@ def test_grid_takes_every_nth_pixel_of_windows_once(views: list[MosaicView]) -> 
     expected = []
     for number, view in enumerate(views):
         names = outcome_names(view)
-        for tile in tiles_of([view], (32, 32), 0, 1, False):
+        for tile in make_tiles([view], (32, 32), 0, 1, False):
             for y in range(4, tile.place.size[0], 8):
                 for x in range(4, tile.place.size[1], 8):
                     at = (tile.place.origin[0] + y, tile.place.origin[1] + x)
@@ -210,7 +210,7 @@ def test_grid_takes_every_nth_pixel_of_windows_once(views: list[MosaicView]) -> 
 
 def test_pixels_of_resized_windows_lie_in_owned_area(views: list[MosaicView]) -> None:
     chosen = choose(views, None, 4, size=(48, 48), resize=(32, 32))
-    owned = {tile.place: tile.owned for tile in tiles_of(views, (48, 48), 0, 1, True)}
+    owned = {tile.place: tile.owned for tile in make_tiles(views, (48, 48), 0, 1, True)}
     for each in chosen:
         assert each.place.size == (48, 48)
         for pixel in each.pixels:
@@ -223,14 +223,14 @@ def test_without_a_label_pixels_have_no_outcome(views: list[MosaicView]) -> None
     chosen = choose(bare, 30)
     assert len(positions(chosen)) == 30
     assert {outcome for each in chosen for outcome in each.outcomes} == {""}
-    assert sum(map(len, checked_pixels(chosen, 6))) == 6
+    assert sum(map(len, choose_checked(chosen, 6))) == 6
 
 
 def test_windows_are_chosen_reproducibly_at_random(views: list[MosaicView]) -> None:
-    tiles = tiles_of(views, (16, 16), 0, 1, False)
-    some = some_of(tiles, views, 9, SEED)
+    tiles = make_tiles(views, (16, 16), 0, 1, False)
+    some = choose_tiles(tiles, views, 9, SEED)
     assert len(some) == 9
-    assert some == some_of(tiles, views, 9, SEED) != some_of(tiles, views, 9, SEED + 1)
+    assert some == choose_tiles(tiles, views, 9, SEED) != choose_tiles(tiles, views, 9, SEED + 1)
     assert [tile for tile in tiles if tile in some] == some
-    assert all(tile in some_of(tiles, views, 20, SEED) for tile in some)
-    assert some_of(tiles, views, None, SEED) == some_of(tiles, views, 10_000, SEED) == tiles
+    assert all(tile in choose_tiles(tiles, views, 20, SEED) for tile in some)
+    assert choose_tiles(tiles, views, None, SEED) == choose_tiles(tiles, views, 10_000, SEED) == tiles

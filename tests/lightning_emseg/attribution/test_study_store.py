@@ -14,7 +14,7 @@ from lightning_emseg.attribution.study_store import (
     FieldsStore,
     WindowResult,
     earlier_plan,
-    plan_of,
+    make_plan,
     read_plan,
     write_plan,
 )
@@ -30,7 +30,7 @@ CHOSEN = (
 
 
 def test_plan_is_read_back_and_refuses_other_settings(tmp_path: Path) -> None:
-    plan, folder = plan_of(SETTINGS, CHOSEN, check=3), tmp_path / "s"
+    plan, folder = make_plan(SETTINGS, CHOSEN, check=3), tmp_path / "s"
     # The window with most outcomes is the first.
     assert [part.chosen for part in plan.parts] == [CHOSEN[1], CHOSEN[0]]
     assert sum(len(part.checked) for part in plan.parts) == 3

@@ -11,7 +11,7 @@ from scipy.stats import sem
 from lightning_emseg.attribution.areas import AREA, FieldSize
 from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES
-from lightning_emseg.attribution.table import EVERY, FieldRow, field_inside, relative_error, summarise
+from lightning_emseg.attribution.table import EVERY, FieldRow, normalise_inside, relative_error, summarise
 
 THRESHOLDS = (0.01, 0.05, 0.1)
 ROW = FieldRow("val/a", (3, 4), (0, 0), "TP", 2.0, -1.0, 0.3, (FieldSize(AREA, (100, 40, 10), 16.0, 4096),))
@@ -81,15 +81,15 @@ def test_fields_are_normalised_inside_the_mosaic() -> None:
     # The mosaic ends at row 12 and column 22 of the window.
     inside = (slice(0, 12), slice(0, 22))
     expected = np.array([[0.025, 0.5], [1.0, -0.25]], np.float32)
-    np.testing.assert_allclose(field_inside(field, inside), expected)
-    assert AREA.counts(field_inside(field, inside), THRESHOLDS).tolist() == [3, 2, 2]
+    np.testing.assert_allclose(normalise_inside(field, inside), expected)
+    assert AREA.counts(normalise_inside(field, inside), THRESHOLDS).tolist() == [3, 2, 2]
     whole = (slice(0, 64), slice(0, 64))
-    assert AREA.counts(field_inside(field, whole), THRESHOLDS).tolist() == [8, 7, 7]
+    assert AREA.counts(normalise_inside(field, whole), THRESHOLDS).tolist() == [8, 7, 7]
 
 
 def test_a_field_of_zeros_has_no_area() -> None:
     field = Field((0, 0), (0, 0), np.zeros((4, 4), np.float32), 0.0, 0.0)
-    assert AREA.counts(field_inside(field, (slice(0, 4), slice(0, 4))), THRESHOLDS).tolist() == [0, 0, 0]
+    assert AREA.counts(normalise_inside(field, (slice(0, 4), slice(0, 4))), THRESHOLDS).tolist() == [0, 0, 0]
 
 
 def test_uncounted_threshold_is_refused() -> None:

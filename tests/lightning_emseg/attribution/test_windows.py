@@ -20,7 +20,7 @@ from lightning_emseg.attribution.windows import (
     Place,
     baseline_window,
     check_sides,
-    number_of,
+    hash_name,
     read_window,
     refuse_planes,
     resized_sides,
@@ -150,7 +150,7 @@ def test_noise_depends_on_place_and_mosaic(tmp_path: Path) -> None:
 
     def noise(place: Place, key: str = mosaic.key, seed: int = 5) -> NDArray[np.float32]:
         image = read_window(mosaic, place).image
-        return baseline_window("noise", image, (seed, number_of(key)), place.origin, mosaic.pixel_size_nm)
+        return baseline_window("noise", image, (seed, hash_name(key)), place.origin, mosaic.pixel_size_nm)
 
     places = [Place(0, (0, 10), (48, 48)), Place(0, (20, 30), (48, 48))]
     first, second = map(noise, places)

@@ -20,7 +20,7 @@ from lightning_emseg.attribution.captum import Captum
 from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.network import GreyNetwork
 from lightning_emseg.callbacks import AttributionFields
-from lightning_emseg.callbacks.attribution_fields import AttributionReport, scalars
+from lightning_emseg.callbacks.attribution_fields import AttributionReport, collect_scalars
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support import ROOT, tiny
 from tests.support.resolved import resolve_words
@@ -242,7 +242,7 @@ def test_nothing_to_look_at_is_said(tmp_path: Path) -> None:
 
 def test_errors_are_logged_under_their_thresholds() -> None:
     accuracy = Accuracy((0.01, 0.1), 4, (0.25, 0.5), (0.75, 1.0), (0.0, 0.0), 0.9, 0.8)
-    assert scalars([], AttributionReport([], [], accuracy, {"validation_share": 0.125})) == {
+    assert collect_scalars([], AttributionReport([], [], accuracy, {"validation_share": 0.125})) == {
         "attribution/fast_error_0.01": 0.25,
         "attribution/fast_error_0.1": 0.5,
         "attribution/validation_share": 0.125,

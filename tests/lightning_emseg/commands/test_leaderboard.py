@@ -116,9 +116,9 @@ def test_an_experiment_is_run_anew_and_collected(
     smoke = yaml.safe_load((ROOT / "experiments" / "smoke.yaml").read_text())
     smoke["data"]["init_args"] |= {"train": ["96x96"], "val": ["80x80"], "test": ["70x90"], "patches_per_epoch": 4}
     smoke["model"]["init_args"]["encoder"] = tiny.ENCODER
-    smoke["trainer"]["max_epochs"] = 1
-    rows.write_text("columns: {membrane_f1: F1}\nrows: [{experiment: smoke.yaml, data: synthetic}]")
-    (rows.parent.parent / "smoke.yaml").write_text(yaml.safe_dump(smoke))
+    rows.write_text("columns: {membrane_f1: F1}\nrows: [{experiment: smoke.yaml, base: base.yaml, data: synthetic}]")
+    (rows.parent.parent / "base.yaml").write_text(yaml.safe_dump(smoke))
+    (rows.parent.parent / "smoke.yaml").write_text("trainer: {max_epochs: 1}\n")
     monkeypatch.chdir(tmp_path)
     main(["leaderboard", "--rows", str(rows), "--rerun", "[smoke.yaml]", "--out", str(tmp_path / "runs")])
     printed = capfd.readouterr().out

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from lightning_emseg.core.pictures import (
-    class_colours,
-    class_comparison,
-    comparison,
-    error_colours,
+    draw_class_comparison,
+    draw_comparison,
+    paint_classes,
+    paint_errors,
+    paint_wrong_pixels,
     save,
     stack,
-    wrong_pixels,
 )
 
 
@@ -21,7 +21,7 @@ def test_outcomes_have_their_colours() -> None:
     image = np.full((1, 5), 100, np.uint8)
     truth = np.array([[1, 0, 1, 0, 255]], np.uint8)
     predicted = np.array([[True, True, False, False, True]])
-    colours = error_colours(image, truth, predicted)[0].tolist()
+    colours = paint_errors(image, truth, predicted)[0].tolist()
     assert colours[0] == [0, 158, 115]  # green, correct
     assert colours[1] == [230, 159, 0]  # orange, false positive
     assert colours[2] == [204, 121, 167]  # pink, missed
@@ -33,15 +33,15 @@ def test_panels_stand_side_by_side() -> None:
     random = np.random.default_rng(0)
     image, probability = (random.integers(0, 256, (40, 50), dtype=np.uint8) for _ in range(2))
     truth = (image < 90).astype(np.uint8)
-    picture = comparison(image, truth, probability, 128)
+    picture = draw_comparison(image, truth, probability, 128)
     header, gap = picture.shape[0] - 40, 6
     assert picture.shape[1] == 4 * 50 + 3 * gap
     panels = [picture[header:, index * (50 + gap) : index * (50 + gap) + 50] for index in range(4)]
     np.testing.assert_array_equal(panels[0], np.repeat(image[..., None], 3, axis=2))
     np.testing.assert_array_equal(panels[1][..., 0], 255 * truth)
     np.testing.assert_array_equal(panels[2][..., 1], probability)
-    np.testing.assert_array_equal(panels[3], error_colours(image, truth, probability >= 128))
-    assert comparison(image, None, probability, 128).shape[1] == 2 * 50 + gap
+    np.testing.assert_array_equal(panels[3], paint_errors(image, truth, probability >= 128))
+    assert draw_comparison(image, None, probability, 128).shape[1] == 2 * 50 + gap
 
 
 def test_stack_and_save(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ NAMES = ["background", "mitochondrion", "endoplasmic reticulum", "golgi", "lysos
 
 def test_classes_have_their_colours_and_the_background_none() -> None:
     image = np.full((1, 5), 100, np.uint8)
-    colours = class_colours(image, np.array([[0, 1, 2, 8, 255]], np.uint8))[0].astype(float)
+    colours = paint_classes(image, np.array([[0, 1, 2, 8, 255]], np.uint8))[0].astype(float)
     assert colours[0].tolist() == [100, 100, 100]
     # Orange, then light blue, mixed with the image; behind seven colours they begin anew.
     np.testing.assert_allclose(colours[1], 0.4 * 100 + 0.6 * np.array([230, 159, 0]), atol=0.5)
@@ -69,7 +69,9 @@ def test_classes_have_their_colours_and_the_background_none() -> None:
 
 def test_ignored_pixels_are_never_wrong() -> None:
     image = np.full((1, 4), 100, np.uint8)
-    found = wrong_pixels(image, np.array([[1, 1, 0, 255]], np.uint8), np.array([[1, 2, 1, 2]], np.uint8))[0].tolist()
+    found = paint_wrong_pixels(image, np.array([[1, 1, 0, 255]], np.uint8), np.array([[1, 2, 1, 2]], np.uint8))[
+        0
+    ].tolist()
     assert found[0] == [146, 146, 146]
     assert found[1] == found[2] == [213, 0, 0]
     assert found[3] == [90, 90, 90]
@@ -81,13 +83,13 @@ def test_legend_fits_above_four_panels(width: int, count: int) -> None:
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (30, width), dtype=np.uint8)
     truth, predicted = (random.integers(0, count, (30, width), dtype=np.uint8) for _ in range(2))
-    picture = class_comparison(image, truth, predicted, NAMES[:count])
+    picture = draw_class_comparison(image, truth, predicted, NAMES[:count])
     assert picture.shape[1] == 4 * width + 3 * 6
     panels = [picture[-30:, index * (width + 6) : index * (width + 6) + width] for index in range(4)]
     np.testing.assert_array_equal(panels[0], np.repeat(image[..., None], 3, axis=2))
-    np.testing.assert_array_equal(panels[1], class_colours(image, truth))
-    np.testing.assert_array_equal(panels[2], class_colours(image, predicted))
-    np.testing.assert_array_equal(panels[3], wrong_pixels(image, truth, predicted))
+    np.testing.assert_array_equal(panels[1], paint_classes(image, truth))
+    np.testing.assert_array_equal(panels[2], paint_classes(image, predicted))
+    np.testing.assert_array_equal(panels[3], paint_wrong_pixels(image, truth, predicted))
     legend = picture[: -30 - 18]
     assert (legend < 128).any()
     if width > 20:

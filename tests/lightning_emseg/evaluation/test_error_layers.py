@@ -11,7 +11,7 @@ import zarr
 
 from data_modules.errors import UserError
 from data_modules.store import LabelInfo, MosaicStore, SampleWriter, read, verify
-from lightning_emseg.evaluation.error_layers import error_layers, halve_worst, write_label_layers
+from lightning_emseg.evaluation.error_layers import halve_worst, make_error_layers, write_label_layers
 from lightning_emseg.evaluation.errors import ErrorAnalysis, PixelOutcome, analyse
 from tests.support.error_cases import Pixels, broken_membrane, compare
 
@@ -44,7 +44,7 @@ def test_layers_are_labels_of_the_store(tmp_path: Path) -> None:
     truth, _ = broken_membrane()
     store, analysis = a_store(tmp_path / "s", truth), an_analysis()
     assert analysis.breaks is not None
-    write_label_layers(store, KEY, error_layers(analysis), {"threshold": 0.5})
+    write_label_layers(store, KEY, make_error_layers(analysis), {"threshold": 0.5})
     sample = MosaicStore(store).sample(KEY)
     assert list(sample.labels) == ["membrane", "errors", "spurious_membranes", "breaks"]
     np.testing.assert_array_equal(read_label(store, "membrane"), truth)
@@ -66,7 +66,7 @@ def test_layers_are_labels_of_the_store(tmp_path: Path) -> None:
 def test_ome_zarr_reads_layers_with_names_and_colours(tmp_path: Path) -> None:
     truth, _ = broken_membrane()
     store, analysis = a_store(tmp_path / "s", truth), an_analysis()
-    write_label_layers(store, KEY, error_layers(analysis))
+    write_label_layers(store, KEY, make_error_layers(analysis))
     location = ome_zarr.io.parse_url(store / KEY, mode="r")
     found = {node.zarr.basename(): node for node in ome_zarr.reader.Reader(location)()}
     errors = found["errors"]
@@ -84,7 +84,7 @@ def test_lower_levels_keep_thin_errors_at_their_place(tmp_path: Path) -> None:
     truth[11, 1000:1001] = 1
     predicted[:, 1777] = 1
     store = a_store(tmp_path / "s", truth)
-    write_label_layers(store, KEY, error_layers(analyse(compare(truth, predicted), 0)))
+    write_label_layers(store, KEY, make_error_layers(analyse(compare(truth, predicted), 0)))
     labels = store / KEY / "labels"
     for level, shape in ((1, (35, 1051)), (2, (18, 526))):
         errors = np.asarray(zarr.open_array(labels / "errors" / str(level), mode="r")[...])
@@ -109,19 +109,19 @@ def test_volumes_get_layers_without_breaks(tmp_path: Path) -> None:
     predicted = truth.copy()
     predicted[2, 3:17, 4:18] = 1
     store = a_store(tmp_path / "s", truth)
-    write_label_layers(store, KEY, error_layers(analyse(compare(truth, predicted, (30, 4, 4)), 8)))
+    write_label_layers(store, KEY, make_error_layers(analyse(compare(truth, predicted, (30, 4, 4)), 8)))
     assert list(MosaicStore(store).sample(KEY).labels) == ["membrane", "errors", "spurious_membranes"]
     np.testing.assert_array_equal(read_label(store, "spurious_membranes"), predicted)
 
 
 def test_only_own_layers_are_overwritten(tmp_path: Path) -> None:
     truth, _ = broken_membrane()
-    store, layers = a_store(tmp_path / "s", truth), error_layers(an_analysis())
+    store, layers = a_store(tmp_path / "s", truth), make_error_layers(an_analysis())
     write_label_layers(store, KEY, layers)
     with pytest.raises(UserError, match=r"labels/errors exists: allow it to be overwritten"):
         write_label_layers(store, KEY, layers)
     other = analyse(compare(truth, truth), 8)
-    write_label_layers(store, KEY, error_layers(other), overwrite=True)
+    write_label_layers(store, KEY, make_error_layers(other), overwrite=True)
     np.testing.assert_array_equal(read_label(store, "errors"), truth)
     assert list(MosaicStore(store).sample(KEY).labels) == ["membrane", "errors", "spurious_membranes", "breaks"]
     with pytest.raises(UserError, match=r"labels/membrane exists and holds no error layer: remove it"):
@@ -133,12 +133,12 @@ def test_unlabelled_sample_gets_its_first_labels(tmp_path: Path) -> None:
     truth, _ = broken_membrane()
     with SampleWriter(tmp_path / "s", "test", "a", truth.shape, (4.0, 4.0)) as sample:
         sample.image.write(truth)
-    write_label_layers(tmp_path / "s", KEY, error_layers(an_analysis()))
+    write_label_layers(tmp_path / "s", KEY, make_error_layers(an_analysis()))
     assert len(MosaicStore(tmp_path / "s").sample(KEY).labels) == 3
 
 
 def test_unwritable_layers_are_refused(tmp_path: Path) -> None:
-    layers = error_layers(an_analysis())
+    layers = make_error_layers(an_analysis())
     with pytest.raises(UserError, match="no store at"):
         write_label_layers(tmp_path / "none", KEY, layers)
     store = a_store(tmp_path / "s", np.zeros((60, 99), np.uint8))

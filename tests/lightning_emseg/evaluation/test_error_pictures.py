@@ -13,7 +13,7 @@ from skimage.color import rgb2lab
 
 from data_modules.errors import UserError
 from lightning_emseg.core.pictures import IGNORED
-from lightning_emseg.evaluation.error_pictures import COLOURS, DARKEST, error_picture, write_error_files
+from lightning_emseg.evaluation.error_pictures import COLOURS, DARKEST, draw_errors, write_error_files
 from lightning_emseg.evaluation.errors import PixelOutcome
 from tests.support.error_cases import Pixels, broken_membrane
 
@@ -48,7 +48,7 @@ def test_outcome_colours_are_distinguishable(reader: str) -> None:
 def test_pictures_show_outcomes_over_faded_image() -> None:
     codes = np.array([[0, 0, 1, 2, 3, 4, 5, 255]], np.uint8)
     image = np.array([[0, 255, 0, 10, 90, 200, 255, 255]], np.uint8)
-    picture = error_picture(codes, image)
+    picture = draw_errors(codes, image)
     assert picture.mode == "P"
     rows = np.asarray(picture.convert("RGB"))[0].tolist()
     assert rows[:2] == [[DARKEST] * 3, [255] * 3]
@@ -62,7 +62,7 @@ def test_pictures_show_outcomes_over_faded_image() -> None:
 
 def test_grey_levels_keep_their_order() -> None:
     image = np.arange(256, dtype=np.uint8)[None]
-    shown = np.asarray(error_picture(np.zeros_like(image), image).convert("L")).astype(int)
+    shown = np.asarray(draw_errors(np.zeros_like(image), image).convert("L")).astype(int)
     assert (np.diff(shown) >= 0).all()
     assert len(np.unique(shown)) == 32
 

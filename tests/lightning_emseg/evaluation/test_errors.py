@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from data_modules.errors import UserError
-from lightning_emseg.evaluation.errors import PixelOutcome, error_codes, pixel_counts, reduced, worst_regions
+from lightning_emseg.evaluation.errors import (
+    PixelOutcome,
+    compute_error_codes,
+    count_outcomes,
+    reduce_codes,
+    worst_regions,
+)
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
 from tests.support.error_cases import broken_membrane, compare, comparisons
 
@@ -40,16 +46,16 @@ def test_outcomes_match_all_pairwise_distances(comparison: MosaicPair, tolerance
     expected[truth & predicted] = PixelOutcome.TRUE_POSITIVE
     expected[~truth & ~predicted] = PixelOutcome.TRUE_NEGATIVE
     expected[~known] = 255
-    codes = error_codes(comparison, tolerance)
+    codes = compute_error_codes(comparison, tolerance)
     assert codes.dtype == np.uint8
     np.testing.assert_array_equal(codes, expected)
-    counts = pixel_counts(codes)
+    counts = count_outcomes(codes)
     assert sum(counts.values()) == known.sum()
     assert counts[PixelOutcome.TRUE_POSITIVE] == (truth & predicted).sum()
 
 
 def test_tolerance_separates_thickness_from_real_errors() -> None:
-    counts = pixel_counts(error_codes(compare(*broken_membrane()), tolerance_nm=8))
+    counts = count_outcomes(compute_error_codes(compare(*broken_membrane()), tolerance_nm=8))
     assert counts[PixelOutcome.TOLERATED_FALSE_POSITIVE] == 80
     assert counts[PixelOutcome.TOLERATED_FALSE_NEGATIVE] == 2 * 2 * 3  # two columns at either end of the gap
     assert counts[PixelOutcome.FALSE_NEGATIVE] == 16 * 3
@@ -57,20 +63,20 @@ def test_tolerance_separates_thickness_from_real_errors() -> None:
 
 
 def test_zero_tolerance_makes_every_error_real() -> None:
-    counts = pixel_counts(error_codes(compare(*broken_membrane()), tolerance_nm=0))
+    counts = count_outcomes(compute_error_codes(compare(*broken_membrane()), tolerance_nm=0))
     assert counts[PixelOutcome.TOLERATED_FALSE_POSITIVE] == counts[PixelOutcome.TOLERATED_FALSE_NEGATIVE] == 0
 
 
 def test_empty_prediction_misses_all_membrane() -> None:
     truth, _ = broken_membrane()
-    codes = error_codes(compare(truth, np.zeros_like(truth)), tolerance_nm=1e6)
+    codes = compute_error_codes(compare(truth, np.zeros_like(truth)), tolerance_nm=1e6)
     np.testing.assert_array_equal(codes == PixelOutcome.FALSE_NEGATIVE, truth == 1)
 
 
 @pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
 def test_invalid_tolerances_are_refused(tolerance: float) -> None:
     with pytest.raises(UserError, match="tolerance_nm is"):
-        error_codes(compare(*broken_membrane()), tolerance)
+        compute_error_codes(compare(*broken_membrane()), tolerance)
 
 
 def shown_block(block: NDArray[np.uint8]) -> int:
@@ -84,7 +90,7 @@ def shown_block(block: NDArray[np.uint8]) -> int:
 
 @given(arrays.arrays(np.uint8, st.tuples(*[st.integers(1, 11)] * 2), elements=CODES), st.integers(1, 6))
 def test_reduction_follows_its_definition(codes: NDArray[np.uint8], step: int) -> None:
-    small = reduced(codes, step)
+    small = reduce_codes(codes, step)
     assert small.shape == tuple(-(-side // step) for side in codes.shape)
     for y, x in np.ndindex(small.shape):
         assert small[y, x] == shown_block(codes[y * step : (y + 1) * step, x * step : (x + 1) * step])
@@ -92,13 +98,13 @@ def test_reduction_follows_its_definition(codes: NDArray[np.uint8], step: int) -
 
 def test_reduction_of_a_volume_leaves_its_sections_apart() -> None:
     codes = np.random.default_rng(0).choice(np.array([0, 1, 2, 3, 4, 5, 255], np.uint8), (3, 10, 11))
-    np.testing.assert_array_equal(reduced(codes, 3), np.stack([reduced(section, 3) for section in codes]))
+    np.testing.assert_array_equal(reduce_codes(codes, 3), np.stack([reduce_codes(section, 3) for section in codes]))
 
 
 def test_reduction_keeps_single_pixel_errors() -> None:
     codes = np.zeros((700, 700), np.uint8)
     codes[:, 3], codes[350, 350] = PixelOutcome.TRUE_POSITIVE, PixelOutcome.FALSE_POSITIVE
-    small = reduced(codes, 7)
+    small = reduce_codes(codes, 7)
     assert small.sum() == PixelOutcome.FALSE_POSITIVE
     assert small[50, 50] == PixelOutcome.FALSE_POSITIVE
 

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lightning_emseg.evaluation.errors import PixelOutcome, analyse, error_codes, find_breaks, find_spurious_membranes
+from lightning_emseg.evaluation.errors import (
+    PixelOutcome,
+    analyse,
+    compute_error_codes,
+    find_breaks,
+    find_spurious_membranes,
+)
 from lightning_emseg.metrics.boundary.skeleton import count_breaks as counted_breaks
 from lightning_emseg.metrics.boundary.skeleton import skeleton
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
@@ -60,14 +66,14 @@ def test_longest_break_comes_first() -> None:
     for row, first, last in ((10, 20, 40), (10, 100, 180), (30, 5, 45), (30, 100, 109)):
         predicted[row, first:last] = 0
     lines = truth == 1
-    found = find_breaks(error_codes(compare(truth, predicted), 0), lines, (4, 4), shortest_nm=40)
+    found = find_breaks(compute_error_codes(compare(truth, predicted), 0), lines, (4, 4), shortest_nm=40)
     assert [round(gap.length_nm) for gap in found.found] == [320, 160, 80]  # 36 nm is too short
     assert [found.labels[place] for place in ((10, 120), (30, 20), (10, 30), (30, 105), (10, 0))] == [1, 2, 3, 0, 0]
 
 
 def test_breaks_that_touch_at_a_corner_are_one() -> None:
     truth = np.eye(30, dtype=np.uint8)
-    found = find_breaks(error_codes(compare(truth, np.zeros_like(truth)), 0), truth == 1, (4, 4), 0)
+    found = find_breaks(compute_error_codes(compare(truth, np.zeros_like(truth)), 0), truth == 1, (4, 4), 0)
     assert len(found.found) == 1
 
 
@@ -87,7 +93,7 @@ def test_volumes_have_spurious_objects_only() -> None:
 
 @given(comparisons(), st.sampled_from([0.0, 4.0]), st.sampled_from([0.0, 30.0, 1000.0]))
 def test_spurious_membranes_match_scipys_components(comparison: MosaicPair, tolerance: float, smallest: float) -> None:
-    codes = error_codes(comparison, tolerance)
+    codes = compute_error_codes(comparison, tolerance)
     found = find_spurious_membranes(codes, comparison.pixel_size_nm, smallest)
     reference, count = ndi.label(codes == PixelOutcome.FALSE_POSITIVE, structure=np.ones((3,) * codes.ndim))
     pixel = math.prod(comparison.pixel_size_nm)
@@ -111,7 +117,7 @@ def test_spurious_membranes_match_scipys_components(comparison: MosaicPair, tole
 def test_breaks_cover_exactly_the_missed_skeleton(truth: Pixels, seed: int) -> None:
     predicted = np.random.default_rng(seed).integers(0, 2, truth.shape, dtype=np.uint8)
     lines = truth == 1
-    found = find_breaks(error_codes(compare(truth, predicted), 4), lines, (4, 4), 0)
+    found = find_breaks(compute_error_codes(compare(truth, predicted), 4), lines, (4, 4), 0)
     near = ndi.binary_dilation(predicted, ndi.generate_binary_structure(2, 1)) if predicted.any() else predicted
     np.testing.assert_array_equal(found.labels > 0, lines & ~near.astype(bool))
     assert len(found.found) == ndi.label(lines & ~near.astype(bool), structure=np.ones((3, 3)))[1]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_modules.errors import UserError
-from lightning_emseg.evaluation.pair_scores import default_threshold, given_threshold, swept_threshold
+from lightning_emseg.evaluation.pair_scores import find_default_threshold, parse_threshold, sweep_threshold
 from lightning_emseg.evaluation.sources import ScoredImage
 from lightning_emseg.metrics.pixels import Counts
 from tests.support import tiny
@@ -27,31 +27,31 @@ def counts() -> Counts:
 
 @pytest.mark.parametrize(("given", "level"), [("0.5", 128), ("1", 255), ("0.001", 1), (".2", 51)])
 def test_numbers(given: str, level: int) -> None:
-    assert given_threshold(given) == (level, "given")
+    assert parse_threshold(given) == (level, "given")
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "1.5", "nan", "best", ""])
 def test_impossible_thresholds_are_refused(given: str) -> None:
     with pytest.raises(UserError, match=r"--threshold .*sweep, or run:"):
-        given_threshold(given)
+        parse_threshold(given)
 
 
 def test_sweep_finds_the_best_and_says_so() -> None:
-    assert given_threshold("sweep") is None
-    found = swept_threshold(counts())
+    assert parse_threshold("sweep") is None
+    found = sweep_threshold(counts())
     assert 60 <= found[0] <= 80
     assert "scored images themselves" in found[1]
 
 
 def test_default_is_what_the_predictions_record() -> None:
     recorded = of((90 / 255, "mean_f1 on val"))
-    assert given_threshold(None) is None
-    assert default_threshold([recorded], False) == (90, "mean_f1 on val; recorded by the predictions")
-    assert default_threshold([of()], False) == (128, "default")
-    assert default_threshold([of()], True)[1].startswith("the predictions are binary")
+    assert parse_threshold(None) is None
+    assert find_default_threshold([recorded], False) == (90, "mean_f1 on val; recorded by the predictions")
+    assert find_default_threshold([of()], False) == (128, "default")
+    assert find_default_threshold([of()], True)[1].startswith("the predictions are binary")
     for other in (of(), of((91 / 255, "x"))):
         with pytest.raises(UserError, match="record different thresholds, or none: pass --threshold"):
-            default_threshold([recorded, other], False)
+            find_default_threshold([recorded, other], False)
 
 
 def test_runs_give_tested_thresholds_before_checkpoints(tmp_path: Path) -> None:
@@ -63,18 +63,18 @@ def test_runs_give_tested_thresholds_before_checkpoints(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoints" / "best.ckpt"
     trainer.save_checkpoint(checkpoint, weights_only=True)
     expected = (77, f"mean_f1 on validation; from {checkpoint}")
-    assert given_threshold(f"run:{tmp_path}") == given_threshold(f"run:{checkpoint}") == expected
+    assert parse_threshold(f"run:{tmp_path}") == parse_threshold(f"run:{checkpoint}") == expected
     scores = tmp_path / "scores-test.json"
     scores.write_text(json.dumps({"threshold": 40 / 255, "criterion": "c"}))
-    assert given_threshold(f"run:{tmp_path}") == (40, f"c; from {scores}")
+    assert parse_threshold(f"run:{tmp_path}") == (40, f"c; from {scores}")
 
 
 def test_a_run_without_a_threshold_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no .*scores-test\.json and no .*best\.ckpt"):
-        given_threshold(f"run:{tmp_path}")
+        parse_threshold(f"run:{tmp_path}")
     (tmp_path / "scores-test.json").write_text("{}")
     with pytest.raises(UserError, match="is no score file of a run"):
-        given_threshold(f"run:{tmp_path}")
+        parse_threshold(f"run:{tmp_path}")
     (tmp_path / "c.ckpt").write_bytes(b"no")
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):
-        given_threshold(f"run:{tmp_path / 'c.ckpt'}")
+        parse_threshold(f"run:{tmp_path / 'c.ckpt'}")

@@ -37,4 +37,5 @@ def test_shipped_rows_make_the_documented_table(name: str) -> None:
     _, rows = read_leaderboard(path)
     for row in rows:
         assert (ROOT / "experiments" / row.experiment).is_file(), row.experiment
+        assert (ROOT / "experiments" / row.base).exists(), row.base
     assert f"{BEGIN}\n{leaderboard(path)}\n{END}" in (ROOT / TABLES[name]).read_text()

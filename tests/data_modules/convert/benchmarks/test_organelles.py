@@ -6,7 +6,9 @@ import pytest
 import tifffile
 
 from data_modules.convert.benchmarks import convert_guay, convert_perez, convert_urocell
+from data_modules.convert.benchmarks.organelles import without_rows
 from data_modules.errors import UserError
+from data_modules.images.image import stored_array
 from data_modules.store import MosaicStore, verify
 from tests.support.benchmark_trees import UROCELL, grey, guay, nifti, perez, urocell
 from tests.support.convert_checks import attributes, pixel_size, provenance, save, stored
@@ -153,3 +155,13 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no data/fib1-3-3-0\.nii\.gz: --root should hold data, lyso and mito"):
         convert_urocell(tmp_path, out)
     assert not list(out.glob("*/fib1*"))
+
+
+def test_rows_are_cut_off_along_y() -> None:
+    volume = np.arange(4 * 5 * 6, dtype=np.int32).reshape(4, 5, 6)
+    image = stored_array("v", "", volume, volume.dtype)
+    cut = without_rows(image, 2)
+    assert cut.shape == (4, 3, 6)
+    np.testing.assert_array_equal(np.stack(list(cut.sections(1, 3))), volume[1:3, 2:, :])
+    with pytest.raises(UserError, match="has 5 rows"):
+        without_rows(image, 5)

@@ -14,11 +14,11 @@ from lightning_emseg.metrics.mosaic_pair import MosaicPair, Segments, components
 from lightning_emseg.metrics.segmentation.cells import (
     ISBI_LEVELS,
     ThresholdCurve,
-    curve_of,
-    mean_curve,
-    sweep_of,
-    table_of,
-    tables_over_levels,
+    average_curves,
+    score_levels,
+    tabulate_cells,
+    tabulate_levels,
+    tabulate_sweep,
     thin_borders,
 )
 from lightning_emseg.metrics.segmentation.contingency import contingency
@@ -45,9 +45,9 @@ def test_levels_are_those_of_the_script_s_loop() -> None:
 def test_tables_are_those_of_each_level_alone(workers: int, thinned: bool) -> None:
     truth, found = components(probability(0) < 128), probability(1)
     levels = (250, 128, 40, 1)
-    tables = tables_over_levels(truth, found, levels, thinned=thinned, workers=workers)
+    tables = tabulate_levels(truth, found, levels, thinned=thinned, workers=workers)
     for score in (v_rand, v_info):
-        curve = curve_of(tables, score, levels)
+        curve = score_levels(tables, score, levels)
         for level, value in zip(levels, curve.f, strict=True):
             cells = components(found < level)
             expected = score(contingency(truth, thin_borders(cells) if thinned else cells))
@@ -57,7 +57,7 @@ def test_tables_are_those_of_each_level_alone(workers: int, thinned: bool) -> No
 def test_exact_prediction_is_best_at_its_own_threshold() -> None:
     found = probability(2)
     truth = components(found < 154)
-    curve = curve_of(tables_over_levels(truth, found), v_rand)
+    curve = score_levels(tabulate_levels(truth, found), v_rand)
     assert (curve.maximum, curve.best_level) == (1, 154)
 
 
@@ -70,16 +70,16 @@ def test_the_maximum_leaves_out_what_is_no_number() -> None:
 
 
 def test_a_stack_is_scored_at_one_threshold() -> None:
-    curve = mean_curve([ThresholdCurve((200, 100), (1.0, 0.5)), ThresholdCurve((200, 100), (0.0, 0.75))])
+    curve = average_curves([ThresholdCurve((200, 100), (1.0, 0.5)), ThresholdCurve((200, 100), (0.0, 0.75))])
     assert curve == ThresholdCurve((200, 100), (0.5, 0.625))
     assert (curve.maximum, curve.best_level) == (0.625, 100)
 
 
 def test_a_mean_needs_curves_over_the_same_levels() -> None:
     with pytest.raises(ValueError, match="same levels"):
-        mean_curve([])
+        average_curves([])
     with pytest.raises(ValueError, match="same levels"):
-        mean_curve([ThresholdCurve((1,), (0.5,)), ThresholdCurve((2,), (0.5,))])
+        average_curves([ThresholdCurve((1,), (0.5,)), ThresholdCurve((2,), (0.5,))])
 
 
 class CountedComparison(MosaicPair):
@@ -104,7 +104,7 @@ def comparison() -> CountedComparison:
 def test_a_table_leaves_out_true_background(comparison: CountedComparison, thinned: bool) -> None:
     cells = components(comparison.probability < 128)
     expected = contingency(comparison.truth_cells, thin_borders(cells) if thinned else cells, keep_truth_zero=False)
-    found = table_of(comparison, thinned=thinned)
+    found = tabulate_cells(comparison, thinned=thinned)
     for part in ("truth_id", "predicted_id", "count"):
         np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
 
@@ -118,9 +118,9 @@ def test_metrics_share_two_tables(comparison: CountedComparison) -> None:
 @pytest.mark.parametrize("thinned", [False, True])
 def test_tables_are_forgotten_with_their_comparison(comparison: CountedComparison, thinned: bool) -> None:
     given = MosaicPair(comparison.labels, comparison.probability, 100, (4.0, 4.0))
-    table, sweep = table_of(given, thinned=thinned), sweep_of(given, thinned=thinned)
-    assert table_of(given, thinned=thinned) is table
-    assert sweep_of(given, thinned=thinned) is sweep
+    table, sweep = tabulate_cells(given, thinned=thinned), tabulate_sweep(given, thinned=thinned)
+    assert tabulate_cells(given, thinned=thinned) is table
+    assert tabulate_sweep(given, thinned=thinned) is sweep
     left = [weakref.ref(each) for each in (table, *sweep)]
     del given, table, sweep
     gc.collect()

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from lightning_emseg.metrics.classes import AdaptedRand, MosaicMetric, VariationOfInformation, VInfo, VRand
 from lightning_emseg.metrics.mosaic_pair import MosaicPair, components
-from lightning_emseg.metrics.segmentation.cells import ISBI_LEVELS, table_of, thin_borders
+from lightning_emseg.metrics.segmentation.cells import ISBI_LEVELS, tabulate_cells, thin_borders
 from lightning_emseg.metrics.segmentation.contingency import contingency
 from lightning_emseg.metrics.segmentation.scores import adapted_rand, v_info, v_rand, variation_of_information
 
@@ -105,7 +105,7 @@ def test_ignored_pixels_count_only_where_cells_reach_across(shape: tuple[int, ..
     other[..., 21:23] = 0  # cells within what is ignored
     for metric in (AdaptedRand(), VariationOfInformation(), VRand(thinned=False)):
         assert values(metric, comparison(truth, apart)) == values(metric, comparison(truth, other))
-    pixels = table_of(comparison(truth, probability), thinned=True).pixels
+    pixels = tabulate_cells(comparison(truth, probability), thinned=True).pixels
     assert pixels == np.sum(truth == 0)
 
 
