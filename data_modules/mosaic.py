@@ -1,4 +1,4 @@
-"""Generic data module of mosaic stores: patches for training, tiles and sweeps for evaluation."""
+"""Generic data module of mosaic stores, and checks of its settings against a store."""
 
 import math
 import os
@@ -132,7 +132,7 @@ def _is_empty(mosaic: MosaicView) -> bool:
 
 
 class Mosaic(pl.LightningDataModule):
-    """Streams overlapping patches from a mosaic store.
+    """Data module of a mosaic store: patches for training, tiles and sweeps for evaluation.
 
     Args:
         store: Path of the store (`emseg data convert` makes one), or its URL (s3, gs, http or https).
@@ -330,7 +330,7 @@ class Mosaic(pl.LightningDataModule):
         return make_loader(dataset, self.num_workers)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """As always, but where patches came from stays on the CPU: to read it back would wait for the device."""
+        """Move a batch, but not the origins of its patches: to read them back would wait for the device."""
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return {**moved, "origin": batch["origin"], "mosaic": batch["mosaic"]}
 

@@ -142,32 +142,27 @@ class SectionSplit(Split):
         volumes = views(self.source)
         if images := [image.key for image in volumes if len(image.shape) != 3]:
             raise UserError(f"SectionSplit divides volumes, but {_first(images)} are images: choose another data.split")
-        counts = [self._counts(volume.shape[0]) for volume in volumes]
-        shallow = [
-            f"{volume.key} ({volume.shape[0]})"
-            for volume, (train, val) in zip(volumes, counts, strict=True)
-            if min(train, val) < 1 or train + val > volume.shape[0]
-        ]
+        train_parts, val_parts, shallow = [], [], []
+        for volume in volumes:
+            depth, *plane = volume.shape
+            train, val = (
+                None if part is None else math.floor(part * depth + 1e-9) if part < 1 else int(part)
+                for part in (self.train, self.val)
+            )
+            train = depth - (val or 0) if train is None else train
+            val = depth - train if val is None else val
+            if min(train, val) < 1 or train + val > depth:
+                shallow.append(f"{volume.key} ({depth})")
+                continue
+            train_parts.append(volume.window((0, 0, 0), (train, *plane)))
+            val_parts.append(volume.window((train, 0, 0), (train + val, *plane)))
         if shallow:
             raise UserError(
                 f"SectionSplit: {_first(shallow)} have too few sections for train {self.train} and val {self.val}: "
                 "pass other numbers, or shares of the depth, e.g. --data.split SectionSplit --data.split.train 0.8 "
                 "--data.split.val 0.2"
             )
-        pairs = [(volume, *count) for volume, count in zip(volumes, counts, strict=True)]
-        return DividedMosaics(
-            [volume.window((0, 0, 0), (train, *volume.shape[1:])) for volume, train, _ in pairs],
-            [volume.window((train, 0, 0), (train + val, *volume.shape[1:])) for volume, train, val in pairs],
-        )
-
-    def _counts(self, depth: int) -> tuple[int, int]:
-        train, val = (
-            None if part is None else math.floor(part * depth + 1e-9) if part < 1 else int(part)
-            for part in (self.train, self.val)
-        )
-        if train is None:
-            train = depth - (val or 0)
-        return train, depth - train if val is None else val
+        return DividedMosaics(train_parts, val_parts)
 
 
 def _first(names: Sequence[str]) -> str:

@@ -65,12 +65,12 @@ def create_array(
 
 
 class ArrayWriter:
-    """Fills rows of an array from top to bottom; they are gathered until they fill a row of shards.
+    """Writer of an array from top to bottom; rows are gathered until they fill a row of shards.
 
     A shard is written under another name and then renamed, so that a kill leaves whole shards or none.
 
     Args:
-        array: The array, as :func:`create_array` makes it.
+        array: Array that :func:`create_array` made.
         spans: Rows to be written, in order, all of them by default. They begin at multiples of the shard height and
             end there or at the array's last row.
 
@@ -137,7 +137,7 @@ class ArrayWriter:
 
 
 def explain_failure(error: OSError, where: str) -> str:
-    """A message for a write that the file system refused."""
+    """Word a message for a write that the file system refused."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"no room left while writing {where} ({error.strerror}): free some space, then run the command again"
     return f"cannot write {where}: {error}"
@@ -165,7 +165,7 @@ def write_levels(group: Path, shape: tuple[int, ...], label: bool) -> None:
 
 
 def halve_mean(rows: Band) -> NDArray[np.uint8]:
-    """Mean of 2 × 2 pixels, rounded, of ``uint8 (…, Y, X)``; an odd last row or column is repeated."""
+    """Average 2 × 2 pixels, rounded, of ``uint8 (…, Y, X)``; an odd last row or column is repeated."""
     pad = [(0, 0)] * (rows.ndim - 2) + [(0, rows.shape[-2] % 2), (0, rows.shape[-1] % 2)]
     even = np.pad(rows, pad, mode="edge").astype(np.uint16)
     total = even[..., ::2, ::2] + even[..., 1::2, ::2] + even[..., ::2, 1::2] + even[..., 1::2, 1::2]

@@ -37,11 +37,6 @@ class Location:
     def __str__(self) -> str:
         return f"{self.root}/{self.key}" if self.key else self.root
 
-    @property
-    def name(self) -> str:
-        """Last part of the key."""
-        return self.key.rpartition("/")[2]
-
     def child(self, key: str) -> "Location":
         """The node ``key`` below this one."""
         return Location(self.root, f"{self.key}/{key}" if self.key else key, self.nodes)

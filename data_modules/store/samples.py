@@ -28,7 +28,7 @@ class MosaicStore:
     @property
     def splits(self) -> list[str]:
         """Names of the splits, sorted."""
-        return [group.name for group in self.location.groups()]
+        return [group.key for group in self.location.groups()]
 
     def samples(self, split: str | None = None) -> list[Sample]:
         """Open the samples of one split, or of all, sorted by split and name.

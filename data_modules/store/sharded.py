@@ -159,7 +159,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @dataclass(frozen=True)
 class Sharded:
-    """How an array is cut and stored.
+    """Layout of a sharded array.
 
     Attributes:
         shape: Size of the array in px.
@@ -234,7 +234,7 @@ class Sharded:
             ReadError: if a chunk is missing, damaged or cannot be read.
         """
         pixels = np.empty([part.stop - part.start for part in region], self.dtype)
-        buffer = np.empty(self._chunk_bytes + CRC_BYTES, np.uint8)
+        buffer = np.empty(math.prod(self.chunk) * self.dtype.itemsize + CRC_BYTES, np.uint8)
         shards: dict[tuple[int, ...], ShardFile | None] = {}
         for cell in itertools.product(*(_cuts(part, side) for part, side in zip(region, self.chunk, strict=True))):
             chunk, target, source = zip(*cell, strict=True)
@@ -252,12 +252,8 @@ class Sharded:
             pixels[target] = self.fill if stored is None else stored[source]
         return pixels
 
-    @property
-    def _chunk_bytes(self) -> int:
-        return math.prod(self.chunk) * self.dtype.itemsize
-
     def _chunk(self, shard: ShardFile, chunk: Sequence[int], buffer: NDArray[np.uint8]) -> Pixels | None:
-        entry = 0
+        size, entry = len(buffer) - CRC_BYTES, 0
         for number, extent in zip(chunk, self.chunks_per_shard, strict=True):
             entry = entry * extent + number % extent
         offset, length = shard.index[entry].tolist()
@@ -275,10 +271,9 @@ class Sharded:
                 content = np.frombuffer(_DECODERS[self.codec](content), np.uint8)
             except RuntimeError as error:
                 raise ReadError("damaged", f'chunk {tuple(chunk)} of "{shard.path}": {error}') from error
-        if content.nbytes != self._chunk_bytes:
+        if content.nbytes != size:
             raise ReadError(
-                "damaged",
-                f'chunk {tuple(chunk)} of "{shard.path}" has {content.nbytes} bytes instead of {self._chunk_bytes}',
+                "damaged", f'chunk {tuple(chunk)} of "{shard.path}" has {content.nbytes} bytes instead of {size}'
             )
         return content.view(self.dtype).reshape(self.chunk)
 

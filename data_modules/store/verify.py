@@ -62,7 +62,7 @@ def _samples(store: MosaicStore) -> Iterator[tuple[str, Sample | UserError]]:
     """Every folder that should hold a sample, opened, or why it cannot be."""
     for split in store.location.children():
         if not split.has_metadata():
-            yield split.name, UserError(f"{split}/zarr.json is missing: this split is not seen; convert it again")
+            yield split.key, UserError(f"{split}/zarr.json is missing: this split is not seen; convert it again")
             continue
         for folder in split.children():
             try:

@@ -63,7 +63,7 @@ def forget_consolidated(store: Path) -> None:
 
 
 class SampleWriter:
-    """Writes one sample: its image, its labels, the pyramids and the metadata.
+    """Writer of one sample: its image, its labels, the pyramids and the metadata.
 
     Everything goes into a hidden folder that is renamed at the end, so an interrupted conversion leaves no half sample.
 
@@ -77,7 +77,7 @@ class SampleWriter:
         overwrite: Whether a sample of this name may be replaced.
         rows: Spans of rows that this process writes, where several processes or runs fill one sample; all by default.
         attach: Whether another process has begun the sample; this one then only writes its rows and must not close it.
-        resume: Whether to keep what an interrupted run has written; see :mod:`data_modules.store.writer`.
+        resume: Whether to keep what an interrupted run has written; see :func:`find_earlier`.
 
     Raises:
         UserError: if the sample exists and ``overwrite`` is false.
@@ -221,12 +221,12 @@ class SampleWriter:
 
 
 def partial_folder(target: Path) -> Path:
-    """Hidden folder in which the sample at ``target`` is made."""
+    """Name the hidden folder in which the sample at ``target`` is made."""
     return target.with_name(f".{target.name}.partial")
 
 
 def _count_values(array: Path) -> dict[int, int]:
-    """Number of pixels by value, of ``uint8`` labels; nothing for ids."""
+    """Count pixels by value, of ``uint8`` labels; nothing for ids."""
     values = zarr.open_array(array, mode="r")
     if values.dtype != np.uint8:
         return {}

@@ -13,7 +13,7 @@ from data_modules.errors import UserError
 from data_modules.store import MosaicStore, read
 from lightning_emseg.callbacks import PredictionWriter
 from lightning_emseg.commands import main
-from lightning_emseg.commands.export.cremi import cremi
+from lightning_emseg.commands.export import cremi
 from lightning_emseg.metrics.classes import CleftDistances
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
 from tests.support import tiny
