@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from data_modules.errors import UserError
 from lightning_emseg import __version__
+from lightning_emseg.core.tables import write_json
 
 _OF_A_FIT = ("config.yaml", "metrics.csv", "environment.json")
 _OF_A_RUN = (
@@ -46,7 +47,7 @@ class RunFolder(pl.Callback):
             folder = Path(trainer.default_root_dir)
             name = "environment.json" if stage == "fit" else f"environment-{trainer.state.fn.value}.json"
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(json.dumps(environment(), indent=2) + "\n")
+            write_json(folder / name, environment())
 
 
 def make_room(trainer: pl.Trainer, resumed: bool) -> None:
@@ -150,9 +151,7 @@ def keep_wandb_run(trainer: pl.Trainer, resumed: bool) -> None:
         said["resume"] = said.get("resume") or os.environ.get("WANDB_RESUME") or "allow"
     folder.mkdir(parents=True, exist_ok=True)
     # Whole or not at all, as a run may be killed at any time.
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(kept, indent=2) + "\n")
-    unfinished.replace(path)
+    write_json(path, kept)
 
 
 def _read_wandb_run(path: Path) -> dict[str, str | None]:

@@ -1,6 +1,5 @@
 """Labelling of tiles by hand: the session with its table, and a web page on this machine alone."""
 
-import csv
 import io
 import json
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from PIL import Image
 
 from data_modules.errors import UserError
 from data_modules.tile_set import TileSet, read_kept, read_rows
+from lightning_emseg.core.tables import write_csv
 
 LABELS = ("informative", "uninformative")
 Key = tuple[str, int]
@@ -115,12 +115,8 @@ class LabelSession:
         return found
 
     def _write(self) -> None:
-        part: Path = self.path.with_name(f".{self.path.name}.partial")
-        with part.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["source", "tile", "label"])
-            writer.writerows([*key, label] for key, label in self.labels.items())
-        part.replace(self.path)
+        rows = ({"source": key[0], "tile": key[1], "label": label} for key, label in self.labels.items())
+        write_csv(self.path, rows, ["source", "tile", "label"])
 
 
 _PAGE = Path(__file__).with_name("label_page.html")

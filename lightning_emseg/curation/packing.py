@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from data_modules.errors import UserError
 from data_modules.tile_set import Source, SourceTiles, SourceWriter, TileSet, read_kept, write_decisions
+from lightning_emseg.core.tables import write_json
 
 
 def lorenz_curve(counts: Sequence[int]) -> NDArray[np.float64]:
@@ -173,7 +174,7 @@ def card_of(sources: Sequence[Source], stages: Sequence[Stage]) -> dict[str, Any
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> Path:
     """Write ``card.json``, and ``card.md`` that shows ``lorenz.png`` beside it; returns the path of the latter."""
-    (folder / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / "card.json", card)
     stages = card["stages"]
     names = [stage["name"] for stage in stages]
     last = stages[-1]
