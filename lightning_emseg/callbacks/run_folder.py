@@ -138,7 +138,14 @@ def keep_wandb_run(trainer: pl.Trainer, resumed: bool) -> None:
     called = None if os.environ.get("WANDB_SWEEP_ID") else folder.resolve().name
     kept = {"id": secrets.token_hex(4), "name": called, "group": called}
     if resumed and path.exists():
-        kept = _read_wandb_run(path)
+        try:
+            found = json.loads(path.read_text())
+            kept = {key: found[key] for key in _FROM_OUTSIDE}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} does not name the W&B run to continue: restore "
+                '{"id": ..., "name": ..., "group": ...} from the address of the run, or move it away to begin a new run'
+            ) from error
     for logger in loggers:
         said = logger._wandb_init
         # What nobody said otherwise.
@@ -153,14 +160,3 @@ def keep_wandb_run(trainer: pl.Trainer, resumed: bool) -> None:
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(kept, indent=2) + "\n")
     unfinished.replace(path)
-
-
-def _read_wandb_run(path: Path) -> dict[str, str | None]:
-    try:
-        found = json.loads(path.read_text())
-        return {key: found[key] for key in _FROM_OUTSIDE}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not name the W&B run to continue: delete it, and a new one is begun, or restore"
-            ' {"id": ..., "name": ..., "group": ...} from the address of the run'
-        ) from error
