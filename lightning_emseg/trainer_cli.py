@@ -21,9 +21,24 @@ from data_modules.errors import UserError
 from lightning_emseg import callbacks
 from lightning_emseg.callbacks.run_folder import keep_wandb_run, make_room
 from lightning_emseg.core import checkpoints
-from lightning_emseg.core.checkpoints import read, write
 from lightning_emseg.core.messages import SHORT_NAMES, ReadableParser, refusal
 from lightning_emseg.core.process import explain_failure
+
+_HINTS = (
+    # Loaders give whole batches of their own; these hints do not apply to them.
+    "does not have many workers which may be a bottleneck",
+    "Trying to infer the `batch_size` from an ambiguous collection",
+    "The number of training batches .* is smaller than the logging interval",
+    # The run folder has put those files aside.
+    "Previous log files in this directory will be deleted",
+    # A rank without rows of a mosaic has nothing to count, which is no mistake.
+    "method of metric (MosaicCounts|MeanMetric) was called before the ``update``",
+    # Every rank logs the same scores, of counts that are summed over all.
+    "It is recommended to use `self.log\\('((val|val_tiles|test)/|f1').*sync_dist=True",
+    # Lightning 2.6 under newer torch.
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+)
+"""Warnings of Lightning and torchmetrics that do not apply here, as regular expressions."""
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -39,10 +54,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
         Raises:
             UserError: if the disk is full or refuses; what was there before is untouched.
         """
-        if _is_remote(path) or storage_options is not None:
+        if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
         else:
-            write(checkpoint, Path(path))
+            checkpoints.write(checkpoint, Path(path))
 
     def load_checkpoint(
         self,
@@ -55,13 +70,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
         Raises:
             UserError: if the file is missing, damaged or no checkpoint.
         """
-        if _is_remote(path):
+        if "://" in str(path):
             return super().load_checkpoint(path, map_location, weights_only=True)
-        return read(Path(path))
-
-
-def _is_remote(path: str | Path) -> bool:
-    return "://" in str(path)
+        return checkpoints.read(Path(path))
 
 
 def expect_frozen(module: nn.Module) -> None:
@@ -71,7 +82,7 @@ def expect_frozen(module: nn.Module) -> None:
     others are in evaluation mode too, their number is another one and Lightning warns as ever. No mode is changed.
 
     Args:
-        module: That is about to be fitted.
+        module: Module that is about to be fitted.
     """
     modes = [(part, part.training) for part in module.modules()]
     module.train()
@@ -174,7 +185,19 @@ class EmsegCLI(LightningCLI):
         shown = self._get(self.config_init, "trainer").enable_progress_bar is not False
         if shown and not any(isinstance(callback, ProgressBar) for callback in given):
             kwargs["callbacks"] = [*given, callbacks.MegapixelProgressBar()]
-        self.trainer_defaults["callbacks"] = default_callbacks()
+        self.trainer_defaults["callbacks"] = [
+            callbacks.RunFolder(),
+            callbacks.ScoreFiles(),
+            callbacks.Overlays(),
+            callbacks.ErrorMaps(),
+            callbacks.Throughput(),
+            callbacks.FiniteLoss(),
+            callbacks.KeyedRandomness(),
+            callbacks.ResumablePlateau(),
+            callbacks.LastCheckpoint(),
+            # The last one, as callbacks behind it would not be told of the last batch.
+            callbacks.Preemption(),
+        ]
         plugins = self._get(self.config_init, "trainer").plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -182,25 +205,8 @@ class EmsegCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
 
-def default_callbacks() -> list[pl.Callback]:
-    """Return what every run writes, shows and survives."""
-    return [
-        callbacks.RunFolder(),
-        callbacks.ScoreFiles(),
-        callbacks.Overlays(),
-        callbacks.ErrorMaps(),
-        callbacks.Throughput(),
-        callbacks.FiniteLoss(),
-        callbacks.KeyedRandomness(),
-        callbacks.ResumablePlateau(),
-        callbacks.LastCheckpoint(),
-        # The last one, as callbacks behind it would not be told of the last batch.
-        callbacks.Preemption(),
-    ]
-
-
 def best_of_run(folder: Path) -> Path:
-    """The best checkpoint of the run in ``folder``.
+    """Find the best checkpoint of the run in ``folder``.
 
     Raises:
         UserError: if there is none, so that no verb scores random weights unasked.
@@ -218,9 +224,16 @@ def run(args: Sequence[str] | None = None) -> None:
     Args:
         args: Words of the command line; those of the process by default.
     """
-    _silence()
-    _offline_without_account()
-    _count_batches_in_integers()
+    for hint in _HINTS:
+        warnings.filterwarnings("ignore", message=f".*{hint}")
+    # W&B would ask for a login, which a batch job cannot give.
+    if "WANDB_API_KEY" not in os.environ and not (Path.home() / ".netrc").exists():
+        os.environ.setdefault("WANDB_MODE", "offline")
+    # Typing's cache takes `Union[int, float]` for any `Union[float, int]` that another package wrote earlier, so that
+    # `--trainer.limit_train_batches 1` was read as 1.0, which is all batches. `int | float` is not cached.
+    for name, kind in pl.Trainer.__init__.__annotations__.items():
+        if set(get_args(kind)) == {int, float, type(None)}:
+            pl.Trainer.__init__.__annotations__[name] = int | float | None
     try:
         EmsegCLI(
             pl.LightningModule,
@@ -248,42 +261,7 @@ def run(args: Sequence[str] | None = None) -> None:
 
 
 def plain_message(error: Exception) -> str:
-    """The message alone, where a loader process has wrapped it into its traceback."""
+    """Return the message alone, where a loader process has wrapped it into its traceback."""
     text = str(error)
     marker = f"{UserError.__module__}.{UserError.__name__}: "
     return text.split(marker)[-1].strip() if text.startswith("Caught ") and marker in text else text
-
-
-def _offline_without_account() -> None:
-    """Let W&B keep runs on disk instead of asking for a login that a batch job cannot give."""
-    if "WANDB_API_KEY" not in os.environ and not (Path.home() / ".netrc").exists():
-        os.environ.setdefault("WANDB_MODE", "offline")
-
-
-def _count_batches_in_integers() -> None:
-    """Make ``--trainer.limit_train_batches 1`` one batch again.
-
-    Typing's cache takes ``Union[int, float]`` for any ``Union[float, int]`` that another package wrote earlier, so that
-    the parser read 1.0, which is all batches. ``int | float`` is not cached.
-    """
-    for name, kind in pl.Trainer.__init__.__annotations__.items():
-        if set(get_args(kind)) == {int, float, type(None)}:
-            pl.Trainer.__init__.__annotations__[name] = int | float | None
-
-
-def _silence() -> None:
-    for hint in (
-        # Loaders give whole batches of their own; these hints do not apply to them.
-        "does not have many workers which may be a bottleneck",
-        "Trying to infer the `batch_size` from an ambiguous collection",
-        "The number of training batches .* is smaller than the logging interval",
-        # The run folder has put those files aside.
-        "Previous log files in this directory will be deleted",
-        # A rank without rows of a mosaic has nothing to count, which is no mistake.
-        "method of metric (MosaicCounts|MeanMetric) was called before the ``update``",
-        # Every rank logs the same scores, of counts that are summed over all.
-        "It is recommended to use `self.log\\('((val|val_tiles|test)/|f1').*sync_dist=True",
-        # Lightning 2.6 under newer torch.
-        "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
-    ):
-        warnings.filterwarnings("ignore", message=f".*{hint}")

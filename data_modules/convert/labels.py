@@ -92,9 +92,6 @@ class LabelRule:
             return _instances(pixels, what)
         return self._classes(pixels, what) if self.kind == "classes" else self._binary(pixels, what)
 
-    def _ignored(self, pixels: Pixels) -> Pixels:
-        return np.zeros(pixels.shape, bool) if self.ignore_value is None else pixels == self.ignore_value
-
     def _binary(self, pixels: Pixels, what: str) -> Label:
         values, counts = value_counts(pixels)
         if self.ignore_value is not None:
@@ -104,7 +101,8 @@ class LabelRule:
             threshold = half_range(values, counts, what)
         bright = pixels > threshold
         mask = (bright if self.foreground == "bright" else ~bright).astype(np.uint8)
-        mask[self._ignored(pixels)] = IGNORE
+        if self.ignore_value is not None:
+            mask[pixels == self.ignore_value] = IGNORE
         foreground = int(counts[(values > threshold) == (self.foreground == "bright")].sum())
         share = foreground / max(int(counts.sum()), 1)
         notes: tuple[str, ...] = ()
@@ -128,7 +126,7 @@ class LabelRule:
                 f"{what} has values that --classes does not name: {_listed(np.asarray(unknown))}; "
                 "name them, or mark one with --ignore-value"
             )
-        ignored = self._ignored(pixels)
+        ignored = pixels == self.ignore_value if self.ignore_value is not None else np.zeros(pixels.shape, bool)
         stored = np.where(ignored, 0, pixels).astype(np.uint8)
         stored[ignored] = IGNORE
         return Label(stored, {"rule": "values unchanged", "ignore_value": self.ignore_value})

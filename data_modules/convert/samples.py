@@ -168,7 +168,7 @@ def _write_image(
         clipped += record.get("clipped_fraction", 0.0) / image.shape[0]
         if sample.shrink is None or not sample.shrinks(section.shape):
             return brought.pixels
-        provenance["downsampled"] = sample.shrink.record
+        provenance["downsampled"] = {**sample.shrink.record, "filter": sample.shrink.filter}
         return sample.shrink.image(brought.pixels)
 
     with sample.image() as image:
@@ -261,7 +261,8 @@ def _fit_label(
 ) -> Pixels:
     """A label of the original size is downsampled as its image was."""
     if sample.shrink is not None and pixels.shape == sample.shrink.original != shape:
-        record["downsampled"] = sample.shrink.label_record
+        share = sample.shrink.label_share
+        record["downsampled"] = {**sample.shrink.record, "foreground_if_area_share": share}
         pixels = sample.shrink.mask(pixels)
     if pixels.shape != shape:
         raise UserError(

@@ -48,13 +48,8 @@ class Shrink:
 
     @property
     def record(self) -> dict[str, Any]:
-        """JSON-ready account, for the provenance of an image."""
-        return {"from": list(self.original), "to": list(self.target), "filter": self.filter}
-
-    @property
-    def label_record(self) -> dict[str, Any]:
-        """JSON-ready account, for the provenance of a mask."""
-        return {"from": list(self.original), "to": list(self.target), "foreground_if_area_share": self.label_share}
+        """JSON-ready sizes before and after, for the provenance."""
+        return {"from": list(self.original), "to": list(self.target)}
 
     def image(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Downsample ``uint8 (Y, X)`` of the original size with the filter."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from data_modules.batch import Batch
 from data_modules.errors import UserError
 from data_modules.geometry import Shape
-from lightning_emseg.core.distributed import from_all_ranks, from_first_rank, shared_out
+from lightning_emseg.core.distributed import from_all_ranks, from_first_rank, share_out
 from lightning_emseg.core.pictures import Picture, draw_class_comparison, draw_comparison, save, stack
 from lightning_emseg.core.tables import write_json, write_whole
 from lightning_emseg.evaluation.error_pictures import write_error_files
@@ -98,7 +98,7 @@ class ErrorMaps(pl.Callback):
                 folder, key, image, truth, maps.read(number), level, view.pixel_size_nm, self.tolerance_nm
             )[0]
 
-        entries = shared_out(write, list(pl_module.scores.rows))
+        entries = share_out(write, list(pl_module.scores.rows))
         if trainer.is_global_zero and entries:
             write_json(folder / "index.json", {"mosaics": entries})
             rank_zero_info(f"errors of {len(entries)} mosaics: {folder}")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +23,7 @@ from lightning_emseg.evaluation.mosaics import datasets_of
 _NAMED = 4
 """Patches that the message names; the file names all."""
 _KEPT = ("image", "second", "mask")
-"""Of a batch, what is there."""
+"""Arrays of a batch that are kept, where they are there."""
 _SPOILT = (
     "The weights themselves were no longer finite, so an earlier step overflowed: lower the learning rate or set "
     "--trainer.gradient_clip_val 1"
@@ -32,29 +32,13 @@ _WHOLE = "The weights were not updated with it; look at the images, or lower the
 
 
 @dataclass(frozen=True)
-class BadPatch:
-    """Where a patch of the batch came from.
-
-    Attributes:
-        rank: Process that had it.
-        sample: Key of its mosaic.
-        origin_px: Its first pixel in the mosaic; negative where it is padded.
-        index: In the global order of the epoch.
-    """
-
-    rank: int
-    sample: str
-    origin_px: tuple[int, ...]
-    index: int
-
-
-@dataclass(frozen=True)
 class BadBatch:
     """The batch of a rank that a step was stopped at.
 
     Attributes:
-        loss: Of this rank.
-        patches: In the order of the arrays.
+        loss: Loss of this rank.
+        patches: Origin of each patch in the order of the arrays: ``rank``, key of the mosaic as ``sample``,
+            ``origin_px``, its first pixel there (negative where it is padded), and ``index`` in the epoch's order.
         arrays: ``image (B, C, *S)`` as the network got it, after augmentation, and ``mask`` or ``second`` view.
         weights_finite: Whether all weights were finite.
         gradients: Names of the weights whose gradient is not finite on any rank, where the loss is finite.
@@ -62,7 +46,7 @@ class BadBatch:
     """
 
     loss: float
-    patches: tuple[BadPatch, ...]
+    patches: list[dict[str, Any]]
     arrays: Mapping[str, NDArray[Any]]
     weights_finite: bool
     gradients: tuple[str, ...]
@@ -141,10 +125,10 @@ class FiniteLoss(pl.Callback):
         assert batch is not None
         mosaics = datasets_of(trainer.train_dataloader)[0].mosaics
         columns = (batch[name].tolist() for name in ("mosaic", "origin", "index"))
-        patches = tuple(
-            BadPatch(trainer.global_rank, mosaics[mosaic].key, tuple(origin), index)
+        patches = [
+            {"rank": trainer.global_rank, "sample": mosaics[mosaic].key, "origin_px": tuple(origin), "index": index}
             for mosaic, origin, index in zip(*columns, strict=True)
-        )
+        ]
         return BadBatch(
             loss=float(self._loss),
             patches=patches,
@@ -183,14 +167,24 @@ def _report(trainer: pl.Trainer, batches: list[BadBatch]) -> str:
         "loss": [str(batch.loss) for batch in batches],
         "weights_finite": weights_finite,
         "gradients": gradients,
-        "patches": [asdict(patch) for patch in patches],
+        "patches": patches,
     }
-    kept = _keep(Path(trainer.default_root_dir), record, batches)
+    folder = Path(trainer.default_root_dir)
+    kept = f"The batch is kept in {folder / 'bad-batch.json'} and bad-batch.npz"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {
+            name: np.concatenate([batch.arrays[name] for batch in batches]) for name in batches[0].arrays
+        }
+        np.savez_compressed(folder / "bad-batch.npz", **arrays)
+        (folder / "bad-batch.json").write_text(json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        kept = f"The batch could not be kept in {folder} ({error.strerror})"
     what = f"training loss is {batches[0].loss}"
     if gradients:
         more = f" and {len(gradients) - 1} more weights" if len(gradients) > 1 else ""
         what = f"gradient of {gradients[0]}{more} is NaN or infinite, though the loss is {batches[0].loss},"
-    named = ", ".join(f"{patch.sample} at {patch.origin_px}" for patch in patches[:_NAMED])
+    named = ", ".join(f"{patch['sample']} at {patch['origin_px']}" for patch in patches[:_NAMED])
     more = f" and {len(patches) - _NAMED} more" if len(patches) > _NAMED else ""
     if gradients and batches[0].of_step > 1:
         more += f", the last of the {batches[0].of_step} batches whose gradients this step adds up"
@@ -198,17 +192,3 @@ def _report(trainer: pl.Trainer, batches: list[BadBatch]) -> str:
         f"the {what} in epoch {trainer.current_epoch} at step {trainer.global_step}, for patches of {named}{more}. "
         f"{kept}. {_WHOLE if weights_finite else _SPOILT} (in 16-bit precision, try bf16-mixed)"
     )
-
-
-def _keep(folder: Path, record: dict[str, Any], batches: list[BadBatch]) -> str:
-    path = folder / "bad-batch.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {
-            name: np.concatenate([batch.arrays[name] for batch in batches]) for name in batches[0].arrays
-        }
-        np.savez_compressed(folder / "bad-batch.npz", **arrays)
-        path.write_text(json.dumps(record, indent=2) + "\n")
-    except OSError as error:
-        return f"The batch could not be kept in {folder} ({error.strerror})"
-    return f"The batch is kept in {path} and bad-batch.npz"

@@ -159,7 +159,10 @@ class PredictionWriter(pl.Callback):
         if trainer.is_global_zero:
             if ready:
                 store.finish()
-                self._export(store)
+                if self.export is not None:
+                    target = Path(f"{self.out}-{self.export}")
+                    folder = export_masks(store.targets, target, self.export, self.polarity)
+                    rank_zero_info(f"masks as {self.export}: {folder}")
                 rank_zero_info(f"predictions: {self.out}")
             else:
                 self._leave(store, "was cut short (fast_dev_run or limit_predict_batches)")
@@ -176,8 +179,3 @@ class PredictionWriter(pl.Callback):
             rank_zero_warn(f"the prediction {why}: the same command continues what is hidden in {self.out}")
         else:
             rank_zero_warn(f"the prediction {why}: nothing is in {self.out}")
-
-    def _export(self, store: PredictionStore) -> None:
-        if self.export is not None:
-            folder = export_masks(store.targets, Path(f"{self.out}-{self.export}"), self.export, self.polarity)
-            rank_zero_info(f"masks as {self.export}: {folder}")

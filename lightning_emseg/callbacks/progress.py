@@ -1,6 +1,6 @@
 """A progress bar that counts megapixels of mosaic where whole mosaics are swept."""
 
-from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from tqdm import tqdm
 
 from data_modules.batch import Batch
-from data_modules.geometry import RowSpan, Sweep
+from data_modules.geometry import Sweep
 from lightning_emseg.evaluation.mosaics import datasets_of
 
 
@@ -115,7 +115,7 @@ class SweepProgress:
     """Megapixels of a sweep that are done; a tile counts its share of the pixels of its span.
 
     Args:
-        sweep: Whose tiles come in order.
+        sweep: Plan of whole mosaics, whose tiles come in order.
 
     Attributes:
         total: Megapixels of all spans.
@@ -123,30 +123,18 @@ class SweepProgress:
     """
 
     def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
-        self.total = sum(self._megapixels(span) for span in sweep.spans)
-        self.done = 0.0
-        self._shares = self._shares_in_order()
+        sizes = [prod((span.stop - span.start, *sweep.grids[span.mosaic].shape[1:])) / 1e6 for span in sweep.spans]
+        tiles = [sum(map(len, sweep.runs(span))) for span in sweep.spans]
+        self.total, self.done = sum(sizes), 0.0
+        self._shares = [(count, size / count) for count, size in zip(tiles, sizes, strict=True)][::-1]
         self._left, self._share = 0, 0.0
-
-    def _megapixels(self, span: RowSpan) -> float:
-        grid = self._sweep.grids[span.mosaic]
-        pixels = span.stop - span.start
-        for side in grid.shape[1:]:
-            pixels *= side
-        return pixels / 1e6
-
-    def _shares_in_order(self) -> Iterator[tuple[int, float]]:
-        for span in self._sweep.spans:
-            tiles = sum(len(origins) for origins in self._sweep.runs(span))
-            yield tiles, self._megapixels(span) / tiles
 
     def add(self, tiles: int) -> None:
         """Count the tiles of one batch, which are all of one span; a sweep of nothing has a batch of none."""
         if not tiles:
             return
         if not self._left:
-            self._left, self._share = next(self._shares)
+            self._left, self._share = self._shares.pop()
         self._left -= tiles
         self.done += tiles * self._share
 

@@ -33,14 +33,14 @@ class LastCheckpoint(Checkpoint):
         if saver is None or saver.save_last is not True:
             return
         if saver._last_global_step_saved != trainer.global_step:
-            path = Path(saver.dirpath or ".") / f"{saver.CHECKPOINT_NAME_LAST}{saver.FILE_EXTENSION}"
+            path = _last(saver)
             trainer.save_checkpoint(path)
             # Otherwise a resumed run without a new best one is saved again at its end, as of one epoch later.
             saver._last_checkpoint_saved = str(path)
 
 
 def model_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
-    """The first callback that keeps best checkpoints; the trainer's own first may be another kind of ``Checkpoint``."""
+    """Find the callback that keeps best checkpoints; the trainer's own first may be another kind of ``Checkpoint``."""
     return next((each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)), None)
 
 
@@ -130,7 +130,11 @@ class Preemption(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Save and stop, unless gradients are still being summed up or validation comes next."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or _validation_is_due(trainer, batch_idx):
+        every = trainer.val_check_batch
+        # Without epochs between validations, batches are counted through.
+        counted = batch_idx if trainer.check_val_every_n_epoch is not None else trainer.fit_loop.total_batch_idx
+        validation_is_due = trainer.is_last_batch or (every is not None and (counted + 1) % every == 0)
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or validation_is_due:
             return
         received = self._received_by_any(trainer)
         if not received:
@@ -177,10 +181,3 @@ class Preemption(pl.Callback):
 
 def _last(saver: ModelCheckpoint) -> Path:
     return Path(saver.dirpath or ".") / f"{saver.CHECKPOINT_NAME_LAST}{saver.FILE_EXTENSION}"
-
-
-def _validation_is_due(trainer: pl.Trainer, batch_idx: int) -> bool:
-    every = trainer.val_check_batch
-    # Without epochs between validations, batches are counted through.
-    counted = batch_idx if trainer.check_val_every_n_epoch is not None else trainer.fit_loop.total_batch_idx
-    return trainer.is_last_batch or (every is not None and (counted + 1) % every == 0)

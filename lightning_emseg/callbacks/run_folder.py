@@ -135,19 +135,24 @@ def keep_wandb_run(trainer: pl.Trainer, resumed: bool) -> None:
         return
     folder = Path(trainer.default_root_dir)
     path = folder / _WANDB_FILE
-    kept = _read_wandb_run(path) if resumed and path.exists() else _new_wandb_run(folder)
+    called = None if os.environ.get("WANDB_SWEEP_ID") else folder.resolve().name
+    kept = {"id": secrets.token_hex(4), "name": called, "group": called}
+    if resumed and path.exists():
+        kept = _read_wandb_run(path)
     for logger in loggers:
-        kept = _settle_logger(logger, kept)
+        said = logger._wandb_init
+        # What nobody said otherwise.
+        kept = {key: said.get(key) or os.environ.get(name) or kept[key] for key, name in _FROM_OUTSIDE.items()}
+        # W&B warns of an id that is passed on in a sweep, even if it is the trial's.
+        said.update({key: value for key, value in kept.items() if not os.environ.get(_FROM_OUTSIDE[key])})
+        # Lightning's own default is lost under its command line, which passes on those of `wandb.init`. Without it W&B
+        # counts a resumed run's steps from 0 again, and drops what it has had.
+        said["resume"] = said.get("resume") or os.environ.get("WANDB_RESUME") or "allow"
     folder.mkdir(parents=True, exist_ok=True)
     # Whole or not at all, as a run may be killed at any time.
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(kept, indent=2) + "\n")
     unfinished.replace(path)
-
-
-def _new_wandb_run(folder: Path) -> dict[str, str | None]:
-    called = None if os.environ.get("WANDB_SWEEP_ID") else folder.resolve().name
-    return {"id": secrets.token_hex(4), "name": called, "group": called}
 
 
 def _read_wandb_run(path: Path) -> dict[str, str | None]:
@@ -159,15 +164,3 @@ def _read_wandb_run(path: Path) -> dict[str, str | None]:
             f"{path} does not name the W&B run to continue: delete it, and a new one is begun, or restore"
             ' {"id": ..., "name": ..., "group": ...} from the address of the run'
         ) from error
-
-
-def _settle_logger(logger: WandbLogger, kept: dict[str, str | None]) -> dict[str, str | None]:
-    """Pass on what nobody said otherwise; returns what the run will have."""
-    said = logger._wandb_init
-    settled = {key: said.get(key) or os.environ.get(name) or kept[key] for key, name in _FROM_OUTSIDE.items()}
-    # W&B warns of an id that is passed on in a sweep, even if it is the trial's.
-    said.update({key: value for key, value in settled.items() if not os.environ.get(_FROM_OUTSIDE[key])})
-    # Lightning's own default is lost under its command line, which passes on those of `wandb.init`. Without it W&B
-    # counts a resumed run's steps from 0 again, and drops what it has had.
-    said["resume"] = said.get("resume") or os.environ.get("WANDB_RESUME") or "allow"
-    return settled

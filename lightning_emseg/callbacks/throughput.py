@@ -49,8 +49,10 @@ class Throughput(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Count the batch, and log when it is time."""
+        image = batch["image"]
         for tally in (self._recent, self._epoch):
-            tally.add(batch)
+            tally.patches += len(image)
+            tally.pixels += len(image) * image[0, 0].numel()
         step, every = trainer.global_step, int(getattr(trainer, "log_every_n_steps", 0))
         # With accumulation several batches share a step.
         if every and step and step % every == 0 and step != self._logged_step:
@@ -114,11 +116,6 @@ class _Tally:
     patches: int = 0
     pixels: int = 0
 
-    def add(self, batch: Batch) -> None:
-        image = batch["image"]
-        self.patches += len(image)
-        self.pixels += len(image) * image[0, 0].numel()
-
 
 class LoaderClock(Profiler):
     """Passes everything on to another profiler, and adds up how long the training loop waits for batches.
@@ -156,7 +153,7 @@ def _over_ranks(trainer: pl.Trainer, values: tuple[float, ...], how: str) -> lis
 
 
 def peak_memory_mib() -> float:
-    """Highest resident memory that this process has had."""
+    """Read the highest resident memory that this process has had."""
     status = Path("/proc/self/status")
     if status.is_file():
         # Linux hands `ru_maxrss` down from a parent, however large that was.

@@ -101,8 +101,8 @@ COMMANDS: Tree = {
     "score": Command(f"{_HERE}.score", "score", positional=True),
     "errors": Command(f"{_HERE}.errors", "errors", positional=True),
     "export": {
-        "cremi": Command(f"{_HERE}.export.cremi", "cremi", positional=True),
-        "encoder": Command(f"{_HERE}.export.encoder", "encoder", positional=True),
+        "cremi": Command(f"{_HERE}.export", "cremi", positional=True),
+        "encoder": Command(f"{_HERE}.export", "encoder", positional=True),
     },
     "features": {
         "firing-rate": Command(f"{_HERE}.features", "firing_rate", several=_ENCODERS),
@@ -136,21 +136,17 @@ def _fill(parser: ArgumentParser, tree: Tree, words: Sequence[str]) -> None:
         children.add_subcommand(name, child, help=summary)
         if name != chosen:
             continue
-        if isinstance(entry, Command):
-            _add_arguments(child, entry)
-        else:
+        if not isinstance(entry, Command):
             _fill(child, entry, words[1:])
-
-
-def _add_arguments(parser: ArgumentParser, command: Command) -> None:
-    parser.description = command.summary
-    if command.many is not None:
-        parser.add_argument(command.many, nargs="+", type=Path, help="Folders.")
-    if command.several is not None:
-        name, meaning = command.several
-        parser.add_argument(f"--{name}", nargs="+", required=True, help=meaning)
-    skip: set[str | int] = {name for name in (command.many, command.several and command.several[0]) if name}
-    parser.add_function_arguments(command.function, as_group=False, as_positional=command.positional, skip=skip)
+            continue
+        child.description = entry.summary
+        if entry.many is not None:
+            child.add_argument(entry.many, nargs="+", type=Path, help="Folders.")
+        if entry.several is not None:
+            option, meaning = entry.several
+            child.add_argument(f"--{option}", nargs="+", required=True, help=meaning)
+        skip: set[str | int] = {given for given in (entry.many, entry.several and entry.several[0]) if given}
+        child.add_function_arguments(entry.function, as_group=False, as_positional=entry.positional, skip=skip)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -14,17 +14,15 @@ from torch import nn
 
 from data_modules.errors import UserError
 
-__all__ = ["check_matches", "file_hash", "load_weights", "read", "weights_hash"]
-
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
+    """Compute the SHA-256 of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_hash(module: nn.Module) -> str:
-    """SHA-256 of names and values of all parameters and buffers, as hexadecimal digits."""
+    """Compute the SHA-256 of names and values of all parameters and buffers, as hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(name.encode())
@@ -40,8 +38,8 @@ def write(content: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint so that ``path`` holds the former one or the new one at any time, also after a power cut.
 
     Args:
-        content: What ``torch.save`` takes.
-        path: Its folder is made where it is missing.
+        content: Content as ``torch.save`` takes it.
+        path: File; its folder is made where it is missing.
 
     Raises:
         UserError: if the disk is full or refuses; what was there before is untouched.
@@ -54,7 +52,13 @@ def write(content: Mapping[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _sync_folder(path.parent)
+        # The new name must reach the disk too; some network file systems know no such thing for folders.
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                os.fsync(handle)
+        finally:
+            os.close(handle)
     except (OSError, RuntimeError) as error:
         cause = _refusal(error)
         if cause is None:
@@ -66,7 +70,7 @@ def write(content: Mapping[str, Any], path: Path) -> None:
 
 
 def damage(path: Path) -> str | None:
-    """What contradicts the CRC-32 that torch writes for every record, but does not compare when it loads.
+    """Find what contradicts the CRC-32 that torch writes for every record, but does not compare when it loads.
 
     Args:
         path: A file that exists.
@@ -89,16 +93,13 @@ def damage(path: Path) -> str | None:
 
 
 def whole_neighbours(path: Path) -> Iterator[Path]:
-    """Undamaged checkpoints of the same run, newest first, then those of earlier runs in the same run folder."""
-    folders = [path.parent, *sorted(path.parents[1].glob("earlier/*/checkpoints"), key=_run_number, reverse=True)]
-    for folder in folders:
+    """List undamaged checkpoints of the same run, newest first, then those of earlier runs in the same run folder."""
+    earlier = {folder: folder.parent.name for folder in path.parents[1].glob("earlier/*/checkpoints")}
+    numbers = {folder: int(name) if name.isdigit() else 0 for folder, name in earlier.items()}
+    for folder in (path.parent, *sorted(numbers, key=lambda each: numbers[each], reverse=True)):
         for found in sorted(folder.glob("*.ckpt"), key=lambda each: each.stat().st_mtime, reverse=True):
             if found != path and damage(found) is None and zipfile.is_zipfile(found):
                 yield found
-
-
-def _run_number(folder: Path) -> int:
-    return int(folder.parent.name) if folder.parent.name.isdigit() else 0
 
 
 def _refusal(error: BaseException) -> str | None:
@@ -111,16 +112,6 @@ def _refusal(error: BaseException) -> str | None:
     return None
 
 
-def _sync_folder(folder: Path) -> None:
-    # The new name must reach the disk too; some network file systems know no such thing for folders.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running any code that it may hold.
 
@@ -131,18 +122,22 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"no checkpoint at {path}: look in the run folder's checkpoints/ for best.ckpt and last.ckpt")
     found = damage(path)
     if found is not None:
-        raise UserError(f"{_unreadable(path)}: {found}{_offer(path)}")
+        raise _unreadable(path, found)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many unrelated types for broken files
-        raise UserError(f"{_unreadable(path)}: {_reason(error)}{_offer(path)}") from None
+        raise _unreadable(path, _reason(error)) from None
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"{path} holds no `state_dict`: it is not a checkpoint of `lightning fit`")
     return content
 
 
-def _unreadable(path: Path) -> str:
-    return f"{path} cannot be read as a checkpoint; it may be cut short, damaged or of another program"
+def _unreadable(path: Path, reason: str) -> UserError:
+    other = next(whole_neighbours(path), None)
+    offer = "" if other is None else f". The newest whole checkpoint near it is {other}: pass --ckpt_path {other}"
+    return UserError(
+        f"{path} cannot be read as a checkpoint; it may be cut short, damaged or of another program: {reason}{offer}"
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -153,11 +148,6 @@ def _reason(error: Exception) -> str:
     lines = (line.strip() for line in str(error).splitlines() if not re.search("weights.only", line, re.IGNORECASE))
     reason = next(filter(None, lines), "").partition(". ")[0]
     return reason if " " in reason else f"it is nothing that torch writes ({type(error).__name__})"
-
-
-def _offer(path: Path) -> str:
-    other = next(whole_neighbours(path), None)
-    return "" if other is None else f". The newest whole checkpoint near it is {other}: pass --ckpt_path {other}"
 
 
 def check_matches(module: nn.Module, checkpoint: dict[str, Any], path: Path | None = None) -> None:

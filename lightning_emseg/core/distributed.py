@@ -1,7 +1,6 @@
-"""What ranks tell each other; a mistake on one of them ends all, instead of leaving the others to wait."""
+"""Exchange between ranks; a mistake on one of them ends all, instead of leaving the others to wait."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -12,10 +11,12 @@ from data_modules.errors import UserError
 
 S = TypeVar("S")
 T = TypeVar("T")
+_Parcel = tuple[Any, str | None, bool]
+"""Result, or the message of a failure in its place, and whether that is a mistake of the user."""
 
 
 def from_first_rank(make: Callable[[], T]) -> T:
-    """What rank 0 makes, on every rank; the others wait for it.
+    """Return what rank 0 makes, on every rank; the others wait for it.
 
     Args:
         make: Called on rank 0 only; its result must be picklable.
@@ -26,15 +27,15 @@ def from_first_rank(make: Callable[[], T]) -> T:
     """
     if not _several():
         return make()
-    mine = _attempt(make) if dist.get_rank() == 0 else None
-    holder: list[Any] = [mine and mine.sent]
+    sent, error = _attempt(make) if dist.get_rank() == 0 else (None, None)
+    holder: list[Any] = [sent]
     dist.broadcast_object_list(holder, src=0)
-    result: T = _opened(holder, mine)[0]
+    result: T = _opened(holder, error)[0]
     return result
 
 
 def from_all_ranks(make: Callable[[], T]) -> list[T]:
-    """What each rank makes, in the order of the ranks, on every rank.
+    """Return what each rank makes, in the order of the ranks, on every rank.
 
     Args:
         make: Called on every rank; its result must be picklable.
@@ -45,18 +46,18 @@ def from_all_ranks(make: Callable[[], T]) -> list[T]:
     """
     if not _several():
         return [make()]
-    mine = _attempt(make)
+    sent, error = _attempt(make)
     holder: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(holder, mine.sent)
-    return _opened(holder, mine)
+    dist.all_gather_object(holder, sent)
+    return _opened(holder, error)
 
 
-def shared_out(make: Callable[[S], T], items: Sequence[S]) -> list[T]:
-    """``make`` of every item, each computed by one rank, on every rank and in the order of the items.
+def share_out(make: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    """Compute ``make`` of every item on one rank; returns all on every rank, in the order of the items.
 
     Args:
-        make: Its result must be picklable.
-        items: The same on every rank.
+        make: Function of an item; its result must be picklable.
+        items: Items, the same on every rank.
 
     Raises:
         UserError: on every rank, if it is raised on any.
@@ -67,8 +68,8 @@ def shared_out(make: Callable[[S], T], items: Sequence[S]) -> list[T]:
     return [parts[number % world][number // world] for number in range(len(items))]
 
 
-def dealt_together(mine: Tensor) -> Tensor:
-    """Rows that were dealt out to the ranks, back in one piece on every rank; no gradient flows through it.
+def gather_rows(mine: Tensor) -> Tensor:
+    """Gather rows that were dealt out to the ranks, on every rank; no gradient flows through it.
 
     Args:
         mine: ``(B, …)`` of one shape on all ranks; row i of rank r was item i · world + r, as samplers deal them out.
@@ -83,13 +84,13 @@ def dealt_together(mine: Tensor) -> Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
-def dealt_out(rows: Tensor) -> Tensor:
-    """This rank's share ``(B, …)`` of rows ``(B · world, …)``; the inverse of :func:`dealt_together`."""
+def own_rows(rows: Tensor) -> Tensor:
+    """Take this rank's share ``(B, …)`` of rows ``(B · world, …)``; the inverse of :func:`gather_rows`."""
     return rows[dist.get_rank() :: dist.get_world_size()] if _several() else rows
 
 
-def shared_permutation(number: int, device: torch.device) -> Tensor:
-    """A random order ``int64 (number,)`` that rank 0 draws from torch's generator of the CPU, on every rank."""
+def share_permutation(number: int, device: torch.device) -> Tensor:
+    """Draw a random order ``int64 (number,)`` on rank 0, from torch's generator of the CPU; the same on every rank."""
     order = torch.randperm(number).to(device)
     copy_from_first_rank(order)
     return order
@@ -111,36 +112,20 @@ def _several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-@dataclass(frozen=True)
-class _Parcel:
-    """A result, or the message of a failure in its place."""
-
-    result: Any = None
-    message: str | None = None
-    is_users: bool = False
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """What is sent, and the exception itself, which may hold what cannot be."""
-
-    sent: _Parcel
-    error: Exception | None = None
-
-
-def _attempt(make: Callable[[], Any]) -> _Attempt:
+def _attempt(make: Callable[[], Any]) -> tuple[_Parcel, Exception | None]:
+    """Call; returns what can be sent, and the exception itself, which may hold what cannot be."""
     try:
-        return _Attempt(_Parcel(make()))
+        return (make(), None, False), None
     except UserError as error:
-        return _Attempt(_Parcel(message=str(error), is_users=True), error)
+        return (None, str(error), True), error
     except Exception as error:
-        return _Attempt(_Parcel(message=f"{type(error).__name__}: {error}"), error)
+        return (None, f"{type(error).__name__}: {error}", False), error
 
 
-def _opened(parcels: Sequence[_Parcel], mine: _Attempt | None) -> list[Any]:
-    if mine is not None and mine.error is not None:
-        raise mine.error
-    for rank, parcel in enumerate(parcels):
-        if parcel.message is not None:
-            raise UserError(parcel.message) if parcel.is_users else RuntimeError(f"rank {rank}: {parcel.message}")
-    return [parcel.result for parcel in parcels]
+def _opened(parcels: Sequence[_Parcel], error: Exception | None) -> list[Any]:
+    if error is not None:
+        raise error
+    for rank, (_, message, is_users) in enumerate(parcels):
+        if message is not None:
+            raise UserError(message) if is_users else RuntimeError(f"rank {rank}: {message}")
+    return [result for result, _, _ in parcels]

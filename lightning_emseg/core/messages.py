@@ -32,7 +32,7 @@ def import_named(name: str) -> type | None:
     """Import the class of a short name; ``None`` where the tables have no such name.
 
     >>> import_named("FocalLoss")
-    <class 'lightning_emseg.losses.focal.FocalLoss'>
+    <class 'lightning_emseg.losses.focal_dice.FocalLoss'>
     """
     if name not in _PACKAGES:
         return None

@@ -29,81 +29,52 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return False
-    held = [_set_parameter(libc, *setting) for setting in _SETTINGS]  # all of them, whatever the first says
-    return all(held)
-
-
-def _set_parameter(libc: ctypes.CDLL, parameter: int, variable: str, values: tuple[int, ...]) -> bool:
-    """Set one parameter to the first value that this version of glibc takes."""
-    name = variable.removeprefix("MALLOC_").rstrip("_").lower()
-    if variable in os.environ or f"glibc.malloc.{name}=" in os.environ.get("GLIBC_TUNABLES", ""):
-        return True
-    for value in values:
-        if libc.mallopt(parameter, value):
-            os.environ[variable] = str(value)
-            return True
-    return False
-
-
-_DISK = (errno.ENOSPC, errno.EDQUOT)
+    # Values that the user has given stay; the first value that this version of glibc takes is set.
+    tunables, held = os.environ.get("GLIBC_TUNABLES", ""), True
+    for parameter, variable, values in _SETTINGS:
+        name = variable.removeprefix("MALLOC_").rstrip("_").lower()
+        if variable in os.environ or f"glibc.malloc.{name}=" in tunables:
+            continue
+        taken = next((value for value in values if libc.mallopt(parameter, value)), None)
+        if taken is not None:
+            os.environ[variable] = str(taken)
+        held = held and taken is not None
+    return held
 
 
 def explain_failure(error: BaseException) -> str | None:
-    """What to tell the user of a failure that is not of the program's making; ``None`` for all others.
+    """Say what to tell the user of a failure that is not of the program's making; ``None`` for all others.
 
     Args:
-        error: As it left the trainer.
+        error: Exception as it left the trainer or the command.
     """
-    return next((text for explain in _EXPLAIN if (text := explain(error)) is not None), None)
-
-
-def _out_of_memory(error: BaseException) -> str | None:
+    text, first = str(error), (str(error).splitlines() or [""])[0]
     # Commands without a network never import torch, and nothing but torch raises its errors.
     torch = sys.modules.get("torch")
     on_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    on_host = isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
-    if not (on_device or on_host):
-        return None
-    wanted = re.search(r"allocate ([\d.]+ (?:bytes|[KMGTPE]iB))", str(error))
-    size = f" ({wanted[1]} more were asked for)" if wanted else ""
-    where = "the accelerator's memory" if on_device else "this machine's memory"
-    precision = " or set --trainer.precision bf16-mixed" if on_device else ""
-    return (
-        f"{where} is full{size}: lower data.batch_size, data.patch_size or, in evaluation, data.eval_batch_size and "
-        f"data.tile_size{precision}; --trainer.accumulate_grad_batches keeps the batch as large as it was"
-    )
-
-
-def _killed_loader(error: BaseException) -> str | None:
-    if not (isinstance(error, RuntimeError) and re.search(r"DataLoader worker \(pid", str(error))):
-        return None
-    return (
-        f"a loader process has ended ({str(error).splitlines()[0]}): most often the system has killed it for want of "
-        "memory; lower data.num_workers or data.patch_size"
-    )
-
-
-def _full_disk(error: BaseException) -> str | None:
-    if not (isinstance(error, OSError) and error.errno in _DISK):
-        return None
-    return f"{error.filename or 'a file'} could not be written ({error.strerror}): make room there and start again"
-
-
-def _lost_rank(error: BaseException) -> str | None:
-    is_lost = re.search(r"Connection (closed|reset) by peer|Socket closed|remote process has terminated", str(error))
-    if not (isinstance(error, RuntimeError) and is_lost):
-        return None
-    return (
-        "another process of this run has ended, so this one ends too; the other one's message says why. Go on with "
-        f"--ckpt_path RUN/checkpoints/last.ckpt\n  cause: {str(error).splitlines()[0].split('. ')[0]}"
-    )
-
-
-def _no_compiler(error: BaseException) -> str | None:
-    if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        return None
-    # Torch could go on uncompiled, but would then silently lack the speed that was asked for.
-    return f"torch cannot compile this network here; leave out --model.compile: {str(error).splitlines()[0]}"
-
-
-_EXPLAIN = (_out_of_memory, _killed_loader, _full_disk, _lost_rank, _no_compiler)
+    if on_device or isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in text:
+        wanted = re.search(r"allocate ([\d.]+ (?:bytes|[KMGTPE]iB))", text)
+        size = f" ({wanted[1]} more were asked for)" if wanted else ""
+        where = "the accelerator's memory" if on_device else "this machine's memory"
+        precision = " or set --trainer.precision bf16-mixed" if on_device else ""
+        return (
+            f"{where} is full{size}: lower data.batch_size, data.patch_size or, in evaluation, data.eval_batch_size "
+            f"and data.tile_size{precision}; --trainer.accumulate_grad_batches keeps the batch as large as it was"
+        )
+    if isinstance(error, RuntimeError) and re.search(r"DataLoader worker \(pid", text):
+        return (
+            f"a loader process has ended ({first}): most often the system has killed it for want of memory; lower "
+            "data.num_workers or data.patch_size"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.filename or 'a file'} could not be written ({error.strerror}): make room there and start again"
+    lost = r"Connection (closed|reset) by peer|Socket closed|remote process has terminated"
+    if isinstance(error, RuntimeError) and re.search(lost, text):
+        return (
+            "another process of this run has ended, so this one ends too; the other one's message says why. Go on with "
+            f"--ckpt_path RUN/checkpoints/last.ckpt\n  cause: {first.split('. ')[0]}"
+        )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        # Torch could go on uncompiled, but would then silently lack the speed that was asked for.
+        return f"torch cannot compile this network here; leave out --model.compile: {first}"
+    return None

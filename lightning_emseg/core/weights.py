@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ _WRAPPER = "model."
 
 
 def named_as_in(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Weights of a network of timm under the names that they have in an encoder.
+    """Bring weights of a network of timm under the names that they have in an encoder.
 
     smp's encoders ``tu-…`` hold the network as ``model``, join the names of nested stages by underscores
     (``model.stages_0.blocks.1`` is ``stages.0.blocks.1``), and lack what comes behind the last stage (EfficientNet's
@@ -51,11 +50,11 @@ class MocoWeights:
     """The query encoder of a MoCo checkpoint.
 
     Attributes:
-        path: Where it was read from.
+        path: File that it was read from.
         state_dict: Tensors under the keys of a torchvision ResNet (``conv1.weight``, ``layer1.0.…``) or of another
             network of timm, without ``fc``.
         norms: Mean and standard deviation of the training images in grey levels 0–255, or None where the file has none.
-        architecture: As the file records it (``arch``), perhaps of timm, or None where it does not.
+        architecture: Name in the file (``arch``), perhaps of timm, or None where there is none.
     """
 
     path: Path
@@ -108,7 +107,15 @@ def load_moco_weights(path: str | Path) -> MocoWeights:
         UserError: There is no such file, or it is not of this format.
     """
     path = Path(path)
-    checkpoint = _read(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the path of the downloaded weights (.pth.tar)")
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch.load raises whatever its readers stumble over in a foreign file
+        raise UserError(
+            f"{path}: cannot be read as a PyTorch file of tensors and plain values ({type(error).__name__}); "
+            f"it may be another format, unpacked, or an incomplete download"
+        ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         found = _first(list(checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise UserError(
@@ -143,8 +150,8 @@ def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = 
     for an encoder of one channel, for the same reason. No other difference in shape is bridged.
 
     Args:
-        encoder: Changed in place, or left as it is if an error is raised.
-        weights: From `load_moco_weights`.
+        encoder: Module that is changed in place, or left as it is if an error is raised.
+        weights: Weights that `load_moco_weights` has read.
         strict: Whether a key that is missing, unexpected or of another shape is an error. With False they are reported.
 
     Returns:
@@ -156,8 +163,12 @@ def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = 
     wanted: dict[str, Tensor] = encoder.state_dict()
     given, behind = named_as_in(wanted, weights.state_dict)
     first = first_convolution(wanted)
-    if first in given:
-        given[first] = _spread_over_channels(given[first], wanted[first])
+    if first in given and given[first].ndim == 4:
+        match given[first].shape[1], wanted[first].shape[1]:
+            case 1, 3:
+                given[first] = given[first].repeat(1, 3, 1, 1) / 3
+            case 3, 1:
+                given[first] = given[first].sum(dim=1, keepdim=True)
     common = [key for key in wanted if key in given]
     matching = {key: given[key] for key in common if given[key].shape == wanted[key].shape}
     report = LoadReport(
@@ -179,27 +190,15 @@ def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = 
 
 
 def first_convolution(state_dict: Mapping[str, Tensor]) -> str | None:
-    """Key of the weight ``(F, C, y, x)`` that sees the image: the first of its shape, as networks list their layers.
+    """Find the weight ``(F, C, y, x)`` that sees the image: the first of its shape, as networks list their layers.
 
     Args:
-        state_dict: Of a network, in its order.
+        state_dict: State of a network, in its order.
 
     Returns:
-        It, or ``None`` if the network has no convolutions.
+        Its key, or ``None`` if the network has no convolutions.
     """
     return next((key for key, value in state_dict.items() if key.endswith("weight") and value.ndim == 4), None)
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the path of the downloaded weights (.pth.tar)")
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch.load raises whatever its readers stumble over in a foreign file
-        raise UserError(
-            f"{path}: cannot be read as a PyTorch file of tensors and plain values ({type(error).__name__}); "
-            f"it may be another format, unpacked, or an incomplete download"
-        ) from error
 
 
 def _grey_level_norms(norms: object, path: Path) -> tuple[float, float] | None:
@@ -222,14 +221,6 @@ def _number(value: object) -> float | None:
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     return float(value) if isinstance(value, int | float) else None
-
-
-def _spread_over_channels(given: Tensor, wanted: Tensor) -> Tensor:
-    if given.ndim == 4 and given.shape[1] == 1 and wanted.shape[1] == 3:
-        return given.repeat(1, 3, 1, 1) / 3
-    if given.ndim == 4 and given.shape[1] == 3 and wanted.shape[1] == 1:
-        return given.sum(dim=1, keepdim=True)
-    return given
 
 
 def _partial_fit(report: LoadReport, path: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

@@ -15,7 +15,7 @@ from data_modules.batch import Batch
 from data_modules.errors import UserError
 from data_modules.geometry import Shape, Sweep
 from data_modules.store import MosaicView
-from lightning_emseg.core.distributed import from_first_rank, shared_out, wait_for_all
+from lightning_emseg.core.distributed import from_first_rank, share_out, wait_for_all
 from lightning_emseg.evaluation.evaluator import Evaluator
 from lightning_emseg.evaluation.score_table import Row, ScoreTable
 from lightning_emseg.inference.stitching import Blend, MosaicMaps, StitchedRows, SweepStitcher
@@ -215,7 +215,7 @@ class MosaicEvaluation:
             truth = mosaic.read_mask((0,) * len(mosaic.shape), mosaic.shape)
             return self._evaluator.measure({"": metrics}, truth, found, level, mosaic.pixel_size_nm)
 
-        for key, found in zip(keys, shared_out(measure, keys), strict=True):
+        for key, found in zip(keys, share_out(measure, keys), strict=True):
             table.rows[key].update(found)
         return table
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
 from lightning_emseg.evaluation.sources import ClassValues, Pair, Pixels, ScoredImage
-from lightning_emseg.scoring.label_images import refuse_labels
 
 Grey = NDArray[np.uint8]
 Polarity = Literal["bright", "dark"]
@@ -88,6 +87,58 @@ def is_mask_with_ignored(pixels: Pixels) -> bool:
         return False
     zero, one = pixels == 0, pixels == 1
     return bool(zero.any() and one.any() and (zero | one | (pixels == IGNORE)).all())
+
+
+_LABEL_VALUES = 16
+"""Values that classes may have; a probability whose maximum is 15 of 255 finds nothing."""
+_ROWS = 4096
+"""Rows that are looked at, at most."""
+_EQUAL = 0.8
+"""Share of neighbours inside a label that are equal; cells of 20 px have 0.95, maps quantised to 16 levels 0.5."""
+_STEP = 2.0
+"""Mean step between unequal neighbours; smooth maps have 1, ids are as good as random."""
+
+
+def refuse_labels(pixels: Pixels, what: str) -> None:
+    """Refuse classes and ids of instances.
+
+    These are integers above 16 bits, integers with a maximum below 16, floating point with whole numbers above 1, and
+    integers whose neighbours are equal, or else far apart.
+
+    Args:
+        pixels: ``(*S)``, finite, not negative, more than two values.
+        what: File, for the message.
+
+    Raises:
+        UserError: if it looks like labels.
+    """
+    highest, kind = pixels.max(), ""
+    if pixels.dtype.kind == "f":
+        if highest > 1 and (pixels == np.rint(pixels)).all():
+            kind = "whole numbers in floating point"
+    elif highest > 65535:
+        kind = "numbers of more than 16 bits"
+    elif highest < _LABEL_VALUES:
+        kind = f"small whole numbers up to {highest}"
+    elif _has_areas(pixels, 255 if pixels.dtype == np.uint8 else 65535):
+        kind = "areas of equal whole numbers"
+    if kind:
+        raise UserError(
+            f"{what} seems to hold labels ({kind}), but a prediction is a probability or a mask: save probabilities as "
+            "floating point from 0 to 1, or 0 to 255 in 8 bits, or make a mask of 0 and 255 of the labels' borders"
+        )
+
+
+def _has_areas(pixels: Pixels, top: int) -> bool:
+    rows = pixels.reshape(-1, pixels.shape[-1])
+    rows = rows[:: -(-len(rows) // _ROWS)].astype(np.int32)
+    if top > 255 and not (rows % 257).any():
+        rows //= 257  # 8 bits saved as 16
+    left, right = rows[:, :-1], rows[:, 1:]
+    # Probabilities have areas of 0 and of the maximum too.
+    step = np.abs(left - right)[(left > 0) & (left < rows.max())]
+    unequal = step[step > 0]
+    return bool(len(unequal) and (step == 0).mean() > _EQUAL and unequal.mean() >= _STEP)
 
 
 class SidePolarity:
@@ -302,7 +353,7 @@ class PairReader:
 
 
 def _without_unknown(labels: Grey, found: Grey, unknown: NDArray[np.bool_], what: str) -> tuple[Grey, Grey, int]:
-    """Truth, prediction and number of pixels that are ignored because the prediction does not know them."""
+    """Ignore and count the pixels that the prediction does not know; returns truth, prediction and their number."""
     unpredicted = int(np.count_nonzero(unknown & (labels != IGNORE)))
     if unpredicted:
         labels = np.where(unknown, np.uint8(IGNORE), labels)
@@ -320,7 +371,7 @@ def _refuse_ignored(labels: Grey, what: str) -> None:
 
 
 def _positions(source: ScoredImage, values: ClassValues) -> Grey:
-    """Positions of classes; a store's label declares its values, and is read so."""
+    """Read positions of classes; a store's label declares its values."""
     pixels, what = source.read(), source.what
     if source.classes:
         return pixels

@@ -33,8 +33,8 @@ class Crop:
     """A part of a volume.
 
     Attributes:
-        first: Its first voxel, ``(Z, Y, X)``.
-        size: Its sides in voxels, likewise.
+        first: First voxel ``(Z, Y, X)``.
+        size: Sides ``(Z, Y, X)`` in voxels.
     """
 
     first: Triple
@@ -47,9 +47,9 @@ class PredictedClefts:
 
     Attributes:
         key: ``<split>/<sample>``.
-        pixels: What tells clefts from the rest: the predicted mask, or the probability.
+        pixels: Predicted mask, or the probability.
         level: Lowest value of ``pixels`` that is cleft; above it too.
-        crop: What of the volume is exported.
+        crop: Part of the volume that is exported.
         voxel_nm: Sides of a voxel, ``(Z, Y, X)``.
     """
 
@@ -59,14 +59,9 @@ class PredictedClefts:
     crop: Crop
     voxel_nm: tuple[float, ...]
 
-    @property
-    def file_name(self) -> str:
-        """Like those of the challenge, see :func:`file_name`."""
-        return file_name(self.key.split("/")[1])
-
 
 def file_name(sample: str) -> str:
-    """The challenge's name of a sample's file, where the sample is named as ``emseg data convert cremi`` does.
+    """Name a sample's file as the challenge does, where the sample is named as ``emseg data convert cremi`` does.
 
     >>> file_name("sample-A+"), file_name("sample-B"), file_name("mine")
     ('sample_A+_20160601.hdf', 'sample_B_20160501.hdf', 'mine.hdf')
@@ -79,7 +74,7 @@ def predicted_clefts(sample: Sample, crop: Crop | None = None, threshold: float 
     """Check what ``lightning predict`` has written of one volume; its mask is read once.
 
     Args:
-        sample: With the probability as image and the mask as its one label.
+        sample: Sample with the probability as image and the mask as its one label.
         crop: Part to be exported; the whole volume by default.
         threshold: Probability, above 0 up to 1, from which on a voxel is cleft; the mask as predicted by default.
 
@@ -88,7 +83,8 @@ def predicted_clefts(sample: Sample, crop: Crop | None = None, threshold: float 
             are marked.
     """
     label = _mask_of(sample)
-    crop = crop or Crop((0, 0, 0), _triple(label.shape))
+    z, y, x = label.shape
+    crop = crop or Crop((0, 0, 0), (z, y, x))
     if any(first + size > side for first, size, side in zip(crop.first, crop.size, label.shape, strict=True)):
         raise UserError(
             f"{sample.key} has {label.shape} voxels, the crop of {crop.size} from {crop.first} (Z, Y, X) does not lie "
@@ -131,8 +127,8 @@ def write_clefts(clefts: PredictedClefts, path: Path) -> int:
     predicted volume, in nm. Mask and ids of the whole crop are in memory, 5 to 6 bytes a voxel.
 
     Args:
-        clefts: From :func:`predicted_clefts`.
-        path: The file; its folder exists.
+        clefts: Prediction that :func:`predicted_clefts` has checked.
+        path: File to write; its folder exists.
 
     Returns:
         Number of clefts.
@@ -175,8 +171,3 @@ def _bands(array: ArrayRef, crop: Crop) -> Iterator[NDArray[np.uint8]]:
     z, y, x = (slice(first, first + size) for first, size in zip(crop.first, crop.size, strict=True))
     for start in range(z.start, z.stop, _SECTIONS):
         yield read(array, (slice(start, min(start + _SECTIONS, z.stop)), y, x))
-
-
-def _triple(sides: tuple[int, ...]) -> Triple:
-    z, y, x = sides
-    return z, y, x

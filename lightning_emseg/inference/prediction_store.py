@@ -74,19 +74,21 @@ class PredictionStore:
         Raises:
             UserError: if a prediction is there that was made with other settings, naming those that differ.
         """
-        return [self._survey(*pair) for pair in zip(self.targets, self._mosaics, self._provenance, strict=True)]
-
-    def _survey(self, target: Path, mosaic: MosaicView, provenance: Provenance) -> Earlier | None:
-        earlier = find_earlier(target, [self._label], mosaic.shape)
-        if earlier is None or (self._overwrite and (earlier.state == "finished" or earlier.provenance != provenance)):
-            return None
-        if earlier.provenance == provenance:
-            return earlier
-        raise UserError(
-            f"{target} is {'an unfinished' if earlier.state == 'partial' else 'a'} prediction of another checkpoint, "
-            f"configuration or version ({differences(earlier.provenance, provenance)}): choose another --writer.out, "
-            "or pass --writer.overwrite true to replace it"
-        )
+        found: list[Earlier | None] = []
+        for target, mosaic, provenance in zip(self.targets, self._mosaics, self._provenance, strict=True):
+            earlier = find_earlier(target, [self._label], mosaic.shape)
+            is_same = earlier is not None and earlier.provenance == provenance
+            if earlier is None or (self._overwrite and (earlier.state == "finished" or not is_same)):
+                found.append(None)
+            elif is_same:
+                found.append(earlier)
+            else:
+                raise UserError(
+                    f"{target} is {'an unfinished' if earlier.state == 'partial' else 'a'} prediction of another "
+                    f"checkpoint, configuration or version ({differences(earlier.provenance, provenance)}): choose "
+                    "another --writer.out, or pass --writer.overwrite true to replace it"
+                )
+        return found
 
     def begin(self, role: Role, earlier: Sequence[Earlier | None], mine: Mapping[int, Sequence[Rows]]) -> None:
         """Open what this process writes.
@@ -97,28 +99,26 @@ class PredictionStore:
             mine: Spans of rows of this process by mosaic.
         """
         for index, found in enumerate(earlier):
-            if (found is None or found.state == "partial") and (role == "owner" or index in mine):
-                if role == "owner":
-                    kept = () if found is None else found.rows
-                    clear_rest(self.targets[index], [self._label], self._mosaics[index].shape, kept)
-                self._samples[index] = self._open(index, role, found is not None, mine.get(index, ()))
-
-    def _open(self, index: int, role: Role, resume: bool, rows: Sequence[Rows]) -> tuple[SampleWriter, ArrayWriter]:
-        mosaic, provenance = self._mosaics[index], self._provenance[index]
-        split, name = mosaic.key.split("/")
-        sample = SampleWriter(
-            self._out,
-            split,
-            name,
-            mosaic.shape,
-            mosaic.pixel_size_nm,
-            provenance,
-            self._overwrite,
-            rows,
-            attach=role == "guest",
-            resume=resume,
-        )
-        return sample, sample.add_label(self._label, self._info, provenance=provenance)
+            if (found is not None and found.state == "finished") or (role == "guest" and index not in mine):
+                continue
+            mosaic, provenance = self._mosaics[index], self._provenance[index]
+            if role == "owner":
+                clear_rest(self.targets[index], [self._label], mosaic.shape, () if found is None else found.rows)
+            split, name = mosaic.key.split("/")
+            sample = SampleWriter(
+                self._out,
+                split,
+                name,
+                mosaic.shape,
+                mosaic.pixel_size_nm,
+                provenance,
+                self._overwrite,
+                mine.get(index, ()),
+                attach=role == "guest",
+                resume=found is not None,
+            )
+            label = sample.add_label(self._label, self._info, provenance=provenance)
+            self._samples[index] = sample, label
 
     def write(self, rows: StitchedRows, level: int) -> None:
         """Write finished rows while the caller goes on; at most one band waits.

@@ -24,10 +24,10 @@ Window = NDArray[np.float64]
 
 
 def window(length: int, blend: Blend) -> Window:
-    """Weights along one axis of a tile, all positive.
+    """Compute weights along one axis of a tile, all positive.
 
     Args:
-        length: Of the tile in px.
+        length: Length of the tile in px.
         blend: ``constant`` is the plain mean of U-RISC's published code; ``cosine`` is a Hann window;
             ``gaussian`` has σ = length / 8, as nnU-Net and MONAI use.
 
@@ -43,7 +43,7 @@ def window(length: int, blend: Blend) -> Window:
 
 
 def normalised_windows(grid: Grid, blend: Blend) -> list[dict[int, Window]]:
-    """For each axis the weights of the tile at each origin, such that all tiles' weights add up to 1 at every pixel.
+    """Compute each axis's weights of the tile at each origin, such that all weights add up to 1 at every pixel.
 
     Weights are products over the axes, and so are their sums, because the tiles form a grid. Normalising here
     leaves nothing to divide by when tiles are blended.
@@ -63,9 +63,9 @@ class Windows:
 
     Args:
         grid: Tiles.
-        blend: Weights.
-        device: Of the tensors.
-        scale: Multiplies all weights.
+        blend: Weights along an axis.
+        device: Device of the tensors.
+        scale: Factor of all weights.
     """
 
     def __init__(self, grid: Grid, blend: Blend, device: torch.device, scale: float = 1.0) -> None:
@@ -103,9 +103,9 @@ class TileBand:
     Args:
         grid: Tiles of the mosaic.
         blend: Weights.
-        device: Where tiles are blended.
-        scale: Multiplies the mean; 255 gives levels of 8 bit for nothing.
-        offset: Added to the mean; 0.5 makes rounding of truncation, for nothing too.
+        device: Device on which tiles are blended.
+        scale: Factor of the mean; 255 gives levels of 8 bit for nothing.
+        offset: Summand of the mean; 0.5 makes rounding of truncation, for nothing too.
     """
 
     def __init__(self, grid: Grid, blend: Blend, device: torch.device, scale: float = 1.0, offset: float = 0.0) -> None:
@@ -127,14 +127,14 @@ class TileBand:
             self._rows[(in_band, *across)].addcmul_(tile[in_tile], window[in_tile])
 
     def take(self, start: int, stop: int) -> Iterator[Tensor]:
-        """Consecutive rows ``[start, stop)`` of the mosaic over its full width, in one piece or two.
+        """Yield consecutive rows ``[start, stop)`` of the mosaic over its full width, in one piece or two.
 
         They are views, which may be written to; when the next are asked for they are cleared, to make room for the
         rows one tile below. Rows that nobody wants have to be taken too.
 
         Args:
-            start: Not above the origin of the tiles that were added last.
-            stop: At most the height of a tile below that.
+            start: First row, not above the origin of the tiles that were added last.
+            stop: Row behind the last one, at most the height of a tile below that origin.
         """
         for _, in_band in self._stretches(start, stop):
             rows = self._rows[in_band]
@@ -185,7 +185,7 @@ class RowStitcher:
         grid: Tiles of the mosaic.
         span: Rows to be produced.
         blend: Weights.
-        device: Where tiles are blended.
+        device: Device on which tiles are blended.
         classes: Maps of a tile, of which the first is that of the background; ``None`` for one map, of the foreground.
     """
 
@@ -226,7 +226,9 @@ class RowStitcher:
 
     def _emit(self, stop: int, last: bool) -> Iterator[StitchedRows]:
         assert self._top is not None
-        self._check()
+        finite = torch.stack([total for _, total in self._unchecked]).isfinite().tolist() if self._unchecked else []
+        self._failed += [origin for (origin, _), good in zip(self._unchecked, finite, strict=True) if not good]
+        self._unchecked = []
         start, end = max(self._top, self._span.start), min(stop, self._span.stop)
         self._drop(self._top, min(start, stop))
         if start < end:
@@ -262,11 +264,6 @@ class RowStitcher:
             at = into.stop
         return levels.cpu(), None if classes is None else classes.cpu()
 
-    def _check(self) -> None:
-        finite = torch.stack([total for _, total in self._unchecked]).isfinite().tolist() if self._unchecked else []
-        self._failed += [origin for (origin, _), good in zip(self._unchecked, finite, strict=True) if not good]
-        self._unchecked = []
-
     def _invalid(self, start: int, stop: int) -> Tensor | None:
         height, *sides = self._grid.tile
         touching = [origin for origin in self._failed if origin[0] < stop and origin[0] + height > start]
@@ -283,9 +280,9 @@ class SweepStitcher:
     """Turns the batches of a whole sweep into finished rows, span after span.
 
     Args:
-        sweep: As in the loader's dataset.
+        sweep: Plan of whole mosaics, that of the loader's dataset.
         blend: Weights.
-        device: Where tiles are blended.
+        device: Device on which tiles are blended.
         classes: Maps of a tile, of which the first is that of the background; ``None`` for one map, of the foreground.
     """
 
@@ -320,8 +317,8 @@ class MosaicMaps:
     A map holds one number a pixel: the quantised probability of a foreground, or the position of a class.
 
     Args:
-        folder: For the files; removed and made anew by :meth:`create`.
-        shapes: Of the mosaics, in px.
+        folder: Folder for the files; removed and made anew by :meth:`create`.
+        shapes: Shapes of the mosaics in px.
     """
 
     def __init__(self, folder: Path, shapes: Sequence[Shape]) -> None:
@@ -356,7 +353,7 @@ class MosaicMaps:
         self._open.clear()
 
     def read(self, mosaic: int) -> NDArray[np.uint8]:
-        """The map of one mosaic, ``uint8`` as it was written; read from disk where it is looked at."""
+        """Open the map of one mosaic, ``uint8`` as it was written; read from disk where it is looked at."""
         return open_memmap(self._path(mosaic), mode="r")
 
     def remove(self) -> None:

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from data_modules.errors import UserError
 from lightning_emseg.core import checkpoints
-from lightning_emseg.core.distributed import copy_from_first_rank, dealt_out, dealt_together, shared_permutation
+from lightning_emseg.core.distributed import copy_from_first_rank, gather_rows, own_rows, share_permutation
 from lightning_emseg.losses.info_nce import contrast_logits, info_nce_loss, share_told_apart
 from lightning_emseg.modules.mixin import refuse_tile_monitors
 from lightning_emseg.networks.moco import Embedding, KeyQueue, check_divides
@@ -39,14 +39,15 @@ class MoCo(pl.LightningModule):
         dim: Length of an embedding.
         queue_size: Number of keys; the batch over all processes must divide it.
         momentum: Share that the average keeps at each step.
-        temperature: Of the contrast.
+        temperature: Temperature of the contrast.
         norm_groups: Parts of a process's batch that batch norms see one at a time, as if each were of a process of its
             own. With one part on one process, queries tell the keys of their own batch by its statistics, and nothing
             else is learned (He et al. 2020, section 3.3): one GPU with a batch of 128 in 4 parts does what 4 GPUs do.
         optimizer: SGD with 0.015, momentum 0.9 and weight decay 1e-4 by default, as in the paper.
-        lr_scheduler: Of epochs; a tenth after 120 and after 160 of them by default, as in the paper.
-        grey_mean: Subtracted from grey values 0–255; that of the training tiles by default.
-        grey_std: Divides them; that of the training tiles by default. Both travel in checkpoint and export.
+        lr_scheduler: Schedule by epochs; a tenth after 120 and after 160 of them by default, as in the paper.
+        grey_mean: Mean that is subtracted from grey values 0–255; that of the training tiles by default.
+        grey_std: Standard deviation that divides them; that of the training tiles by default. Both travel
+            in checkpoint and export.
 
     Raises:
         UserError: for an unknown encoder, or a value out of its range.
@@ -69,7 +70,17 @@ class MoCo(pl.LightningModule):
         grey_std: float | None = None,
     ) -> None:
         super().__init__()
-        _check(dim, queue_size, norm_groups, momentum, temperature, grey_mean, grey_std)
+        for name, count in (("dim", dim), ("queue_size", queue_size), ("norm_groups", norm_groups)):
+            if count < 1:
+                raise UserError(f"model.{name} must be at least 1, but is {count}")
+        if not 0 <= momentum <= 1:
+            raise UserError(f"model.momentum must lie in 0–1, but is {momentum}")
+        if not temperature > 0:
+            raise UserError(f"model.temperature must be above 0, but is {temperature}")
+        if grey_mean is not None and not 0 <= grey_mean <= 255:
+            raise UserError(f"model.grey_mean must lie in 0–255, but is {grey_mean}")
+        if grey_std is not None and not 0 < grey_std <= 255:
+            raise UserError(f"model.grey_std must be above 0 and at most 255, but is {grey_std}")
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.momentum, self.temperature, self.norm_groups = momentum, temperature, norm_groups
         self.make_optimizer, self.make_scheduler = optimizer or _PAPERS_SGD, lr_scheduler or _PAPERS_STEPS
@@ -151,7 +162,7 @@ class MoCo(pl.LightningModule):
         key = self.keys_of(batch["second"])
         # A copy, as the queue goes on before gradients are taken.
         logits = contrast_logits(query, key, self.queue.keys.clone(), self.temperature)
-        self.queue.enqueue(dealt_together(key))
+        self.queue.enqueue(gather_rows(key))
         loss = info_nce_loss(logits)
         size = len(query)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
@@ -164,10 +175,10 @@ class MoCo(pl.LightningModule):
         """Embeddings ``(B, D)`` by the moving average, of a batch that is shuffled over ranks and groups meanwhile."""
         if self.trainer.world_size * self.norm_groups == 1:
             return self._encoded(self.encoder_k, image)
-        everything = dealt_together(image)
-        order = shared_permutation(len(everything), everything.device)
-        keys = self._encoded(self.encoder_k, dealt_out(everything[order]))
-        return dealt_out(dealt_together(keys)[order.argsort()])
+        everything = gather_rows(image)
+        order = share_permutation(len(everything), everything.device)
+        keys = self._encoded(self.encoder_k, own_rows(everything[order]))
+        return own_rows(gather_rows(keys)[order.argsort()])
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -201,25 +212,3 @@ class MoCo(pl.LightningModule):
 
     def _normalised(self, image: Tensor) -> Tensor:
         return (image.to(torch.promote_types(self.grey_mean.dtype, torch.float32)) - self.grey_mean) / self.grey_std
-
-
-def _check(
-    dim: int,
-    queue_size: int,
-    norm_groups: int,
-    momentum: float,
-    temperature: float,
-    grey_mean: float | None,
-    grey_std: float | None,
-) -> None:
-    for name, count in (("dim", dim), ("queue_size", queue_size), ("norm_groups", norm_groups)):
-        if count < 1:
-            raise UserError(f"model.{name} must be at least 1, but is {count}")
-    if not 0 <= momentum <= 1:
-        raise UserError(f"model.momentum must lie in 0–1, but is {momentum}")
-    if not temperature > 0:
-        raise UserError(f"model.temperature must be above 0, but is {temperature}")
-    if grey_mean is not None and not 0 <= grey_mean <= 255:
-        raise UserError(f"model.grey_mean must lie in 0–255, but is {grey_mean}")
-    if grey_std is not None and not 0 < grey_std <= 255:
-        raise UserError(f"model.grey_std must be above 0 and at most 255, but is {grey_std}")

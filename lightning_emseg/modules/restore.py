@@ -8,29 +8,19 @@ from typing import Any
 
 from data_modules.errors import UserError
 from lightning_emseg.core import checkpoints
-from lightning_emseg.modules.casenet import CASENet
-from lightning_emseg.modules.cleftnet import CleftNet
+from lightning_emseg.core.short_names import SHORT_NAMES
 from lightning_emseg.modules.mixin import SegmentationMixin
-from lightning_emseg.modules.smp_model import LinkNet, SmpModel
-from lightning_emseg.modules.unet import UNet
-from lightning_emseg.modules.vanilla_unet import VanillaUNet
-from lightning_emseg.modules.volume_baselines import AttnUNet3D, ResUNet3D, SegNet3D, UNet3D, VNet
-
-SHIPPED = (
-    *(CASENet, LinkNet, SmpModel, UNet, VanillaUNet),
-    *(AttnUNet3D, CleftNet, ResUNet3D, SegNet3D, UNet3D, VNet),
-)
 
 
 def restore(path: Path) -> SegmentationMixin:
-    """The module of a checkpoint with its weights, threshold and source of the threshold, in evaluation mode.
+    """Build the module of a checkpoint with its weights, threshold and source of the threshold, in evaluation mode.
 
     Class and arguments are those that the checkpoint records: the class path for runs of the command line, the class's
     name for modules that were made in Python. Loss, optimiser and scheduler are left at their defaults, no pretrained
     weights are fetched, and nothing is compiled.
 
     Args:
-        path: Of ``lightning fit``, or of a trainer used in Python.
+        path: Checkpoint of ``lightning fit``, or of a trainer used in Python.
 
     Raises:
         UserError: if the file cannot be read, does not say what it is of, or its class cannot be found or built.
@@ -69,14 +59,16 @@ def _class_of(checkpoint: Mapping[str, Any], recorded: Mapping[str, Any], path: 
     name = checkpoint.get("emseg", {}).get("architecture")
     if name is None:
         raise UserError(f"{path} does not say which network it is of: train it again with this version")
-    found = [kind for kind in (*SHIPPED, *_below(SegmentationMixin)) if kind.__name__ == name]
-    if not found:
-        known = ", ".join(kind.__name__ for kind in SHIPPED)
+    if name in SHORT_NAMES["modules"]:
+        return _imported(f"{SHORT_NAMES['modules'][name]}.{name}", path)
+    own = next((kind for kind in _below(SegmentationMixin) if kind.__name__ == name), None)
+    if own is None:
         raise UserError(
-            f"{path} is of {name}, a class of your own that is not imported (known are {known}): import its module "
-            "first, or train it through `lightning fit`, whose checkpoints name the class path"
+            f"{path} is of {name}, a class of your own that is not imported (known are "
+            f"{', '.join(SHORT_NAMES['modules'])}): import its module first, or train it through `lightning fit`, "
+            "whose checkpoints name the class path"
         )
-    return found[0]
+    return own
 
 
 def _imported(class_path: str, path: Path) -> type[SegmentationMixin]:

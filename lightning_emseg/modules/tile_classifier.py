@@ -113,10 +113,9 @@ class TileClassifier(pl.LightningModule):
             raise UserError("TileClassifier needs labelled tiles: take the data module LabelledTiles")
         # Lightning keeps the modes that it finds.
         self.train()
-        if self.weights is not None and not self.trainer.ckpt_path:
-            self._fetch(f"{self.encoder}.{self.weights}")
-
-    def _fetch(self, name: str) -> None:
+        if self.weights is None or self.trainer.ckpt_path:
+            return
+        name = f"{self.encoder}.{self.weights}"
         try:
             state = _resnet(name, pretrained=True).state_dict()
         # A network that cannot be reached shows in a dozen unrelated types.

@@ -1,4 +1,4 @@
-"""The checks that networks with a stride make of their input."""
+"""Checks of the input of networks with a stride."""
 
 from math import prod
 
@@ -12,24 +12,20 @@ def check_sides(x: Tensor, stride: int | tuple[int, int, int], network: str) -> 
 
     Args:
         x: ``(B, C, Y, X)``, or ``(B, C, Z, Y, X)`` for a network with a stride an axis.
-        stride: What the sides must be multiples of, in px: one number for Y and X, or one an axis of a volume.
+        stride: Multiple in px that the sides must be: one number for Y and X, or one an axis of a volume.
         network: Name for the message.
 
     Raises:
         UserError: A side is no multiple of its stride, or images go into a network of volumes.
     """
-    if isinstance(stride, tuple):
-        _check_volume(x, stride, network)
+    if isinstance(stride, int):
+        height, width = x.shape[-2:]
+        if height % stride or width % stride:
+            raise UserError(
+                f"{network} takes images whose sides are multiples of {stride} px, but got {height} × {width}; "
+                f"choose such a patch size, or pad"
+            )
         return
-    height, width = x.shape[-2:]
-    if height % stride or width % stride:
-        raise UserError(
-            f"{network} takes images whose sides are multiples of {stride} px, but got {height} × {width}; "
-            f"choose such a patch size, or pad"
-        )
-
-
-def _check_volume(x: Tensor, stride: tuple[int, int, int], network: str) -> None:
     if x.ndim != 5:
         raise UserError(
             f"{network} takes volumes (batch, channels, Z, Y, X), but got a batch of {x.ndim} axes: choose a store of "

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_emseg.commands.export.encoder import released_format
+from lightning_emseg.commands.export import released_format
 from lightning_emseg.features.encoder import open_encoder
 from lightning_emseg.modules.moco import MoCo
 from lightning_emseg.modules.unet import UNet

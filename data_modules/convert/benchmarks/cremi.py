@@ -216,7 +216,10 @@ def convert_cremi(
         UserError: if files or datasets are missing or damaged, the axes are not Z, Y, X, labels do not fit into the raw
             volume, or a sample is in two splits; the message names them.
     """
-    letters = {split: _letters(text) for split, text in (("train", train), ("test", test), ("predict", predict))}
+    letters = {
+        split: [letter.strip().upper() for letter in text.split(",") if letter.strip()]
+        for split, text in (("train", train), ("test", test), ("predict", predict))
+    }
     size = parse_volume_pixel_size(resolution, "--resolution", "40,4,4")
     for one, other in combinations(letters, 2):
         if both := set(letters[one]) & set(letters[other]):
@@ -227,10 +230,6 @@ def convert_cremi(
     chosen = [(split, letter, find_file(root, letter, padded)) for split, found in letters.items() for letter in found]
     samples = [_sample(split, letter, file, size) for split, letter, file in chosen]
     return write_samples(out, samples, "cremi", overwrite=overwrite)
-
-
-def _letters(text: str) -> list[str]:
-    return [letter.strip().upper() for letter in text.split(",") if letter.strip()]
 
 
 def _sample(split: str, letter: str, file: Path, given: Sizes | None) -> SampleSource:

@@ -9,12 +9,12 @@ import torch.distributed as dist
 from data_modules.errors import UserError
 from lightning_emseg.core.distributed import (
     copy_from_first_rank,
-    dealt_out,
-    dealt_together,
     from_all_ranks,
     from_first_rank,
-    shared_out,
-    shared_permutation,
+    gather_rows,
+    own_rows,
+    share_out,
+    share_permutation,
     wait_for_all,
 )
 from tests.support.processes import run_group
@@ -33,7 +33,7 @@ def _defect() -> int:
 def test_one_process_needs_nobody() -> None:
     assert from_first_rank(lambda: 7) == 7
     assert from_all_ranks(lambda: 7) == [7]
-    assert shared_out(str, [3, 4]) == ["3", "4"]
+    assert share_out(str, [3, 4]) == ["3", "4"]
     wait_for_all()
     with pytest.raises(UserError, match="mine"):
         from_all_ranks(_mistake)
@@ -41,10 +41,10 @@ def test_one_process_needs_nobody() -> None:
 
 def test_one_process_has_all_rows_in_order() -> None:
     rows = ROWS.clone().requires_grad_()
-    assert torch.equal(dealt_together(rows), ROWS)
-    assert not dealt_together(rows).requires_grad
-    assert torch.equal(dealt_out(ROWS), ROWS)
-    assert sorted(shared_permutation(4, torch.device("cpu")).tolist()) == [0, 1, 2, 3]
+    assert torch.equal(gather_rows(rows), ROWS)
+    assert not gather_rows(rows).requires_grad
+    assert torch.equal(own_rows(ROWS), ROWS)
+    assert sorted(share_permutation(4, torch.device("cpu")).tolist()) == [0, 1, 2, 3]
     copy_from_first_rank(rows)
 
 
@@ -62,7 +62,7 @@ def _exchange_results(rank: int) -> list[str]:
         _outcome_of(lambda: from_first_rank(_mistake)),
         _outcome_of(lambda: from_all_ranks(_mistake if rank == 1 else dist.get_rank)),
         _outcome_of(lambda: from_all_ranks(_defect if rank == 2 else dist.get_rank)),
-        str(shared_out(lambda item: f"{item} by {dist.get_rank()}", "abcde")),
+        str(share_out(lambda item: f"{item} by {dist.get_rank()}", "abcde")),
     ]
 
 
@@ -79,15 +79,15 @@ def test_ranks_agree_on_results_and_mistakes() -> None:
 
 
 def _deal_rows(rank: int) -> tuple[list[int], list[float]]:
-    mine = dealt_out(ROWS)
+    mine = own_rows(ROWS)
     assert torch.equal(mine, ROWS[rank :: dist.get_world_size()])
-    assert torch.equal(dealt_together(mine), ROWS)
+    assert torch.equal(gather_rows(mine), ROWS)
     torch.manual_seed(rank)
-    order = shared_permutation(6, torch.device("cpu"))
+    order = share_permutation(6, torch.device("cpu"))
     assert sorted(order.tolist()) == list(range(6))
     # There and back, whoever computes a row.
-    shuffled = dealt_out(dealt_together(mine)[order])
-    assert torch.equal(dealt_out(dealt_together(shuffled)[order.argsort()]), mine)
+    shuffled = own_rows(gather_rows(mine)[order])
+    assert torch.equal(own_rows(gather_rows(shuffled)[order.argsort()]), mine)
     own = torch.full((3,), float(rank))
     copy_from_first_rank(own)
     return order.tolist(), own.tolist()

@@ -107,7 +107,7 @@ def test_average_follows_once_an_accumulated_step(tmp_path: Path, monkeypatch: p
 
 def test_groups_are_normalised_apart_and_keys_shuffled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = torch.tensor([4, 0, 3, 1, 5, 2])
-    monkeypatch.setattr(moco, "shared_permutation", lambda number, device: order)
+    monkeypatch.setattr(moco, "share_permutation", lambda number, device: order)
     (batch,), module, losses = views(1), module_of(norm_groups=2), tiny.Losses()
     before = deepcopy(module)
     tiny.quiet_trainer(tmp_path, callbacks=[losses]).fit(module, loader([batch]))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_modules.convert.benchmarks import convert_cremi
+from data_modules.convert.benchmarks.cremi import convert_cremi
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, read
 from lightning_emseg.callbacks import PredictionWriter
 from lightning_emseg.commands import main
-from lightning_emseg.commands.export.cremi import cremi
+from lightning_emseg.commands.export import cremi
 from lightning_emseg.metrics.classes import CleftDistances
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
 from tests.support import tiny

@@ -1,1 +1,0 @@
-"""``emseg export``: trained networks and predictions for other programs."""
