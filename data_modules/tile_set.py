@@ -4,6 +4,7 @@ Layout: ``<set>/sources/<source>/{tiles,positions}``, and one table a curation s
 """
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -90,6 +91,20 @@ class SourceTiles:
     def __len__(self) -> int:
         return self.array.shape[0]
 
+    @property
+    def key(self) -> str:
+        """Name of the source, as messages call it."""
+        return self.source.name
+
+    def pixel_size_nm(self, tile: int) -> tuple[float, float]:
+        """Height and width of a pixel of a tile; NaN where unknown."""
+        size = self.source.pixel_size_nm
+        if size is None:
+            return float("nan"), float("nan")
+        by_axis = dict(zip("zyx"[-len(size) :], size, strict=True))
+        plane = PLANES[int(self.positions[tile, 0])]
+        return by_axis[plane[1]], by_axis[plane[0]]
+
     @cached_property
     def positions(self) -> NDArray[np.int32]:
         """``int32 (N, 6)``, see :data:`~data_modules.tile_set.COLUMNS`."""
@@ -147,6 +162,14 @@ class TileSet:
         """Tables of those of these steps of the curation (``dedup``, ``filter``) that were taken."""
         return [path for step in steps if (path := self.path / f"{step}.csv").is_file()]
 
+    def hash_table(self, step: str) -> str | None:
+        """Hash the table of a step, ``None`` where there is none."""
+        path = self.path / f"{step}.csv"
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources())
 
@@ -203,7 +226,7 @@ def read_rows(path: Path, sources: Sequence[SourceTiles], column: str) -> Iterat
     Raises:
         UserError: if the table cannot be read, lacks a column, or is of other tiles.
     """
-    numbers = {source.source.name: number for number, source in enumerate(sources)}
+    numbers = {source.key: number for number, source in enumerate(sources)}
     try:
         with path.open(newline="") as file:
             reader = csv.DictReader(file)

@@ -107,7 +107,7 @@ class TileValues:
         Raises:
             UserError: if a tile is damaged or missing.
         """
-        path = self.folder.path / self.kind / f"{source.source.name}.npz"
+        path = self.folder.path / self.kind / f"{source.key}.npz"
         values = self._known(path, source)
         missing = wanted & np.isnan(values[:, 0])
         progress(int(np.count_nonzero(wanted & ~missing)))

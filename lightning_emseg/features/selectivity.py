@@ -52,7 +52,7 @@ def measure_selectivity(
     image, they do not say how well it could be segmented. Maps are enlarged bilinearly, corners on corners.
 
     Args:
-        encoder: With few downsamplings, see :func:`~lightning_emseg.features.encoder.keep_resolution`.
+        encoder: With few downsamplings, see :func:`~lightning_emseg.features.downsampling.keep_resolution`.
         image: ``(Y, X)``, grey levels.
         mask: Of the organelle, neither empty nor full.
         filters: Most maps to average.

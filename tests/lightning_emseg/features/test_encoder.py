@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.models import resnet18  # type: ignore[import-untyped]
 
 from data_modules.errors import UserError
-from lightning_emseg.features.encoder import Encoder, keep_resolution, open_encoder
+from lightning_emseg.features.downsampling import keep_resolution
+from lightning_emseg.features.encoder import Encoder, open_encoder
 from tests.support.known_encoders import save_released
 
 IMAGES = (100.0, 20.0)
