@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from data_modules.batch import Batch, TileBatch
-from data_modules.errors import UserError, check_positive
-from data_modules.patches.loaders import EpochSampler, Patch, ResumableLoader, make_loader
+from data_modules.errors import UserError
 from data_modules.randomness import Purpose, stream
-from data_modules.tile_set import SIDE, SourceTiles, TileSet
-from data_modules.tiles import EveryTile, Labels, TileImages, TileNumbers, read_labels
+from data_modules.tile_set import SourceTiles, TileSet
+from data_modules.tiles import Labels, TileImages, TileModule, TileNumbers, read_labels
 
 NAMES = ("uninformative", "informative")
 """By the number of the label."""
@@ -26,7 +24,7 @@ class LabelSplit:
     """Labelled tiles.
 
     Attributes:
-        labels: Of all tiles of the set: 1 informative, 0 uninformative, −1 none.
+        labels: Labels of all tiles of the set: 1 informative, 0 uninformative, −1 none.
         train: Tiles to learn from, in the order of the set.
         held_out: Tiles to score on, likewise.
     """
@@ -35,19 +33,15 @@ class LabelSplit:
     train: TileNumbers
     held_out: TileNumbers
 
-    def of(self, tiles: TileNumbers) -> list[int]:
-        """Labels of tiles."""
-        return [int(self.labels[source][tile]) for source, tile in tiles.tolist()]
-
 
 def split_labels(path: str | os.PathLike[str], sources: list[SourceTiles], share: float, seed: int) -> LabelSplit:
     """Read a table of labels and hold out the same share of both of them.
 
     Args:
         path: Table with columns ``source``, ``tile`` and ``label``; `emseg curate label` makes one.
-        sources: Of the set.
-        share: Of the labels to hold out, above 0 and below 1.
-        seed: Draws which; the same tiles for the same seed and table, whatever is trained.
+        sources: Sources of the set.
+        share: Share of the labels to hold out, above 0 and below 1.
+        seed: Random seed; the same tiles for the same seed and table, whatever is trained.
 
     Raises:
         UserError: if the table cannot be read or is of other tiles, there are other labels, or a part would have only
@@ -78,7 +72,7 @@ def split_labels(path: str | os.PathLike[str], sources: list[SourceTiles], share
     return LabelSplit(labels, train, held_out)
 
 
-class LabelledTiles(pl.LightningDataModule):
+class LabelledTiles(TileModule):
     """Tiles of a set with labels, for a classifier of tiles.
 
     An epoch shows every training tile once, but for what is left after the last whole batch over all processes. Tiles
@@ -90,7 +84,7 @@ class LabelledTiles(pl.LightningDataModule):
         held_out: Share of the labels to score on.
         batch_size: Tiles per step and process.
         num_workers: Loader processes; they are started with ``forkserver``.
-        seed: Of order and of what is held out; the run's ``seed_everything`` by default.
+        seed: Random seed of order and held-out labels; the run's ``seed_everything`` by default.
 
     Raises:
         UserError: for a value out of its range.
@@ -105,16 +99,9 @@ class LabelledTiles(pl.LightningDataModule):
         num_workers: int = 0,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        check_positive(batch_size=batch_size)
-        self.tiles_path, self.labels_path, self.held_out = tiles, labels or f"{tiles}/labels.csv", held_out
-        self.batch_size, self.num_workers, self._seed = batch_size, num_workers, seed
-        self._opened: tuple[TileImages, LabelSplit] | None = None
-
-    @property
-    def seed(self) -> int:
-        """Of order and of what is held out."""
-        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
+        super().__init__(tiles, batch_size, num_workers, seed)
+        self.labels_path, self.held_out = labels or f"{tiles}/labels.csv", held_out
+        self._split: LabelSplit | None = None
 
     def setup(self, stage: str) -> None:
         """Open the set and divide the labels.
@@ -124,40 +111,23 @@ class LabelledTiles(pl.LightningDataModule):
         """
         sources = TileSet(self.tiles_path).sources()
         split = split_labels(self.labels_path, sources, self.held_out, self.seed)
-        batch = self.batch_size * self._rank_and_world()[1]
+        batch = self.batch_size * self.rank_and_world[1]
         if len(split.train) < batch:
             raise UserError(
                 f"{self.labels_path} has {len(split.train)} labels to train on, fewer than a batch of {batch} over all "
                 "processes: label more tiles, or lower data.batch_size"
             )
-        self._opened = TileImages(sources, split.labels), split
+        self._images, self._split = TileImages(sources, split.labels), split
 
     @property
     def split(self) -> LabelSplit:
-        """Which labelled tiles are trained on and which are held out."""
-        return self._ready()[1]
+        """Labelled tiles that are trained on and those that are held out."""
+        return self.require(self._split)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """This rank's share of the epoch's tiles, in whole batches; ``label`` is 1 for informative, 0 for others."""
-        images, split = self._ready()
-        rank, world = self._rank_and_world()
-        count = len(split.train) // (self.batch_size * world) * self.batch_size * world
-        sampler = EpochSampler(EveryTile(split.train), (), (SIDE, SIDE), count, self.batch_size, self.seed, rank, world)
-        return make_loader(images, self.num_workers, self.batch_size, sampler, ResumableLoader)
+        """Make the loader of this rank's tiles, in whole batches; ``label`` is 1 for informative, 0 for others."""
+        return self.load(self.split.train)
 
     def held_out_batches(self) -> Iterator[TileBatch]:
-        """This rank's share of the held-out tiles, each of them once."""
-        images, split = self._ready()
-        rank, world = self._rank_and_world()
-        mine = range(rank, len(split.held_out), world)
-        for start in range(0, len(mine), self.batch_size):
-            places = [(place, *split.held_out[place].tolist()) for place in mine[start : start + self.batch_size]]
-            yield images.__getitems__([Patch(source, (tile,), place) for place, source, tile in places])
-
-    def _ready(self) -> tuple[TileImages, LabelSplit]:
-        if self._opened is None:
-            raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
-        return self._opened
-
-    def _rank_and_world(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        """Read this rank's share of the held-out tiles, each of them once."""
+        return self.read_batches(self.split.held_out)

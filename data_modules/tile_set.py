@@ -4,6 +4,7 @@ Layout: ``<set>/sources/<source>/{tiles,positions}``, and one table a curation s
 """
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -41,10 +42,10 @@ class Source:
     """One image or volume that tiles were cut from.
 
     Attributes:
-        name: Of its folder in the set, unique.
-        file: As the user named it, relative to what was searched.
-        pixel_size_nm: Of the tiles, as ``(Z, Y, X)`` or ``(Y, X)`` of the source's axes; ``None`` where unknown.
-        licence: As the user stated it; empty where unknown.
+        name: Name of its folder in the set, unique.
+        file: File as the user named it, relative to what was searched.
+        pixel_size_nm: Pixel size of the tiles along ``(Z, Y, X)`` or ``(Y, X)`` of the source; ``None`` where unknown.
+        licence: Licence as the user stated it; empty where unknown.
         details: JSON-ready record of the format, the rule to 8 bit, downsampling, flags and counts.
     """
 
@@ -78,9 +79,9 @@ class SourceTiles:
     """The tiles of one source; cheap to send to a worker.
 
     Attributes:
-        source: What they come from.
+        source: Source of the tiles.
         array: ``uint8 (N, 224, 224)``.
-        folder: Of the source.
+        folder: Folder of the source.
     """
 
     source: Source
@@ -89,6 +90,20 @@ class SourceTiles:
 
     def __len__(self) -> int:
         return self.array.shape[0]
+
+    @property
+    def key(self) -> str:
+        """Name of the source, as messages call it."""
+        return self.source.name
+
+    def pixel_size_nm(self, tile: int) -> tuple[float, float]:
+        """Height and width of a pixel of a tile; NaN where unknown."""
+        size = self.source.pixel_size_nm
+        if size is None:
+            return float("nan"), float("nan")
+        by_axis = dict(zip("zyx"[-len(size) :], size, strict=True))
+        plane = PLANES[int(self.positions[tile, 0])]
+        return by_axis[plane[1]], by_axis[plane[0]]
 
     @cached_property
     def positions(self) -> NDArray[np.int32]:
@@ -123,7 +138,7 @@ class TileSet:
     """The sources of a set, in the order of their names.
 
     Args:
-        path: Of the set.
+        path: Path of the set.
 
     Raises:
         UserError: if there is none.
@@ -147,6 +162,14 @@ class TileSet:
         """Tables of those of these steps of the curation (``dedup``, ``filter``) that were taken."""
         return [path for step in steps if (path := self.path / f"{step}.csv").is_file()]
 
+    def hash_table(self, step: str) -> str | None:
+        """Hash the table of a step, ``None`` where there is none."""
+        path = self.path / f"{step}.csv"
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def __len__(self) -> int:
         return sum(len(source) for source in self.sources())
 
@@ -169,11 +192,11 @@ def _open_source(folder: Location) -> SourceTiles:
 
 
 def read_kept(sources: Sequence[SourceTiles], tables: Sequence[str | os.PathLike[str]]) -> list[NDArray[np.bool_]]:
-    """Which tiles every table kept, ``bool (N,)`` a source; all where there is no table.
+    """Find the tiles that every table kept, ``bool (N,)`` a source; all where there is no table.
 
     Args:
-        sources: Of the set, in its order.
-        tables: Of ``emseg curate``: columns ``source``, ``tile`` and ``kept``, 1 for kept; a row a tile.
+        sources: Sources of the set, in its order.
+        tables: Tables of ``emseg curate``: columns ``source``, ``tile`` and ``kept``, 1 for kept; a row a tile.
 
     Raises:
         UserError: if a table cannot be read, or is of other tiles.
@@ -193,17 +216,17 @@ def read_kept(sources: Sequence[SourceTiles], tables: Sequence[str | os.PathLike
 
 
 def read_rows(path: Path, sources: Sequence[SourceTiles], column: str) -> Iterator[tuple[int, int, Mapping[str, str]]]:
-    """Rows of a table, each with the numbers of its source in ``sources`` and of its tile.
+    """Read the rows of a table, each with the numbers of its source in ``sources`` and of its tile.
 
     Args:
         path: Table with the columns ``source``, ``tile`` and ``column``.
-        sources: Of the set, in its order.
-        column: That is looked for beside these two.
+        sources: Sources of the set, in its order.
+        column: Name of the column to read.
 
     Raises:
         UserError: if the table cannot be read, lacks a column, or is of other tiles.
     """
-    numbers = {source.source.name: number for number, source in enumerate(sources)}
+    numbers = {source.key: number for number, source in enumerate(sources)}
     try:
         with path.open(newline="") as file:
             reader = csv.DictReader(file)
@@ -231,11 +254,11 @@ def write_decisions(
     """Write ``<step>.csv``, and ``<step>.json`` with the settings and counts of the step; both whole or not at all.
 
     Args:
-        folder: The tile set.
-        step: ``dedup`` or ``filter``.
-        columns: After ``source, tile, kept, reason``.
-        rows: One a tile, in the order of sources and tiles.
-        record: JSON-ready.
+        folder: Tile set.
+        step: Name of the step, such as ``dedup``.
+        columns: Names of the columns after ``source, tile, kept, reason``.
+        rows: Rows, one a tile, in the order of sources and tiles.
+        record: JSON-ready settings and counts.
 
     Returns:
         Path of the table.
@@ -257,9 +280,9 @@ class SourceWriter:
     """Writes the tiles of a source from the first to the last.
 
     Args:
-        folder: Of the tile set; made where it does not exist.
-        source: What the tiles come from.
-        number: Of tiles, at least one.
+        folder: Folder of the tile set; made where it does not exist.
+        source: Source of the tiles.
+        number: Number of tiles, at least one.
 
     Raises:
         UserError: if the set has tiles of a source of this name, or the disk is full.

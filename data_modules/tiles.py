@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,7 +22,7 @@ from data_modules.patches.sampling import PatchSampling, Position
 from data_modules.randomness import Purpose, stream
 from data_modules.store import MosaicView
 from data_modules.store.layout import is_url
-from data_modules.tile_set import PLANES, SIDE, SourceTiles, TileSet, read_kept, read_rows
+from data_modules.tile_set import SIDE, SourceTiles, TileSet, read_kept, read_rows
 
 TileNumbers = NDArray[np.int64]
 """``(N, 2)``: number of the source in the set, and of the tile in the source."""
@@ -35,13 +36,13 @@ _DATASET = re.compile(r"(\.h5|\.hdf5|\.hdf):.+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Division:
-    """Tiles by what they are for; no tile is in two of them.
+class TileSplit:
+    """Tiles by their use; no tile has two.
 
     Attributes:
-        train: Trained on, whatever their labels.
-        fit: Held out; a probe learns from them.
-        score: Held out; a probe is scored on them.
+        train: Tiles to train on, whatever their labels.
+        fit: Held-out tiles that a probe learns from.
+        score: Held-out tiles that a probe is scored on.
     """
 
     train: TileNumbers
@@ -49,65 +50,36 @@ class Division:
     score: TileNumbers
 
 
-def kept_tiles(sources: Sequence[SourceTiles], tables: Sequence[str | os.PathLike[str]]) -> TileNumbers:
-    """Tiles that every table kept, in the order of the set; all where there is no table.
+def label_tiles(labels: str | os.PathLike[str] | None, sources: Sequence[SourceTiles]) -> tuple[list[str], Labels]:
+    """Find the names of the labels, and the label of every tile.
+
+    A folder is the first one below the one that was tiled, as ``heart`` of ``raw/heart/2019/a.tif``, and the latter for
+    files directly in it. A file or URL that was tiled alone has a label of its own.
 
     Args:
-        sources: Of the set, in its order.
-        tables: Of ``emseg curate``: columns ``source``, ``tile`` and ``kept``, 1 for kept; a row a tile.
-
-    Raises:
-        UserError: if a table cannot be read, is of other tiles, or nothing is left.
-    """
-    kept = read_kept(sources, tables)
-    chosen = [(number, tile) for number, marks in enumerate(kept) for tile in np.flatnonzero(marks)]
-    if not chosen:
-        raise UserError(f"no tile is left by {', '.join(map(str, tables)) or 'the set'}: choose other tables")
-    return np.array(chosen, np.int64)
-
-
-def label_tiles(labels: str | os.PathLike[str] | None, sources: Sequence[SourceTiles]) -> tuple[list[str], Labels]:
-    """Names of the labels and the labels: by source for ``None``, by folder for ``folder``, or of a table at a path.
+        labels: ``None`` to label by source, ``folder`` to label by folder, or the path of a table, see
+            :func:`read_labels`.
+        sources: Sources of the set, in its order.
 
     Raises:
         UserError: if the table cannot be read or is of other tiles, or there is one folder only.
     """
-    if not labels:
-        return source_labels(sources)
-    return folder_labels(sources) if labels == FOLDER else read_labels(labels, sources)
-
-
-def source_labels(sources: Sequence[SourceTiles]) -> tuple[list[str], Labels]:
-    """Names of the labels, and the name of its source as the label of every tile."""
-    names = [source.source.name for source in sources]
-    return names, tuple(np.full(len(source), number, np.int64) for number, source in enumerate(sources))
-
-
-def folder_labels(sources: Sequence[SourceTiles]) -> tuple[list[str], Labels]:
-    """Names of the labels in the order of the alphabet, and as the label of every tile the folder of its source.
-
-    That is the first folder below the one that was tiled, as ``heart`` of ``raw/heart/2019/a.tif``, and the latter for
-    files directly in it. A file or URL that was tiled alone has a label of its own.
-
-    Raises:
-        UserError: if all are of one folder.
-    """
-    folders = [_folder(source.source.file) for source in sources]
-    names = sorted(set(folders))
-    if len(names) < 2:
-        raise UserError(
-            f"all sources are of the folder {names[0] if names else ''!r}, which leaves nothing to tell apart: sort "
-            "the files into folders and tile them again, or give a table of labels"
-        )
-    numbers = [names.index(folder) for folder in folders]
+    if labels and labels != FOLDER:
+        return read_labels(labels, sources)
+    groups = [source.key for source in sources]
+    names = list(groups)
+    if labels:
+        files = [source.source.file for source in sources]
+        parts = [(file,) if is_url(file) else PurePosixPath(_DATASET.sub(r"\1", file)).parts for file in files]
+        groups = [each[1] if len(each) > 2 else each[0] for each in parts]
+        names = sorted(set(groups))
+        if len(names) < 2:
+            raise UserError(
+                f"all sources are of the folder {names[0] if names else ''!r}, which leaves nothing to tell apart: "
+                "sort the files into folders and tile them again, or give a table of labels"
+            )
+    numbers = [names.index(group) for group in groups]
     return names, tuple(np.full(len(source), at, np.int64) for source, at in zip(sources, numbers, strict=True))
-
-
-def _folder(file: str) -> str:
-    if is_url(file):
-        return file
-    parts = PurePosixPath(_DATASET.sub(r"\1", file)).parts
-    return parts[1] if len(parts) > 2 else parts[0]
 
 
 def read_labels(path: str | os.PathLike[str], sources: Sequence[SourceTiles]) -> tuple[list[str], Labels]:
@@ -115,7 +87,7 @@ def read_labels(path: str | os.PathLike[str], sources: Sequence[SourceTiles]) ->
 
     Args:
         path: Table with columns ``source``, ``tile`` and ``label``; tiles without a row have no label.
-        sources: Of the set, in its order.
+        sources: Sources of the set, in its order.
 
     Raises:
         UserError: if the table cannot be read, or is of other tiles.
@@ -128,14 +100,14 @@ def read_labels(path: str | os.PathLike[str], sources: Sequence[SourceTiles]) ->
     return names, labels
 
 
-def divide(tiles: TileNumbers, labels: Labels, share: float, random: np.random.Generator) -> Division:
+def divide(tiles: TileNumbers, labels: Labels, share: float, random: np.random.Generator) -> TileSplit:
     """Hold out the same share of the tiles of every label, and use every other one of them to fit and to score.
 
     Args:
-        tiles: Those that may be used.
-        labels: Of all tiles. Labels with fewer than two tiles to hold out are not judged by.
-        share: Of the labelled tiles to hold out, below 1.
-        random: Draws which.
+        tiles: Tiles that may be used.
+        labels: Labels of all tiles. Those with fewer than two tiles to hold out are not judged by.
+        share: Share of the labelled tiles to hold out, below 1.
+        random: Generator that draws which.
     """
     of_tiles = np.array([labels[source][tile] for source, tile in tiles], np.int64)
     train = np.ones(len(tiles), np.bool_)
@@ -149,41 +121,19 @@ def divide(tiles: TileNumbers, labels: Labels, share: float, random: np.random.G
         for part, chosen in zip(parts, (held_out[::2], held_out[1::2]), strict=True):
             part += chosen.tolist()
     fit, score = (tiles[sorted(part)] for part in parts)
-    return Division(tiles[train], fit, score)
-
-
-@dataclass(frozen=True)
-class NamedSource:
-    """A source under the name by which messages call it.
-
-    Attributes:
-        key: Name of the source.
-        tiles: Its tiles.
-    """
-
-    key: str
-    tiles: SourceTiles
-
-    def pixel_size_nm(self, tile: int) -> tuple[float, float]:
-        """Height and width of a pixel of a tile; NaN where unknown."""
-        size = self.tiles.source.pixel_size_nm
-        if size is None:
-            return float("nan"), float("nan")
-        by_axis = dict(zip("zyx"[-len(size) :], size, strict=True))
-        plane = PLANES[int(self.tiles.positions[tile, 0])]
-        return by_axis[plane[1]], by_axis[plane[0]]
+    return TileSplit(tiles[train], fit, score)
 
 
 class TileImages(Dataset[Batch]):
     """Tiles of a set, read when they are asked for.
 
     Args:
-        sources: Of the set, in its order.
-        labels: Of every tile.
+        sources: Sources of the set, in its order.
+        labels: Labels of every tile.
     """
 
     def __init__(self, sources: Sequence[SourceTiles], labels: Labels) -> None:
-        self.mosaics = tuple(NamedSource(source.source.name, source) for source in sources)
+        self.mosaics = tuple(sources)
         self.labels = labels
 
     def __getitems__(self, patches: Sequence[Patch]) -> TileBatch:
@@ -193,7 +143,7 @@ class TileImages(Dataset[Batch]):
             UserError: if a tile is damaged or missing, naming source and file.
         """
         places = [(patch.mosaic, patch.origin[0]) for patch in patches]
-        tiles = [self.mosaics[source].tiles.tile(tile) for source, tile in places]
+        tiles = [self.mosaics[source].tile(tile) for source, tile in places]
         images = [mirrored(tile) for tile in tiles]
         sizes = [self.mosaics[source].pixel_size_nm(tile) for source, tile in places]
         return TileBatch(
@@ -219,7 +169,7 @@ class EveryTile(PatchSampling):
     """Each tile once an epoch, shuffled; the last ones are left out for that epoch where batches would not be whole.
 
     Args:
-        tiles: Those that are trained on.
+        tiles: Tiles to train on.
     """
 
     def __init__(self, tiles: TileNumbers) -> None:
@@ -233,19 +183,69 @@ class EveryTile(PatchSampling):
         return [(source, (tile,)) for source, tile in self.tiles[order].tolist()]
 
 
+T = TypeVar("T")
+
+
+class TileModule(pl.LightningDataModule):
+    """Shared part of data modules of single tiles: the share of each rank, in training and in held-out batches.
+
+    Args:
+        tiles: Path of the tile set.
+        batch_size: Tiles per step and process.
+        num_workers: Number of loader processes; they are started with ``forkserver``.
+        seed: Random seed; the run's ``seed_everything`` by default.
+
+    Raises:
+        UserError: for a value out of its range.
+    """
+
+    def __init__(self, tiles: str, batch_size: int, num_workers: int, seed: int | None) -> None:
+        super().__init__()
+        check_positive(batch_size=batch_size)
+        self.tiles_path, self.batch_size, self.num_workers, self._seed = tiles, batch_size, num_workers, seed
+        self._images: TileImages | None = None
+
+    @property
+    def seed(self) -> int:
+        """Random seed of order, views and of what is held out."""
+        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
+
+    @property
+    def rank_and_world(self) -> tuple[int, int]:
+        """Rank of this process and number of all."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def require(self, value: T | None) -> T:
+        """Return what ``setup`` has made.
+
+        Raises:
+            UserError: if it did not run yet.
+        """
+        if value is None:
+            raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
+        return value
+
+    def load(self, tiles: TileNumbers) -> DataLoader[Batch]:
+        """Make a loader of this rank's share of an epoch of tiles, in whole batches."""
+        rank, world = self.rank_and_world
+        count = len(tiles) // (self.batch_size * world) * self.batch_size * world
+        sampler = EpochSampler(EveryTile(tiles), (), (SIDE, SIDE), count, self.batch_size, self.seed, rank, world)
+        return make_loader(self.require(self._images), self.num_workers, self.batch_size, sampler, ResumableLoader)
+
+    def read_batches(self, tiles: TileNumbers) -> Iterator[TileBatch]:
+        """Read this rank's share of tiles, each once; ``index`` is a tile's place in the order over all ranks."""
+        images, (rank, world) = self.require(self._images), self.rank_and_world
+        mine = range(rank, len(tiles), world)
+        for start in range(0, len(mine), self.batch_size):
+            places = [(place, *tiles[place].tolist()) for place in mine[start : start + self.batch_size]]
+            yield images.__getitems__([Patch(source, (tile,), place) for place, source, tile in places])
+
+
 _MEASURED = 10_000
 """Tiles whose grey values are averaged, at most; half a gigabyte to read."""
 
 
-@dataclass(frozen=True)
-class _Opened:
-    sources: list[SourceTiles]
-    images: TileImages
-    division: Division
-    labels: list[str]
-
-
-class Tiles(pl.LightningDataModule):
+class Tiles(TileModule):
     """Streams tiles from a tile set (`emseg curate tile` makes one), two views of each in training.
 
     An epoch shows every tile once, but for what is left after the last whole batch over all processes.
@@ -256,11 +256,11 @@ class Tiles(pl.LightningDataModule):
         views: How the two views are made.
         batch_size: Tiles per step and process.
         held_out: Share of the tiles of every label that is not trained on, for probes of the features; 0 for none.
-        labels: What probes go by: ``folder`` for the first folder below the one that was tiled, as data sets of images
-            in folders have it, or a table (``source``, ``tile``, ``label``). By default a tile's label is its source,
-            so that sources of few tiles are not judged by. Other labels hold other tiles out.
+        labels: Labels that probes use: ``folder`` for the first folder below the one that was tiled, as data sets of
+            images in folders have it, or a table (``source``, ``tile``, ``label``). By default a tile's label is its
+            source, so that sources of few tiles are not judged by. Other labels hold other tiles out.
         num_workers: Loader processes; they are started with ``forkserver``.
-        seed: Of order, views and of what is held out; the run's ``seed_everything`` by default.
+        seed: Random seed of order, views and held-out tiles; the run's ``seed_everything`` by default.
 
     Raises:
         UserError: for a value out of its range.
@@ -277,18 +277,11 @@ class Tiles(pl.LightningDataModule):
         num_workers: int = 0,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(tiles, batch_size, num_workers, seed)
         check_fractions(held_out=held_out)
-        check_positive(batch_size=batch_size)
-        self.tiles_path, self.tables, self.labels_path = tiles, tables or [], labels
-        self.views, self.batch_size, self.held_out = views or TwoViews(), batch_size, held_out
-        self.num_workers, self._seed = num_workers, seed
-        self._opened: _Opened | None = None
-
-    @property
-    def seed(self) -> int:
-        """Of order, views and what is held out."""
-        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
+        self.tables, self.labels_path = tables or [], labels
+        self.views, self.held_out = views or TwoViews(), held_out
+        self._labelled: tuple[TileSplit, list[str]] | None = None
 
     def setup(self, stage: str) -> None:
         """Open the set and choose the tiles.
@@ -297,26 +290,30 @@ class Tiles(pl.LightningDataModule):
             UserError: if set or tables cannot be read, or there are fewer tiles than a batch over all processes.
         """
         sources = TileSet(self.tiles_path).sources()
-        tiles = kept_tiles(sources, self.tables)
+        kept = read_kept(sources, self.tables)
+        tiles = [(number, tile) for number, marks in enumerate(kept) for tile in np.flatnonzero(marks)]
+        if not tiles:
+            tables = ", ".join(self.tables) or "the set"
+            raise UserError(f"no tile is left by {tables}: choose other tables")
         names, labels = label_tiles(self.labels_path, sources)
-        division = divide(tiles, labels, self.held_out, stream(self.seed, Purpose.SPLIT))
-        batch = self.batch_size * self._rank_and_world()[1]
+        division = divide(np.array(tiles, np.int64), labels, self.held_out, stream(self.seed, Purpose.SPLIT))
+        batch = self.batch_size * self.rank_and_world[1]
         if len(division.train) < batch:
             raise UserError(
                 f"{self.tiles_path} has {len(division.train)} tiles to train on, fewer than a batch of {batch} over "
                 "all processes: lower data.batch_size"
             )
-        self._opened = _Opened(sources, TileImages(sources, labels), division, names)
+        self._images, self._labelled = TileImages(sources, labels), (division, names)
 
     @property
-    def division(self) -> Division:
-        """Which tiles are trained on and which are held out."""
-        return self._ready().division
+    def division(self) -> TileSplit:
+        """Tiles that are trained on and those that are held out."""
+        return self.require(self._labelled)[0]
 
     @property
     def label_names(self) -> list[str]:
-        """By the number of the label."""
-        return self._ready().labels
+        """Names by the number of the label."""
+        return self.require(self._labelled)[1]
 
     def norms(self) -> tuple[float, float]:
         """Mean and standard deviation of the grey values 0–255 of the training tiles.
@@ -327,11 +324,12 @@ class Tiles(pl.LightningDataModule):
         Raises:
             UserError: if a tile is damaged, or all are of one grey value.
         """
-        opened = self._ready()
-        train = opened.division.train
+        train, sources = self.division.train, self.require(self._images).mosaics
         if len(train) > _MEASURED:
             train = train[np.sort(stream(self.seed, Purpose.VALIDATION).permutation(len(train))[:_MEASURED])]
-        counts = sum((_histogram(opened.sources, place) for place in train.tolist()), np.zeros(256, np.int64))
+        counts = np.zeros(256, np.int64)
+        for source, tile in train.tolist():
+            counts += np.bincount(sources[source].tile(tile).ravel(), minlength=256)
         grey = np.arange(256)
         mean = float(counts @ grey / counts.sum())
         std = float(np.sqrt(counts @ (grey - mean) ** 2 / counts.sum()))
@@ -340,27 +338,12 @@ class Tiles(pl.LightningDataModule):
         return mean, std
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """This rank's share of the epoch's tiles, in whole batches."""
-        opened = self._ready()
-        rank, world = self._rank_and_world()
-        train = opened.division.train
-        count = len(train) // (self.batch_size * world) * self.batch_size * world
-        sampler = EpochSampler(EveryTile(train), (), (SIDE, SIDE), count, self.batch_size, self.seed, rank, world)
-        return make_loader(opened.images, self.num_workers, self.batch_size, sampler, ResumableLoader)
+        """Make the loader of this rank's share of the epoch's tiles, in whole batches."""
+        return self.load(self.division.train)
 
     def probe_batches(self) -> tuple[Iterator[TileBatch], Iterator[TileBatch]]:
-        """This rank's share of the held-out tiles, those to fit a probe to and those to score it on.
-
-        ``index`` is a tile's place in the order over all ranks.
-        """
-        return self._probe_part(self.division.fit), self._probe_part(self.division.score)
-
-    def _probe_part(self, tiles: TileNumbers) -> Iterator[TileBatch]:
-        rank, world = self._rank_and_world()
-        mine = range(rank, len(tiles), world)
-        for start in range(0, len(mine), self.batch_size):
-            places = [(place, *tiles[place].tolist()) for place in mine[start : start + self.batch_size]]
-            yield self._ready().images.__getitems__([Patch(source, (tile,), place) for place, source, tile in places])
+        """Read this rank's share of the held-out tiles, those to fit a probe to and those to score it on."""
+        return self.read_batches(self.division.fit), self.read_batches(self.division.score)
 
     def transfer_batch_to_device(self, batch: TileBatch, device: torch.device, dataloader_idx: int) -> TileBatch:
         """As always, but what views are drawn by stays on the CPU: to read it back would wait for the device."""
@@ -374,16 +357,3 @@ class Tiles(pl.LightningDataModule):
         if self.trainer is None or not self.trainer.training:
             return batch
         return self.views(batch, self.seed, self.trainer.current_epoch)
-
-    def _ready(self) -> _Opened:
-        if self._opened is None:
-            raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
-        return self._opened
-
-    def _rank_and_world(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-
-def _histogram(sources: list[SourceTiles], place: list[int]) -> NDArray[np.int64]:
-    source, tile = place
-    return np.bincount(sources[source].tile(tile).ravel(), minlength=256)

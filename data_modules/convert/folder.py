@@ -12,21 +12,12 @@ from data_modules.convert.labels import Foreground, LabelRule
 from data_modules.convert.samples import LabelSource, SampleSource, check_pixel_size, page_label, write_samples
 from data_modules.errors import UserError
 from data_modules.images.image import Image, doubtful_axes, parse_pixel_size
-from data_modules.images.pages import find_images, open_pages, open_stack, pair
+from data_modules.images.pages import find_images, open_stack, pair, stack_pages
 from data_modules.store import LabelKind
 
 
-def check_label_name(name: str) -> None:
-    """Refuse what cannot name a label.
-
-    Raises:
-        UserError: if it is empty, begins with a dot or has a slash.
-    """
-    if not name or "/" in name or name.startswith("."):
-        raise UserError(f"--label-name {name!r} cannot name a label: no slashes and no leading dot, please")
-
-
 def label_rule(
+    name: str,
     labels: str | None,
     kind: LabelKind,
     foreground: Foreground | None,
@@ -37,16 +28,19 @@ def label_rule(
     """How labels are to be understood, ``None`` where there are none.
 
     Args:
-        labels: Where they are.
-        kind: See :class:`~data_modules.convert.labels.LabelRule`, as the others.
-        foreground: Which side of a mask is the object.
+        name: Name of the label in the store.
+        labels: Files of the labels.
+        kind: Kind of the label, see :class:`~data_modules.convert.labels.LabelRule`.
+        foreground: Side of a mask that is the object.
         classes: Names by value.
         threshold: Binary values above it are bright.
         ignore_value: Value that counts nowhere.
 
     Raises:
-        UserError: if the options do not fit together, or there are some without labels.
+        UserError: if the options do not fit together, there are some without labels, or the name cannot be a label's.
     """
+    if not name or "/" in name or name.startswith("."):
+        raise UserError(f"--label-name {name!r} cannot name a label: no slashes and no leading dot, please")
     if labels is not None:
         return LabelRule(kind, foreground, classes or {}, threshold, ignore_value)
     given = {"foreground": foreground, "classes": classes, "threshold": threshold, "ignore-value": ignore_value}
@@ -78,10 +72,10 @@ def convert_folder(
         out: The store to write into, made where it does not exist.
         pixel_size_nm: Side of a pixel in nanometers.
         split: The samples go to: train, val, test or any other name.
-        labels: Where the labels are, in any form that images takes; matched by file name, pages by number.
+        labels: Labels, in any form that images takes; matched by file name, pages by number.
         label_name: Name of the label in the store.
         foreground: Whether the object is dark or bright in the files; needed for binary labels.
-        kind: What label values are: two extremes, classes, or ids of instances.
+        kind: Meaning of label values: two extremes, classes, or ids of instances.
         classes: Names by value for classes, such as {0: background, 1: mitochondrion}; values 0 to 254.
         threshold: Binary label values above it are bright; half of the range by default.
         ignore_value: Label value that counts in no loss and no score.
@@ -96,10 +90,9 @@ def convert_folder(
         UserError: if files cannot be read or matched, or their values do not fit; the message names them.
     """
     check_pixel_size(pixel_size_nm)
-    check_label_name(label_name)
+    rule = label_rule(label_name, labels, kind, foreground, classes, threshold, ignore_value)
     pages = find_images(images)
     found: list[tuple[LabelSource, ...]] = [() for _ in pages]
-    rule = label_rule(labels, kind, foreground, classes, threshold, ignore_value)
     if labels is not None and rule is not None:
         found = [(page_label(label_name, page, rule),) for page in pair(pages, find_images(labels))]
     size = (pixel_size_nm, pixel_size_nm)
@@ -130,15 +123,15 @@ def convert_volume(
         image: A folder of sections (natural order of their names), a TIFF stack, a NIfTI or MRC file, or
             FILE.h5:dataset; NIfTI's X, Y, Z becomes Z, Y, X.
         out: The store to write into, made where it does not exist.
-        name: Of the sample.
+        name: Name of the sample.
         pixel_size_nm: Sides of a pixel as Z,Y,X in nanometers, such as 50,4.6,4.6; may be left out where the file
             states them.
         split: The sample goes to: train, val, test or any other name.
-        labels: Where the label is, in any form that image takes; sections of two folders are matched by file name,
+        labels: Label, in any form that image takes; sections of two folders are matched by file name,
             others by their order.
         label_name: Name of the label in the store.
         foreground: Whether the object is dark or bright in the files; needed for binary labels.
-        kind: What label values are: two extremes, classes, or ids of instances.
+        kind: Meaning of label values: two extremes, classes, or ids of instances.
         classes: Names by value for classes, such as {0: background, 1: mitochondrion}; values 0 to 254.
         threshold: Binary label values above it are bright; half of the range by default.
         ignore_value: Label value that counts in no loss and no score.
@@ -153,9 +146,8 @@ def convert_volume(
     Raises:
         UserError: if files cannot be read or differ in shape, or their values do not fit; the message names them.
     """
-    check_label_name(label_name)
     size, part = parse_volume_pixel_size(pixel_size_nm), _parse_sections(sections)
-    rule = label_rule(labels, kind, foreground, classes, threshold, ignore_value)
+    rule = label_rule(label_name, labels, kind, foreground, classes, threshold, ignore_value)
     source = partial(_open_part, image, None, part)
     with source() as opened:
         if opened.shape[0] == 1:
@@ -182,7 +174,7 @@ def _open_part(
     with ExitStack() as opened:
         if partners is not None and Path(partners).is_dir() and Path(spec).is_dir():
             pages = pair(find_images(partners), find_images(spec))
-            image = opened.enter_context(open_pages(pages, Path(spec), as_values))
+            image = stack_pages(pages, Path(spec), as_values)
         else:
             image = opened.enter_context(open_stack(spec, as_values))
         if part is not None:

@@ -57,7 +57,9 @@ def convert_isbi2012(
             found += [page_label(name, pages[section], instances) for name, pages in extra.items()]
             image = sections[section]
             sources.append(SampleSource(split, image.name, image.open, PIXEL_SIZE_NM, tuple(found)))
-    sources += [SampleSource("challenge", page.name, page.open, PIXEL_SIZE_NM) for page in _challenge(root)]
+    present = [place for place in ("test/images", "test-volume.tif") if (root / place).exists()]
+    challenge = _pages(root, present[0]) if present else []
+    sources += [SampleSource("challenge", page.name, page.open, PIXEL_SIZE_NM) for page in challenge]
     return write_samples(out, sources, "isbi2012", overwrite=overwrite)
 
 
@@ -107,11 +109,6 @@ def _labelled(root: Path) -> tuple[list[Page], list[Page]]:
             sections = _pages(root, images)
             return sections, pair(sections, _pages(root, masks))
     raise UserError(f"{root} has neither train/images nor train-volume.tif: give the folder that holds one of them")
-
-
-def _challenge(root: Path) -> list[Page]:
-    present = [place for place in ("test/images", "test-volume.tif") if (root / place).exists()]
-    return _pages(root, present[0]) if present else []
 
 
 def _extra(root: Path, name: str, count: int) -> list[Page]:

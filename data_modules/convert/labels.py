@@ -26,7 +26,7 @@ class Label:
     Attributes:
         pixels: ``(Y, X)``: ``uint8`` for binary and classes, ``uint32`` or ``uint64`` for instances.
         record: JSON-ready account of the rule, for the provenance.
-        notes: What the user should hear about.
+        notes: Messages for the user.
     """
 
     pixels: Pixels
@@ -40,7 +40,7 @@ class LabelRule:
 
     Attributes:
         kind: ``binary``, ``classes`` or ``instances``.
-        foreground: Which side of a binary mask is the object.
+        foreground: Side of a binary mask that is the object.
         classes: Names by value, for ``classes``; 0 to 254.
         threshold: Binary values above it are bright; ``None`` for half of the range.
         ignore_value: Value of the file that counts nowhere; becomes 255.
@@ -92,9 +92,6 @@ class LabelRule:
             return _instances(pixels, what)
         return self._classes(pixels, what) if self.kind == "classes" else self._binary(pixels, what)
 
-    def _ignored(self, pixels: Pixels) -> Pixels:
-        return np.zeros(pixels.shape, bool) if self.ignore_value is None else pixels == self.ignore_value
-
     def _binary(self, pixels: Pixels, what: str) -> Label:
         values, counts = value_counts(pixels)
         if self.ignore_value is not None:
@@ -104,7 +101,8 @@ class LabelRule:
             threshold = half_range(values, counts, what)
         bright = pixels > threshold
         mask = (bright if self.foreground == "bright" else ~bright).astype(np.uint8)
-        mask[self._ignored(pixels)] = IGNORE
+        if self.ignore_value is not None:
+            mask[pixels == self.ignore_value] = IGNORE
         foreground = int(counts[(values > threshold) == (self.foreground == "bright")].sum())
         share = foreground / max(int(counts.sum()), 1)
         notes: tuple[str, ...] = ()
@@ -128,7 +126,7 @@ class LabelRule:
                 f"{what} has values that --classes does not name: {_listed(np.asarray(unknown))}; "
                 "name them, or mark one with --ignore-value"
             )
-        ignored = self._ignored(pixels)
+        ignored = pixels == self.ignore_value if self.ignore_value is not None else np.zeros(pixels.shape, bool)
         stored = np.where(ignored, 0, pixels).astype(np.uint8)
         stored[ignored] = IGNORE
         return Label(stored, {"rule": "values unchanged", "ignore_value": self.ignore_value})
@@ -139,7 +137,7 @@ class CustomRule:
     """Rule of one data set.
 
     Attributes:
-        info: What the store declares.
+        info: Declaration in the store.
         apply: Converts one section ``(Y, X)``; the text names it in messages.
     """
 
@@ -173,7 +171,7 @@ def half_range(values: Pixels, counts: Pixels, what: str) -> float:
     The extremes are 0 and 1 where no value is above 1, else 0 and 255, else 0 and 65535.
 
     Args:
-        values: That occur, ascending, less those to be ignored.
+        values: Values that occur, ascending, less those to be ignored.
         counts: How often each does.
         what: The file, for messages.
 

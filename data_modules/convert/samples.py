@@ -90,7 +90,7 @@ def page_label(name: str, page: Page, rule: LabelRule, twin: Page | None = None)
         name: Name in the store.
         page: Page of the label.
         rule: Meaning of its values.
-        twin: See :class:`LabelSource`.
+        twin: Another page of the same label, see :class:`LabelSource`.
     """
     as_values = rule.kind != "binary"
     return LabelSource(name, partial(page.open, as_values), rule, partial(twin.open, as_values) if twin else None)
@@ -131,7 +131,7 @@ def write_samples(
 
     Args:
         out: The store, made where it does not exist.
-        samples: What to write.
+        samples: Samples to write.
         converter: Name of the converter, for the provenance.
         grey: Rule that brings images to 8 bit, see :func:`data_modules.images.grey.to_8_bit`; limits are those of the
             whole image or volume.
@@ -168,7 +168,7 @@ def _write_image(
         clipped += record.get("clipped_fraction", 0.0) / image.shape[0]
         if sample.shrink is None or not sample.shrinks(section.shape):
             return brought.pixels
-        provenance["downsampled"] = sample.shrink.record
+        provenance["downsampled"] = {**sample.shrink.record, "filter": sample.shrink.filter}
         return sample.shrink.image(brought.pixels)
 
     with sample.image() as image:
@@ -261,7 +261,8 @@ def _fit_label(
 ) -> Pixels:
     """A label of the original size is downsampled as its image was."""
     if sample.shrink is not None and pixels.shape == sample.shrink.original != shape:
-        record["downsampled"] = sample.shrink.label_record
+        share = sample.shrink.label_share
+        record["downsampled"] = {**sample.shrink.record, "foreground_if_area_share": share}
         pixels = sample.shrink.mask(pixels)
     if pixels.shape != shape:
         raise UserError(

@@ -28,7 +28,7 @@ class Shrink:
     Attributes:
         original: Height and width in px before.
         target: Height and width in px after.
-        filter: For images; ``box`` is the mean over an area.
+        filter: Filter for images; ``box`` is the mean over an area.
         label_share: A target pixel of a mask is foreground if at least this share of its area is, above 0 and up to 1.
 
     Raises:
@@ -48,13 +48,8 @@ class Shrink:
 
     @property
     def record(self) -> dict[str, Any]:
-        """JSON-ready account, for the provenance of an image."""
-        return {"from": list(self.original), "to": list(self.target), "filter": self.filter}
-
-    @property
-    def label_record(self) -> dict[str, Any]:
-        """JSON-ready account, for the provenance of a mask."""
-        return {"from": list(self.original), "to": list(self.target), "foreground_if_area_share": self.label_share}
+        """JSON-ready sizes before and after, for the provenance."""
+        return {"from": list(self.original), "to": list(self.target)}
 
     def image(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Downsample ``uint8 (Y, X)`` of the original size with the filter."""

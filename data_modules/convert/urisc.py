@@ -61,7 +61,10 @@ def convert_urisc(
     if from_original and track != 2:
         raise UserError("--from-original makes Track 2 from the original scans: pass --track 2 with it")
     images = _images(root, ORIGINALS if from_original else f"Track{track}")
-    shapes = {} if track == 1 or from_original else _original_shapes(root)
+    originals = root / "imgs" / ORIGINALS
+    shapes = {}
+    if track == 2 and not from_original and originals.is_dir():
+        shapes = {page.stem: page.shape() for page in find_images_below(originals, root)}
     labels = _find_labels(root, images)
     sources = []
     for split, page in images:
@@ -121,11 +124,6 @@ def _without_leaks(images: list[tuple[str, Page]]) -> list[tuple[str, Page]]:
         else:
             kept.append((split, page))
     return kept
-
-
-def _original_shapes(root: Path) -> dict[str, tuple[int, int]]:
-    folder = root / "imgs" / ORIGINALS
-    return {page.stem: page.shape() for page in find_images_below(folder, root)} if folder.is_dir() else {}
 
 
 def _find_labels(root: Path, images: Sequence[tuple[str, Page]]) -> dict[tuple[str, Page], tuple[LabelSource, ...]]:

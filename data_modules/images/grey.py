@@ -76,7 +76,9 @@ def to_8_bit(pixels: Pixels, rule: str, what: str) -> Grey:
 
 def _limits(pixels: Pixels, rule: str, what: str) -> tuple[float, float]:
     if rule == "percentile":
-        lo, hi = (float(value) for value in np.percentile(_without_wrapping(pixels), PERCENTILES))
+        # NumPy takes differences of neighbouring values in their own type, in which those of signed ones overflow.
+        wide = pixels.astype(np.int32) if pixels.dtype in (np.int8, np.int16) else pixels
+        lo, hi = (float(value) for value in np.percentile(wide, PERCENTILES))
         if lo < hi:
             return lo, hi
     if rule in ("percentile", "range"):
@@ -86,11 +88,6 @@ def _limits(pixels: Pixels, rule: str, what: str) -> tuple[float, float]:
             raise UserError(f"{what} is {pixels.dtype}, which has no full range: use --grey percentile or --grey lo,hi")
         return float(np.iinfo(pixels.dtype).min), float(np.iinfo(pixels.dtype).max)
     return _explicit(rule)
-
-
-def _without_wrapping(pixels: Pixels) -> Pixels:
-    """NumPy takes differences of neighbouring values in their own type, in which those of signed ones overflow."""
-    return pixels.astype(np.int32) if pixels.dtype in (np.int8, np.int16) else pixels
 
 
 def _explicit(rule: str) -> tuple[float, float]:
@@ -112,7 +109,7 @@ def volume_rule(image: Image, rule: str) -> str:
 
     Args:
         image: Read once or twice for ``range`` and ``percentile`` of more than 8 bits, not at all otherwise.
-        rule: See :func:`data_modules.images.grey.to_8_bit`.
+        rule: Name of the rule, see :func:`to_8_bit`.
 
     Returns:
         ``rule`` itself, or the two values ``lo,hi`` that it comes to.

@@ -46,7 +46,11 @@ def open_hdf5(path: str, dataset: str | None = None, section: int | None = None)
 
 
 def _choose(file: Any, path: str, dataset: str | None) -> str:
-    found = {name: item.shape for name, item in _datasets(file).items() if _is_image(item)}
+    found = {
+        name: item.shape
+        for name, item in _datasets(file).items()
+        if item.ndim in (2, 3) and item.dtype.kind in "biuf" and item.size > 0
+    }
     known = shorten([f"{name} {shape}" for name, shape in found.items()]) or "none"
     if dataset is not None and dataset.strip("/") in found:
         return dataset
@@ -62,10 +66,6 @@ def _datasets(file: Any) -> dict[str, Any]:
     # The lambda has to return None: anything else ends the visit.
     file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
     return found
-
-
-def _is_image(item: Any) -> bool:
-    return item.ndim in (2, 3) and item.dtype.kind in "biuf" and item.size > 0
 
 
 def sections_in(path: Path, dataset: str | None) -> tuple[str, list[int]]:

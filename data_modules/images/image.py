@@ -171,13 +171,10 @@ class Image:
 
     def sections(self, start: int = 0, stop: int | None = None) -> Iterator[Pixels]:
         """Read sections ``(Y, X)`` from ``start`` to before ``stop``, a few at a time."""
-        stop = self.shape[0] if stop is None else stop
+        depth, height, width = self.shape
+        stop = depth if stop is None else stop
         for first in range(start, stop, _AT_ONCE):
-            yield from self.read((slice(first, min(first + _AT_ONCE, stop)), *self._plane))
-
-    @property
-    def _plane(self) -> tuple[slice, slice]:
-        return slice(0, self.shape[1]), slice(0, self.shape[2])
+            yield from self.read((slice(first, min(first + _AT_ONCE, stop)), slice(0, height), slice(0, width)))
 
     def crop(self, first: int = 0, stop: int | None = None, row: int = 0, **record: Any) -> "Image":
         """Leave out sections and rows.
@@ -196,13 +193,6 @@ class Image:
 
         shape = ((depth if stop is None else stop) - first, height - row, width)
         return replace(self, shape=shape, fetch=fetch, record={**self.record, **record})
-
-    def in_bytes(self, white: int) -> "Image":
-        """1-bit pixels as ``uint8`` of 0 and ``white``; other images stay as they are."""
-        if self.dtype != bool:
-            return self
-        fetch = self.read
-        return replace(self, dtype=np.dtype(np.uint8), fetch=lambda region: to_bytes(fetch(region), white))
 
 
 Opened = AbstractContextManager[Image]
@@ -252,8 +242,8 @@ def doubtful_axes(shape: Sequence[int], pixel_size_nm: Sequence[float]) -> str |
     such that are coarse along two axes, tell nothing.
 
     Args:
-        shape: Of the volume in px, three sides, said to be Z, Y, X.
-        pixel_size_nm: Of its voxels along the same axes.
+        shape: Sides of the volume in px, three, said to be Z, Y, X.
+        pixel_size_nm: Sides of its voxels along the same axes.
 
     Returns:
         A sentence with shape and voxel size, ``None`` where nothing is wrong.

@@ -30,10 +30,10 @@ class Page:
     """One 2D image inside a file; nothing is read before :meth:`read`.
 
     Attributes:
-        name: Of the sample: the file's stem, with ``-000``, ``-001``, … where the file holds several.
-        path: Of the file.
+        name: Name of the sample: the file's stem, with ``-000``, ``-001``, … where the file holds several.
+        path: Path of the file.
         source: File as the provenance names it: relative to what the user gave, so no path of a machine is stored.
-        stem: Of the file.
+        stem: Stem of the file's name.
         number: Position in a file of several pages; ``None`` where it holds one.
         index: Page of a TIFF or section of an HDF5 dataset.
         dataset: Inside an HDF5 file.
@@ -140,8 +140,8 @@ def find_images_below(folder: Path, root: Path) -> list[Page]:
     """List the pages of all files in a folder and its subfolders, in natural order.
 
     Args:
-        folder: To be searched.
-        root: To which the provenance names files.
+        folder: Folder to search.
+        root: Folder relative to which the provenance names files.
     """
     files = [file for file in folder.rglob("*") if _visible(file) and file.suffix.lower() in SUFFIXES]
     files.sort(key=lambda file: natural_key(file.relative_to(folder).as_posix()))
@@ -152,8 +152,8 @@ def pages_of(path: Path, root: Path, dataset: str | None = None) -> list[Page]:
     """List the pages of one file.
 
     Args:
-        path: Of the file.
-        root: To which the provenance names the file.
+        path: Path of the file.
+        root: Folder relative to which the provenance names the file.
         dataset: Inside an HDF5 file; may be left out where it holds one only.
 
     Raises:
@@ -199,44 +199,36 @@ def open_stack(spec: str, as_values: bool = False) -> Iterator[Image]:
     path, dataset = _split(spec)
     if not path.exists():
         raise UserError(f"{path} does not exist: give a folder of sections, a TIFF or NIfTI file, or FILE.h5:dataset")
-    if path.is_dir() or (as_values and path.suffix.lower() in TIFF_SUFFIXES and not _is_imagej_block(path)):
-        with open_pages(find_images(spec), path, as_values) as image:
-            yield image
+    by_pages = path.is_dir()
+    if as_values and not by_pages and path.suffix.lower() in TIFF_SUFFIXES:
+        with refusing(path), tifffile.TiffFile(path) as tif:
+            by_pages = not (is_block(tif) and tif.is_imagej)
+    if by_pages:
+        yield stack_pages(find_images(spec), path, as_values)
         return
     with open_image(str(path), dataset) as image:
         named = {} if dataset is None else {"dataset": dataset}
         size = image.pixel_size_nm if len(image.pixel_size_nm or ()) == 3 else None
         record = {"source": path.name, "reading": list(image.remarks), **named}
-        yield replace(image, what=spec, record=record, pixel_size_nm=size).in_bytes(1 if as_values else 255)
+        dtype = np.dtype(np.uint8) if image.dtype == bool else image.dtype
+        white, read = 1 if as_values else 255, image.read
+
+        def fetch(region: Region) -> Pixels:
+            return to_bytes(read(region), white)
+
+        yield replace(image, what=spec, record=record, pixel_size_nm=size, dtype=dtype, fetch=fetch)
 
 
-def _is_imagej_block(path: Path) -> bool:
-    with refusing(path), tifffile.TiffFile(path) as tif:
-        return is_block(tif) and bool(tif.is_imagej)
-
-
-@contextmanager
-def open_pages(pages: Sequence[Page], place: Path, as_values: bool = False) -> Iterator[Image]:
-    """Open pages as the sections of one image; 1-bit pages become 0 and 255, as values 0 and 1.
-
-    Args:
-        pages: At least one, in order.
-        place: Their folder or file.
-        as_values: See :func:`open_stack`.
-
-    Raises:
-        UserError: as :func:`stack_pages`.
-    """
-    yield stack_pages(pages, place, lambda page: to_bytes(page.read(as_values), 1 if as_values else 255))
-
-
-def stack_pages(pages: Sequence[Page], place: Path, read: Callable[[Page], Pixels]) -> Image:
-    """Put pages together as the sections of one image.
+def stack_pages(
+    pages: Sequence[Page], place: Path, as_values: bool = False, read: Callable[[Page], Pixels] | None = None
+) -> Image:
+    """Put pages together as the sections of one image; 1-bit pages become 0 and 255, as values 0 and 1.
 
     Args:
-        pages: At least one, in order.
+        pages: Pages in order, at least one.
         place: Their folder or file.
-        read: Decodes one page to ``(Y, X)``, never of ``bool``.
+        as_values: Whether pixels are class numbers or ids, see :func:`open_stack`.
+        read: Decoder of one page to ``(Y, X)``, never of ``bool``; :meth:`Page.read` by default.
 
     Raises:
         UserError: if their sizes differ; reading raises it if their types do.
@@ -247,6 +239,11 @@ def stack_pages(pages: Sequence[Page], place: Path, read: Callable[[Page], Pixel
             raise UserError(
                 f"{page.what} is {page.shape()} px but {pages[0].what} is {shape}: sections of a volume are of one size"
             )
+
+    def read_bytes(page: Page) -> Pixels:
+        return to_bytes(page.read(as_values), 1 if as_values else 255)
+
+    read = read or read_bytes
     dtype = read(pages[0]).dtype
 
     def fetch(region: Region) -> Pixels:

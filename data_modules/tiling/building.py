@@ -6,9 +6,9 @@ import json
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +24,9 @@ from data_modules.store.location import locate
 from data_modules.tile_set import SIDE, Source, SourceWriter
 from data_modules.tiling.cutting import (
     SMALLEST,
-    Planned,
     Positions,
+    Reduction,
     Settings,
-    Shrink,
     Tiles,
     blocks,
     cut,
@@ -41,89 +40,58 @@ from data_modules.tiling.survey import Survey, ToGrey, is_inverted, polarity
 Status = Literal["tiled", "known", "refused", "ignored"]
 
 
-@dataclass(frozen=True)
-class Decision:
-    """One row.
+Row = dict[str, str | int]
+COLUMNS = (
+    *("file", "source", "status", "reason", "format", "shape", "dtype", "pixel_size_nm", "planes", "tiles", "dropped"),
+    *("rule", "inverted", "polarity", "downsampled_by", "licence", "remarks"),
+)
+"""Of ``tile.csv``, a row a file; all but the first four are empty where nothing was tiled, the licence aside.
 
-    Attributes:
-        file: As in :class:`~data_modules.tiling.sources.Entry`.
-        source: Name in the set; empty where nothing was tiled.
-        status: ``tiled`` in this run, ``known`` from an earlier one, ``refused``, or ``ignored`` for its name.
-        reason: Why it was refused, or why these planes.
-        format: Of the file.
-        shape: ``Z × Y × X`` of the file in px.
-        dtype: Of the file.
-        pixel_size_nm: Of the tiles, Z × Y × X or Y × X.
-        planes: That tiles were cut from.
-        tiles: Number.
-        dropped: Number of remainders below 112 px.
-        rule: To 8 bit.
-        inverted: ``yes``, ``no`` or ``unclear``.
-        polarity: Score of :func:`~data_modules.tiling.survey.polarity`.
-        downsampled_by: Factors along Z × Y × X.
-        licence: As the user stated it.
-        remarks: What is odd about the file.
-    """
-
-    file: str
-    source: str
-    status: Status
-    reason: str = ""
-    format: str = ""
-    shape: str = ""
-    dtype: str = ""
-    pixel_size_nm: str = ""
-    planes: str = ""
-    tiles: int | str = ""
-    dropped: int | str = ""
-    rule: str = ""
-    inverted: str = ""
-    polarity: str = ""
-    downsampled_by: str = ""
-    licence: str = ""
-    remarks: str = ""
+``file`` is named as in :class:`~data_modules.tiling.sources.Entry`, ``source`` is the name in the set. ``status`` is
+``tiled`` in this run, ``known`` from an earlier one, ``refused``, or ``ignored`` for the name; ``reason`` says why it
+was refused, or why these planes. ``shape`` is ``Z × Y × X`` of the file in px, ``pixel_size_nm`` that of the tiles;
+``dropped`` counts remainders below 112 px, and ``polarity`` is the score of
+:func:`~data_modules.tiling.survey.polarity`.
+"""
 
 
-COLUMNS = tuple(column.name for column in fields(Decision))
-
-
-def decided(source: Source, status: Status) -> Decision:
-    """The row of a source in the set, from its own record."""
+def describe(source: Source, status: Status) -> Row:
+    """Make the row of a source in the set from its own record."""
     details = source.details
     grey = details["grey"]
     limits = f" {grey['lo']:g}…{grey['hi']:g} of {grey['of']}" if "lo" in grey else ""
-    return Decision(
-        source.file,
-        source.name,
-        status,
-        details["reason"],
-        details["format"],
-        _times(details["shape"]),
-        grey["source_dtype"],
-        "" if source.pixel_size_nm is None else _times(source.pixel_size_nm),
-        " ".join(details["planes"]),
-        details["tiles"],
-        details["dropped"],
-        f"{grey['rule']}{limits}",
-        details["inverted"],
-        f"{details['polarity']:.3f}",
-        _times(details["downsampled_by"]),
-        source.licence,
-        "; ".join(details["remarks"]),
-    )
+    return {
+        "file": source.file,
+        "source": source.name,
+        "status": status,
+        "reason": details["reason"],
+        "format": details["format"],
+        "shape": _times(details["shape"]),
+        "dtype": grey["source_dtype"],
+        "pixel_size_nm": "" if source.pixel_size_nm is None else _times(source.pixel_size_nm),
+        "planes": " ".join(details["planes"]),
+        "tiles": details["tiles"],
+        "dropped": details["dropped"],
+        "rule": f"{grey['rule']}{limits}",
+        "inverted": details["inverted"],
+        "polarity": f"{details['polarity']:.3f}",
+        "downsampled_by": _times(details["downsampled_by"]),
+        "licence": source.licence,
+        "remarks": "; ".join(details["remarks"]),
+    }
 
 
 def _times(values: Any) -> str:
     return " × ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
 
 
-class Table:
+class SourceTable:
     """Writes ``tile.csv`` row by row; it appears when it is complete, with the rows of earlier runs after its own.
 
     Beside it comes ``tile.json`` with settings and counts.
 
     Args:
-        folder: Of the tile set; made where it does not exist.
+        folder: Folder of the tile set; made where it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -132,34 +100,27 @@ class Table:
         self.counts: Counter[str] = Counter()
         self._part = folder / ".tile.csv.partial"
         self._file = self._part.open("w", newline="", encoding="utf-8", errors="surrogateescape")
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(COLUMNS)
+        self._writer = csv.DictWriter(self._file, COLUMNS, restval="")
+        self._writer.writeheader()
         # Hashes, since a million names would take several times as much memory.
         self._files: set[bytes] = set()
 
-    def add(self, decision: Decision) -> None:
+    def add(self, row: Row) -> None:
         """Write a row."""
-        self.counts[decision.status] += 1
-        self._files.add(_digest(decision.file))
-        self._writer.writerow(list(asdict(decision).values()))
+        self.counts[str(row["status"])] += 1
+        self._files.add(_digest(str(row["file"])))
+        self._writer.writerow(row)
 
     def close(self, settings: dict[str, Any]) -> None:
         """Add the rows of earlier runs about other files, and put table and settings in place."""
-        for row in self._earlier():
-            self._writer.writerow(row)
+        if self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+                earlier = csv.DictReader(file)
+                self._writer.writerows(row for row in earlier if _digest(row["file"]) not in self._files)
         self._file.close()
         self._part.replace(self.path)
-        record = self.path.with_suffix(".json")
         self._part.write_text(json.dumps({"settings": settings, "files": dict(self.counts)}, indent=2) + "\n")
-        self._part.replace(record)
-
-    def _earlier(self) -> Iterator[list[str]]:
-        if not self.path.is_file():
-            return
-        with self.path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = csv.reader(file)
-            next(rows, None)
-            yield from (row for row in rows if _digest(row[0]) not in self._files)
+        self._part.replace(self.path.with_suffix(".json"))
 
     def abandon(self) -> None:
         """Leave the table of earlier runs as it is."""
@@ -177,23 +138,14 @@ _LOOK_PX = 512
 """Side of the middle of a section that is looked at; larger where there are fewer sections."""
 
 
-@dataclass(frozen=True)
-class _Work:
-    grey: ToGrey
-    looks: Sequence[Tiles]
-    number: int
-    dropped: int
-    batches: Iterator[tuple[Tiles, Positions]]
-
-
 def tile_source(entry: Entry, folder: Path, settings: Settings, progress: Callable[[int], object]) -> Source:
     """Cut the tiles of a source and write them.
 
     Args:
-        entry: The file.
-        folder: Of the tile set.
-        settings: Of the run.
-        progress: Told the number of tiles after every batch, and 0 before every read; may raise to stop.
+        entry: File to tile.
+        folder: Folder of the tile set.
+        settings: Settings of the run.
+        progress: Callback with the number of tiles after every batch, and 0 before every read; may raise to stop.
 
     Returns:
         The record that is stored with the tiles.
@@ -202,16 +154,38 @@ def tile_source(entry: Entry, folder: Path, settings: Settings, progress: Callab
         RefusedError: if the file cannot be tiled, with the reason.
         UserError: if the set cannot be written.
     """
-    with open_image(entry.path, entry.stated.dataset) as opened:
+    what, stated = entry.path, entry.stated
+    with open_image(what, stated.dataset) as opened:
         volume = _watch(opened, progress)
-        planned = plan_source(volume, entry.stated.pixel_size_nm, settings)
-        if settings.random is None:
-            work = _all_tiles(volume, planned, settings.grey, entry.path, folder)
+        plan = plan_source(volume, stated.pixel_size_nm, settings)
+        places = None if settings.random is None else random_places(plan, settings.random, settings.seed)
+        number, dropped = plan.count() if places is None else (len(places), 0)
+        if number == 0:
+            shape = " × ".join(map(str, volume.shape))
+            raise RefusedError(f"{what} is {shape} px: no tile has two sides of at least {SMALLEST} px")
+        if places is None:
+            grey, looks = _survey_all(volume, settings.grey, what)
+            batches = cut(volume, plan, grey, what, folder)
         else:
-            work = _random_tiles(volume, planned, settings, settings.random, entry.path)
-        source = _record(entry, volume, planned, settings, work)
-        with SourceWriter(folder, source, work.number) as writer:
-            for tiles, positions in work.batches:
+            grey, looks, batches = _read_random(volume, places, settings.grey, what)
+        score = polarity(looks)
+        details = {
+            "asked": asked(entry, settings),
+            "reason": plan.reason + ("" if places is None else f"; {number} random tiles of seed {settings.seed}"),
+            "format": volume.format,
+            "shape": list(volume.shape),
+            "grey": grey.record,
+            "planes": list(plan.planes),
+            "downsampled_by": [plan.reduction.z, plan.reduction.lateral, plan.reduction.lateral],
+            "tiles": number,
+            "dropped": dropped,
+            "inverted": is_inverted(score),
+            "polarity": score,
+            "remarks": list(volume.remarks),
+        }
+        source = Source(entry.name, entry.what, plan.pixel_size_nm, stated.licence, details)
+        with SourceWriter(folder, source, number) as writer:
+            for tiles, positions in batches:
                 writer.write(tiles, positions)
                 progress(len(tiles))
     return source
@@ -235,18 +209,15 @@ def asked(entry: Entry, settings: Settings) -> dict[str, Any]:
     return {"grey": settings.grey, "random": random, "fingerprint": entry.fingerprint(), **stated}
 
 
-def _all_tiles(volume: Image, planned: Planned, rule: str, what: str, folder: Path) -> _Work:
-    number, dropped = planned.plan.count()
-    if number == 0:
-        raise _too_small(volume, what)
+def _survey_all(volume: Image, rule: str, what: str) -> tuple[ToGrey, list[Tiles]]:
+    """Map to 8 bit after a look at every pixel, and middles of sections in 8 bit."""
     survey, looks = Survey(volume.dtype, math.prod(volume.shape), what), []
-    for region in blocks(volume, Shrink()):
+    for region in blocks(volume, Reduction()):
         pixels = volume.read(region)
         survey.add(pixels)
         looks += _middles(volume.shape, region, pixels)
     grey = survey.to_grey(rule)
-    batches = cut(volume, planned.plan, grey, what, folder)
-    return _Work(grey, [grey.apply(look, what) for look in looks], number, dropped, batches)
+    return grey, [grey.apply(look, what) for look in looks]
 
 
 def _middles(shape: tuple[int, int, int], region: Region, pixels: Pixels) -> list[Pixels]:
@@ -263,17 +234,16 @@ def _middles(shape: tuple[int, int, int], region: Region, pixels: Pixels) -> lis
     return [pixels[section - z.start, band, columns].copy() for section in inside]
 
 
-def _random_tiles(volume: Image, planned: Planned, settings: Settings, number: int, what: str) -> _Work:
-    places = random_places(planned.plan, number, settings.seed)
-    if len(places) == 0:
-        raise _too_small(volume, what)
+def _read_random(
+    volume: Image, places: Positions, rule: str, what: str
+) -> tuple[ToGrey, list[Tiles], Iterator[tuple[Tiles, Positions]]]:
+    """Map to 8 bit after a look at the first batch, some of its tiles in 8 bit, and all batches."""
     read = read_places(volume, places)
     positions, first = next(read)
     survey = Survey(volume.dtype, sum(tile.size for tile in first), what)
     for tile in first:
         survey.add(tile)
-    grey = survey.to_grey(settings.grey, f"the first {len(first)} random tiles")
-    looks = [grey.apply(tile, what) for tile in first[:_LOOKS]]
+    grey = survey.to_grey(rule, f"the first {len(first)} random tiles")
 
     def batches() -> Iterator[tuple[Tiles, Positions]]:
         for places, pixels in chain([(positions, first)], read):
@@ -282,32 +252,7 @@ def _random_tiles(volume: Image, planned: Planned, settings: Settings, number: i
                 tile[: each.shape[0], : each.shape[1]] = grey.apply(each, what)
             yield tiles, places
 
-    return _Work(grey, looks, len(places), 0, batches())
-
-
-def _record(entry: Entry, volume: Image, planned: Planned, settings: Settings, work: _Work) -> Source:
-    plan, score = planned.plan, polarity(work.looks)
-    drawn = "" if settings.random is None else f"; {work.number} random tiles of seed {settings.seed}"
-    details = {
-        "asked": asked(entry, settings),
-        "reason": planned.reason + drawn,
-        "format": volume.format,
-        "shape": list(volume.shape),
-        "grey": work.grey.record,
-        "planes": list(plan.planes),
-        "downsampled_by": [plan.shrink.z, plan.shrink.lateral, plan.shrink.lateral],
-        "tiles": work.number,
-        "dropped": work.dropped,
-        "inverted": is_inverted(score),
-        "polarity": score,
-        "remarks": list(volume.remarks),
-    }
-    return Source(entry.name, entry.what, planned.pixel_size_nm, entry.stated.licence, details)
-
-
-def _too_small(volume: Image, what: str) -> RefusedError:
-    shape = " × ".join(map(str, volume.shape))
-    return RefusedError(f"{what} is {shape} px: no tile has two sides of at least {SMALLEST} px")
+    return grey, [grey.apply(tile, what) for tile in first[:_LOOKS]], batches()
 
 
 _AHEAD = 4
@@ -329,12 +274,12 @@ def tile_sources(
     """Tile files in the order in which they come; sources that the set has are left as they are.
 
     Args:
-        entries: What to tile; taken as they are needed.
-        folder: Of the tile set; made where it does not exist.
-        settings: Rules.
-        workers: Threads.
-        progress: Told the number of tiles after every batch, or 0, by one thread at a time.
-        record: JSON-ready, of the run, for ``tile.json``.
+        entries: Files to tile; taken as they are needed.
+        folder: Folder of the tile set; made where it does not exist.
+        settings: Settings of the run.
+        workers: Number of threads.
+        progress: Callback with the number of tiles after every batch, or 0; called by one thread at a time.
+        record: JSON-ready record of the run for ``tile.json``.
 
     Returns:
         Number of files by what became of them.
@@ -350,8 +295,8 @@ def tile_sources(
         with lock:
             progress(tiles)
 
-    table = Table(folder)
-    pending: deque[Future[Decision]] = deque()
+    table = SourceTable(folder)
+    pending: deque[Future[Row]] = deque()
     with large_images(), ThreadPoolExecutor(workers) as pool:
         try:
             for entry in entries:
@@ -369,26 +314,24 @@ def tile_sources(
     return table.counts
 
 
-def _decide(entry: Entry, folder: Path, settings: Settings, progress: Callable[[int], object]) -> Decision:
+def _decide(entry: Entry, folder: Path, settings: Settings, progress: Callable[[int], object]) -> Row:
+    about: Row = {"file": entry.what}
     if suffix_of(entry.path) is None and not is_url(entry.path) and Path(entry.path).is_file():
-        return Decision(entry.what, "", "ignored", "its name is of no format that is read")
+        return {**about, "status": "ignored", "reason": "its name is of no format that is read"}
+    target = folder / "sources" / entry.name
     try:
-        if (target := folder / "sources" / entry.name).exists():
-            return decided(_known(entry, target, settings), "known")
-        return decided(tile_source(entry, folder, settings, progress), "tiled")
+        if not target.exists():
+            return describe(tile_source(entry, folder, settings, progress), "tiled")
+        try:
+            source = Source.from_attributes(locate(target).metadata()["attributes"]["emseg"]["tiles"])
+            before = source.details["asked"]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{target} is none of `emseg curate tile`: remove it and run that again") from error
+        if differing := [key for key, value in asked(entry, settings).items() if before.get(key) != value]:
+            raise RefusedError(
+                f"{entry.path}: the set has tiles of {entry.what} with another {', '.join(differing)}; remove {target} "
+                "to have them made again, or write to another set"
+            )
+        return describe(source, "known")
     except RefusedError as error:
-        return Decision(entry.what, "", "refused", str(error), licence=entry.stated.licence)
-
-
-def _known(entry: Entry, target: Path, settings: Settings) -> Source:
-    try:
-        source = Source.from_attributes(locate(target).metadata()["attributes"]["emseg"]["tiles"])
-        before = source.details["asked"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{target} is none of `emseg curate tile`: remove it and run that again") from error
-    if differing := [key for key, value in asked(entry, settings).items() if before.get(key) != value]:
-        raise RefusedError(
-            f"{entry.path}: the set has tiles of {entry.what} with another {', '.join(differing)}; remove {target} to "
-            "have them made again, or write to another set"
-        )
-    return source
+        return {**about, "status": "refused", "reason": str(error), "licence": entry.stated.licence}

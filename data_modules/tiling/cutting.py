@@ -16,11 +16,11 @@ from data_modules.tiling.survey import ToGrey
 BLOCK_PX = 2**24
 """Largest piece, unless a row of tiles is larger."""
 LIMIT_PX = 5_000_000_000
-"""Of a source: 5 GB as 8 bit, which is what it becomes (Conrad and Narayan 2021 have 5 GB)."""
+"""Largest source: 5 GB as 8 bit, which is what it becomes (Conrad and Narayan 2021 have 5 GB)."""
 
 
 @dataclass(frozen=True)
-class Shrink:
+class Reduction:
     """Means over boxes of whole pixels; a rest that fills no box at the far end of an axis is left out.
 
     Attributes:
@@ -32,14 +32,20 @@ class Shrink:
     lateral: int = 1
 
     def shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Of a volume of this shape afterwards."""
+        """Shape of a volume afterwards."""
         return shape[0] // self.z, shape[1] // self.lateral, shape[2] // self.lateral
 
     def pixel_size(self, size: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        """In nm afterwards, of ``(Z, Y, X)`` or ``(Y, X)``."""
+        """Pixel size in nm afterwards, ``(Z, Y, X)`` or ``(Y, X)``."""
         if size is None:
             return None
         return (*(side * self.z for side in size[:-2]), *(side * self.lateral for side in size[-2:]))
+
+    def region(self, region: Region) -> Region:
+        """Region that a block fills afterwards; what fills no box at the far end is left out."""
+        factors = (self.z, self.lateral, self.lateral)
+        z, y, x = (slice(part.start // by, part.stop // by) for part, by in zip(region, factors, strict=True))
+        return z, y, x
 
     def apply(self, block: Pixels) -> Pixels:
         """Means of ``(z, y, x)`` as ``float64``, or the block itself where nothing is to be done."""
@@ -51,32 +57,32 @@ class Shrink:
         return np.asarray(boxes.mean(axis=(1, 3, 5), dtype=np.float64))
 
 
-def shrink_for(shape: tuple[int, int, int], isotropic: bool, limit_px: int = LIMIT_PX) -> Shrink:
-    """The smallest whole factor that brings a source below the limit; along Z only where it is isotropic."""
+def choose_reduction(shape: tuple[int, int, int], isotropic: bool, limit_px: int = LIMIT_PX) -> Reduction:
+    """Choose the smallest whole factor that brings a source below the limit; along Z only where it is isotropic."""
     factor = 1
     while True:
-        shrink = Shrink(min(factor, shape[0]) if isotropic else 1, factor)
-        if np.prod(shrink.shape(shape), dtype=np.int64) <= limit_px:
-            return shrink
+        reduction = Reduction(min(factor, shape[0]) if isotropic else 1, factor)
+        if np.prod(reduction.shape(shape), dtype=np.int64) <= limit_px:
+            return reduction
         factor += 1
 
 
-def blocks(volume: Image, shrink: Shrink, block_px: int | None = None) -> Iterator[Region]:
+def blocks(volume: Image, reduction: Reduction, block_px: int | None = None) -> Iterator[Region]:
     """Regions that cover a volume once, section by section and from top to bottom; columns are never divided.
 
-    Sections are multiples of the shrink factor, rows of the factor times 224, so that no tile lies in two regions.
+    Sections are multiples of the factor along Z, rows of the lateral factor times 224: no tile lies in two regions.
 
     Args:
-        volume: Image that is read.
-        shrink: Factors that blocks are shrunk by afterwards.
+        volume: Image to cover.
+        reduction: Factors by which blocks are made smaller afterwards.
         block_px: Largest number of pixels in a region, where rows allow it; :data:`BLOCK_PX` by default.
     """
     block_px = BLOCK_PX if block_px is None else block_px
     sections, rows, columns = volume.shape
-    step = SIDE * shrink.lateral
-    together = -(-volume.depth // shrink.z) * shrink.z
-    fitting = block_px // (min(step, rows) * columns) // shrink.z * shrink.z
-    depth = max(shrink.z, min(together, fitting))
+    step = SIDE * reduction.lateral
+    together = -(-volume.depth // reduction.z) * reduction.z
+    fitting = block_px // (min(step, rows) * columns) // reduction.z * reduction.z
+    depth = max(reduction.z, min(together, fitting))
     if whole := block_px // (rows * columns) // depth * depth:
         depth, height = whole, rows
     else:
@@ -86,36 +92,17 @@ def blocks(volume: Image, shrink: Shrink, block_px: int | None = None) -> Iterat
             yield slice(z, min(z + depth, sections)), slice(y, min(y + height, rows)), slice(0, columns)
 
 
-def shrunk(region: Region, shrink: Shrink) -> Region:
-    """The region that a block fills once it is shrunk; what fills no box at the far end is left out."""
-    z, y, x = region
-    lateral = shrink.lateral
-    return (
-        slice(z.start // shrink.z, z.stop // shrink.z),
-        slice(y.start // lateral, y.stop // lateral),
-        slice(x.start // lateral, x.stop // lateral),
-    )
-
-
 SMALLEST = 112
 """Side in px below which a remainder is dropped (Conrad and Narayan 2021)."""
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Tiles of a plane, which do not overlap.
+def cut_plane(height: int, width: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Cut a plane into tiles of 224 × 224 px and remainders, which together cover it exactly once.
 
-    Attributes:
-        kept: ``int32 (n, 4)``: first row and column, height and width in px, row by row.
-        dropped: ``int32 (m, 4)``: remainders with a side below 112 px.
+    Returns:
+        Tiles ``int32 (n, 4)``: first row and column, height and width in px, row by row; and likewise the remainders
+        with a side below 112 px, which are dropped.
     """
-
-    kept: NDArray[np.int32]
-    dropped: NDArray[np.int32]
-
-
-def grid_of(height: int, width: int) -> Grid:
-    """Cut a plane into tiles of 224 × 224 px and remainders, which together cover it exactly once."""
     pieces = np.asarray(
         [
             (y, x, min(SIDE, height - y), min(SIDE, width - x))
@@ -125,31 +112,35 @@ def grid_of(height: int, width: int) -> Grid:
         np.int32,
     ).reshape(-1, 4)
     large = (pieces[:, 2:] >= SMALLEST).all(axis=1)
-    return Grid(pieces[large], pieces[~large])
+    return pieces[large], pieces[~large]
 
 
 Tiles = NDArray[np.uint8]
 Positions = NDArray[np.int32]
 BATCH = 1024
 _SLAB_PX = 2**26
-"""Of a copied slab of sections: a section across the order of storage touches every page of the file."""
+"""Pixels of a copied slab of sections: a section across the order of storage touches every page of the file."""
 AXES = {plane: axis for axis, plane in enumerate(PLANES)}
 """The axis of ``(Z, Y, X)`` that a plane lacks."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What becomes of a source.
+class TilePlan:
+    """Planes and resolution at which a source is cut.
 
     Attributes:
-        planes: Of :data:`~data_modules.tile_set.PLANES`.
-        shrink: What happens before cutting.
+        planes: Some of :data:`~data_modules.tile_set.PLANES`.
+        reduction: Factors by which the source is made smaller before cutting.
         shape: ``(Z, Y, X)`` after that.
+        pixel_size_nm: Pixel size of the tiles.
+        reason: Reason for these planes.
     """
 
     planes: tuple[str, ...]
-    shrink: Shrink
+    reduction: Reduction
     shape: tuple[int, int, int]
+    pixel_size_nm: tuple[float, ...] | None = None
+    reason: str = ""
 
     def plane_shape(self, plane: str) -> tuple[int, int]:
         """Rows and columns of a plane in px."""
@@ -157,22 +148,22 @@ class Plan:
         return y, x
 
     def count(self) -> tuple[int, int]:
-        """Number of tiles, and of remainders that are dropped."""
-        grids = [(self.shape[AXES[plane]], grid_of(*self.plane_shape(plane))) for plane in self.planes]
-        return sum(n * len(grid.kept) for n, grid in grids), sum(n * len(grid.dropped) for n, grid in grids)
+        """Count tiles, and remainders that are dropped."""
+        cuts = [(self.shape[AXES[plane]], *cut_plane(*self.plane_shape(plane))) for plane in self.planes]
+        return sum(n * len(kept) for n, kept, _ in cuts), sum(n * len(dropped) for n, _, dropped in cuts)
 
 
-def cut(volume: Image, plan: Plan, grey: ToGrey, what: str, scratch: Path) -> Iterator[tuple[Tiles, Positions]]:
-    """Tiles of all planes.
+def cut(volume: Image, plan: TilePlan, grey: ToGrey, what: str, scratch: Path) -> Iterator[tuple[Tiles, Positions]]:
+    """Cut the tiles of all planes.
 
     Sections along Z alone are cut as they are read; for three planes the source is brought to 8 bit in a temporary
     file of at most 5 GB first.
 
     Args:
         volume: The source.
-        plan: What becomes of it.
-        grey: How its values become 8 bit.
-        what: The file, for messages.
+        plan: Planes and resolution.
+        grey: Map of its values to 8 bit.
+        what: Name of the file, for messages.
         scratch: Folder for the temporary file, which vanishes however the process ends.
 
     Yields:
@@ -194,15 +185,17 @@ def cut(volume: Image, plan: Plan, grey: ToGrey, what: str, scratch: Path) -> It
                 yield from _cut_sections(np.ascontiguousarray(sections[start : start + step]), plane, (start, 0, 0))
 
 
-def _grey_blocks(volume: Image, plan: Plan, grey: ToGrey, what: str) -> Iterator[tuple[tuple[int, int, int], Tiles]]:
-    for region in blocks(volume, plan.shrink):
-        z, y, x = shrunk(region, plan.shrink)
+def _grey_blocks(
+    volume: Image, plan: TilePlan, grey: ToGrey, what: str
+) -> Iterator[tuple[tuple[int, int, int], Tiles]]:
+    for region in blocks(volume, plan.reduction):
+        z, y, x = plan.reduction.region(region)
         if z.stop > z.start and y.stop > y.start:
-            yield (z.start, y.start, x.start), grey.apply(plan.shrink.apply(volume.read(region)), what)
+            yield (z.start, y.start, x.start), grey.apply(plan.reduction.apply(volume.read(region)), what)
 
 
 def _cut_sections(sections: Tiles, plane: str, first: tuple[int, int, int]) -> Iterator[tuple[Tiles, Positions]]:
-    grid = grid_of(*sections.shape[1:]).kept
+    grid, _ = cut_plane(*sections.shape[1:])
     places = [(section, *piece) for section in range(len(sections)) for piece in grid.tolist()]
     for start in range(0, len(places), BATCH):
         batch = places[start : start + BATCH]
@@ -216,13 +209,14 @@ def _cut_sections(sections: Tiles, plane: str, first: tuple[int, int, int]) -> I
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run was asked for.
+    """Settings of a run.
 
     Attributes:
         grey: Rule to 8 bit, see :meth:`~data_modules.tiling.survey.Survey.to_grey`.
-        pixel_size_nm: Of every file about which the table of sources says nothing; ``None`` for what files state.
+        pixel_size_nm: Pixel size of every file that the table of sources says nothing about; ``None`` to take the
+            file's own.
         random: Number of random tiles a source; ``None`` for all tiles.
-        seed: Of random tiles.
+        seed: Random seed for choosing random tiles.
         limit_px: Largest source that is not downsampled.
     """
 
@@ -233,47 +227,31 @@ class Settings:
     limit_px: int = LIMIT_PX
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A plan and what led to it.
-
-    Attributes:
-        plan: Planes and resolution.
-        pixel_size_nm: Of the tiles.
-        reason: For these planes.
-    """
-
-    plan: Plan
-    pixel_size_nm: tuple[float, ...] | None
-    reason: str
-
-
-def plan_source(volume: Image, stated: tuple[float, ...] | None, settings: Settings) -> Planned:
+def plan_source(volume: Image, stated: tuple[float, ...] | None, settings: Settings) -> TilePlan:
     """Decide by the pixel size, as Conrad and Narayan (2021) do; random tiles are never downsampled.
 
     Args:
-        volume: Of the source.
+        volume: Image of the source.
         stated: Its pixel size in nm as the table of sources has it, before that of the settings and its own.
-        settings: Of the run.
+        settings: Settings of the run.
     """
     size = stated or settings.pixel_size_nm or volume.pixel_size_nm
     if size is not None:
         size = fit_axes(size, 1 if volume.frames else volume.shape[0])
     isotropic = is_isotropic(size)
-    planes = PLANES if isotropic else ("xy",)
-    shrink = Shrink() if settings.random is not None else shrink_for(volume.shape, isotropic, settings.limit_px)
-    plan = Plan(planes, shrink, shrink.shape(volume.shape))
-    return Planned(plan, shrink.pixel_size(size), _reason(volume, size, isotropic))
-
-
-def _reason(volume: Image, size: tuple[float, ...] | None, isotropic: bool) -> str:
     if volume.frames:
-        return "video: xy only"
-    if volume.shape[0] == 1:
-        return "one section"
-    if size is None or len(size) == 2:
-        return "pixel size along Z unknown: xy only"
-    return "isotropic: three planes" if isotropic else "anisotropic: xy only"
+        reason = "video: xy only"
+    elif volume.shape[0] == 1:
+        reason = "one section"
+    elif size is None or len(size) == 2:
+        reason = "pixel size along Z unknown: xy only"
+    else:
+        reason = "isotropic: three planes" if isotropic else "anisotropic: xy only"
+    reduction = Reduction()
+    if settings.random is None:
+        reduction = choose_reduction(volume.shape, isotropic, settings.limit_px)
+    planes = PLANES if isotropic else ("xy",)
+    return TilePlan(planes, reduction, reduction.shape(volume.shape), reduction.pixel_size(size), reason)
 
 
 RANDOM_BATCH = 256
@@ -281,13 +259,13 @@ _AT_ONCE = 16
 """Reads on their way from a server; each waits for it most of the time."""
 
 
-def random_places(plan: Plan, number: int, seed: int) -> Positions:
-    """Different places, each of a random plane, section and origin; all of them where there are fewer.
+def random_places(plan: TilePlan, number: int, seed: int) -> Positions:
+    """Draw different places, each of a random plane, section and origin; all of them where there are fewer.
 
     Args:
         plan: Planes and shape of the source.
-        number: Of places.
-        seed: Of the choice.
+        number: Number of places.
+        seed: Random seed.
 
     Returns:
         ``int32 (n, 6)`` positions in the order in which they were drawn. A side shorter than 224 px is taken whole if
@@ -310,7 +288,7 @@ def random_places(plan: Plan, number: int, seed: int) -> Positions:
     return np.asarray(list(found), np.int32)
 
 
-def _ranges(plan: Plan, plane: str) -> tuple[tuple[int, int, int], tuple[int, int]]:
+def _ranges(plan: TilePlan, plane: str) -> tuple[tuple[int, int, int], tuple[int, int]]:
     """Numbers of sections, first rows and first columns, and the size of tiles."""
     y, x = plan.plane_shape(plane)
     size = min(y, SIDE), min(x, SIDE)

@@ -1,4 +1,4 @@
-"""What is to be tiled: one entry after the other, so that a million files need no memory."""
+"""Files to tile, one entry after the other, so that a million of them need no memory."""
 
 import csv
 import hashlib
@@ -21,13 +21,13 @@ _LONGEST = 120
 
 @dataclass(frozen=True)
 class Stated:
-    """What the user says about a file.
+    """Facts that the user states about a file.
 
     Attributes:
         pixel_size_nm: One to three numbers, see :func:`~data_modules.images.image.fit_axes`; ``None`` to take the
             file's own.
-        licence: Empty where not stated.
-        dataset: Inside an HDF5 file.
+        licence: Licence; empty where not stated.
+        dataset: Name of the array inside an HDF5 file.
     """
 
     pixel_size_nm: tuple[float, ...] | None = None
@@ -40,9 +40,9 @@ class Entry:
     """A file, a Zarr array or image, or a URL of one.
 
     Attributes:
-        path: To be opened.
-        file: Relative to the folder that was searched, beginning with that folder's name; a URL is whole.
-        stated: What the user says about it.
+        path: Path or URL to open.
+        file: Path relative to the folder that was searched, beginning with that folder's name; a URL is whole.
+        stated: Facts that the user states about it.
     """
 
     path: str
@@ -51,7 +51,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Of the source: what ``file`` has with other characters for slashes, and 32 bits of its hash."""
+        """Name of the source: what ``file`` has with other characters for slashes, and 32 bits of its hash."""
         digest = hashlib.blake2b(self.what.encode(errors="surrogateescape"), digest_size=4).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9.-]+', '_', self.what)[-_LONGEST:].lstrip('._')}-{digest}"
 
@@ -61,22 +61,19 @@ class Entry:
         return self.file if self.stated.dataset is None else f"{self.file}:{self.stated.dataset}"
 
     def fingerprint(self) -> str:
-        """Of the first 64 KiB and the length of the file, or of the metadata of a Zarr node.
+        """Hash of the first 64 KiB and the length of the file, or of the metadata of a Zarr node.
 
         Raises:
             RefusedError: if it cannot be read.
         """
         with refusing(self.path):
-            content, length = _head(self.path)
+            if not is_url(self.path) and Path(self.path).is_file():
+                with Path(self.path).open("rb") as file:
+                    content, length = file.read(_HEAD), Path(self.path).stat().st_size
+            else:
+                content = b"".join(node_file(self.path, name) or b"" for name in (*NODE_FILES, ".zattrs"))
+                length = len(content)
         return f"{hashlib.blake2b(content, digest_size=8).hexdigest()}-{length}"
-
-
-def _head(path: str) -> tuple[bytes, int]:
-    if not is_url(path) and Path(path).is_file():
-        with Path(path).open("rb") as file:
-            return file.read(_HEAD), Path(path).stat().st_size
-    found = [node_file(path, name) or b"" for name in (*NODE_FILES, ".zattrs")]
-    return b"".join(found), sum(map(len, found))
 
 
 def find_sources(data: str, stated: Mapping[str, Stated]) -> Iterator[Entry]:
@@ -86,7 +83,7 @@ def find_sources(data: str, stated: Mapping[str, Stated]) -> Iterator[Entry]:
 
     Args:
         data: Folder, file, ``FILE.h5:dataset``, folder of Zarr, or URL of a Zarr array or OME-Zarr image.
-        stated: By file, as in :func:`read_stated`.
+        stated: Facts by file, as in :func:`read_stated`.
 
     Raises:
         UserError: if there is nothing at ``data``.

@@ -39,10 +39,10 @@ def tile(
         tiles: The tile set to write into, made where it does not exist.
         grey: How sources of more than 8 bits become 8 bit: percentile (0.1 to 99.9 of the whole source), range, dtype
             (full range of the integer type), or two values lo,hi that become 0 and 255.
-        pixel_size_nm: Of the files, in nm, instead of what they state: one number (Y and X), Y,X or Z,Y,X.
+        pixel_size_nm: Pixel size of the files in nm, instead of what they state: one number (Y and X), Y,X or Z,Y,X.
         sources: CSV with the column file (or a folder, for all in it) and any of pixel_size_nm, licence and dataset.
         random: Number of tiles from random places of each source, instead of all of its tiles; only these are read.
-        seed: Of the random places.
+        seed: Random seed of the places.
         workers: Files at a time; as many as processors by default.
 
     Raises:
@@ -80,13 +80,13 @@ def dedup(
     or is repeated with another rule does not make them again.
 
     Args:
-        tiles: The tile set.
+        tiles: Tile set.
         distance: Greatest number of differing bits between a tile and its exemplar, 0–20; Conrad and Narayan (2021)
             have "< 12".
         look: Whether pixels are compared ``across`` sources, where hashes of millions of tiles are near by chance, or
             for ``all`` pairs, or for ``none``.
         correlation: Least correlation of the pixels of duplicates, −1 to 1.
-        seed: Of the choice of exemplars.
+        seed: Random seed for choosing exemplars.
         workers: Threads; as many as processors by default.
 
     Raises:
@@ -99,8 +99,8 @@ def dedup(
     threads = workers or len(os.sched_getaffinity(0))
     with tqdm(total=number, desc="hash", unit="tile", disable=None) as bar:
         found = deduplicate(folder, DuplicateRule(distance, look, correlation, seed), threads, bar.update)
-    kept = int(found.choice.kept.sum())
-    differ = found.choice.refused
+    kept = int(found.kept.sum())
+    differ = found.refused
     return (
         f"{kept:,} of {number:,} tiles kept, {number - kept:,} are near-duplicates; {differ:,} candidates stay because "
         f"their pixels differ: {folder.path / 'dedup.csv'}"
@@ -115,10 +115,10 @@ def label(tiles: Path, number: int = 2000, seed: int = 0, port: int = 0) -> str:
     where this one ended. Tiles come in a random order from those that `emseg curate dedup` kept.
 
     Args:
-        tiles: The tile set.
-        number: Of tiles to label, those labelled before included; Conrad and Narayan (2021) labelled 14,000.
-        seed: Of the order.
-        port: Of the page; any that is free by default.
+        tiles: Tile set.
+        number: Number of tiles to label, those labelled before included; Conrad and Narayan (2021) labelled 14,000.
+        seed: Random seed of the order.
+        port: Port of the page; any that is free by default.
 
     Raises:
         UserError: if there is no tile set, the labels in it are damaged, or the port is taken.
@@ -141,7 +141,7 @@ def pack_set(tiles: Path, out: Path | None = None, workers: int | None = None) -
     tile what became of it. An interrupted run goes on with the sources that are missing.
 
     Args:
-        tiles: The tile set.
+        tiles: Tile set.
         out: Folder of the new one; by default beside the set, with -packed behind its name.
         workers: Sources at a time; as many as processors by default.
 

@@ -1,6 +1,5 @@
 """Commands ``emseg features``: invariance, selectivity and importance of an encoder's features."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -11,25 +10,21 @@ from tqdm import tqdm
 from data_modules.errors import UserError
 from data_modules.tile_set import SIDE
 from lightning_emseg.commands.features_inputs import (
-    Pixels,
     Record,
     choose_tiles,
     make_folder,
     open_encoders,
-    pages,
     read_images,
     read_pairs,
-    text_table,
-    write_numbers,
+    write_results,
 )
-from lightning_emseg.core.tables import mean_se
-from lightning_emseg.features.encoder import keep_resolution
+from lightning_emseg.core.tables import align, mean_se
+from lightning_emseg.features.downsampling import keep_resolution
 from lightning_emseg.features.firing_rate import (
     DISTORTIONS,
     FEWEST_IMAGES,
     FIRING_THRESHOLD,
     NEAR_MAXIMUM,
-    Distortion,
     FiringRates,
     firing_rate_figure,
     images_needed,
@@ -38,7 +33,6 @@ from lightning_emseg.features.firing_rate import (
 from lightning_emseg.features.occlusion import (
     SQUARE_PX,
     STEP_PX,
-    Occlusion,
     OcclusionRow,
     measure_occlusion,
     occlusion_figure,
@@ -48,7 +42,6 @@ from lightning_emseg.features.occlusion import (
 from lightning_emseg.features.selectivity import (
     FILTERS,
     RESPONSE_THRESHOLD,
-    Selectivity,
     SelectivityRow,
     measure_selectivity,
     selectivity_figure,
@@ -71,14 +64,14 @@ def firing_rate(
     makes it fire when distorted (Conrad and Narayan 2021, Figure 3a). Writes firing-rate.png, .csv and .json.
 
     Args:
-        encoders: To be compared.
+        encoders: Encoders to compare.
         images: Folder of grey images, or a tile set.
         out: Folder for the results.
-        number: Of random tiles; 100 in the paper.
-        noise_images: For the thresholds above which neurons fire.
+        number: Number of random tiles; 100 in the paper.
+        noise_images: Number of noise images for the thresholds above which neurons fire.
         size: Side of the tiles in px, best the one that encoders were trained with.
         batch_size: Tiles that are encoded at a time.
-        seed: Of the choice of tiles, and of the noise images.
+        seed: Random seed for choosing tiles and for the noise images.
 
     Raises:
         UserError: if an encoder cannot be made, there are too few tiles of that size, or an argument is out of range.
@@ -109,40 +102,24 @@ def firing_rate(
         "considered": "neurons that fire at all images above their near-maximum percentile",
         "error": "standard error over considered neurons",
     }
-    summary = {
-        name: {"neurons": rates.neurons, "selective": rates.selective, **_means(rates)} for name, rates in found.items()
-    }
-    records = [
-        {"encoder": name, "distortion": each.name, "strength": strength, "rate": point.mean, "se": point.se}
-        for name, rates in found.items()
-        for each in DISTORTIONS
-        for strength, point in zip(each.strengths, rates.curves[each.name], strict=True)
-    ]
-    files = write_numbers(out, "firing-rate", settings, opened, summary, records)
-    firing_rate_figure(found).savefig(out / "firing-rate.png")
-    return f"{_firing_table(found, len(tiles))}\n\n{out / 'firing-rate.png'}, {files}"
-
-
-def _means(rates: FiringRates) -> dict[str, float]:
-    return {each.name: _mean(rates, each) for each in DISTORTIONS}
-
-
-def _mean(rates: FiringRates, distortion: Distortion) -> float:
-    curve = zip(distortion.strengths, rates.curves[distortion.name], strict=True)
-    return mean_se([point.mean for strength, point in curve if strength != distortion.identity]).mean
-
-
-def _firing_table(found: dict[str, FiringRates], tiles: int) -> str:
-    rows = [["encoder", "neurons", *(each.name for each in DISTORTIONS)]]
+    records: list[Record] = []
+    summary: dict[str, Record] = {}
+    table = [["encoder", "neurons", *(each.name for each in DISTORTIONS)]]
     for name, rates in found.items():
-        means = [f"{mean:.3f}" for mean in _means(rates).values()]
-        rows.append([name, f"{rates.selective:,} of {rates.neurons:,}", *means])
-    return f"mean firing rate of {tiles} tiles, averaged over the strengths of a distortion\n{text_table(rows)}"
-
-
-_SMALLEST_PX = 32
-_SELECTIVITY_ROWS = 6
-_SCORES = {"response_r": "r of the mean map", "best_r": "r of the best map", "iou": "IoU"}
+        means = {}
+        for each in DISTORTIONS:
+            curve = list(zip(each.strengths, rates.curves[each.name], strict=True))
+            records += [
+                {"encoder": name, "distortion": each.name, "strength": strength, "rate": point.mean, "se": point.se}
+                for strength, point in curve
+            ]
+            means[each.name] = mean_se([point.mean for strength, point in curve if strength != each.identity]).mean
+        summary[name] = {"neurons": rates.neurons, "selective": rates.selective, **means}
+        row = [f"{rates.selective:,} of {rates.neurons:,}", *(f"{mean:.3f}" for mean in means.values())]
+        table.append([name, *row])
+    files = write_results(out, "firing-rate", settings, opened, summary, records, [firing_rate_figure(found)])
+    what = f"mean firing rate of {len(tiles)} tiles, averaged over the strengths of a distortion"
+    return f"{what}\n{align(table)}\n\n{files}"
 
 
 def selectivity(
@@ -155,20 +132,21 @@ def selectivity(
     Writes selectivity.png, .csv and .json.
 
     Args:
-        encoders: To be compared.
+        encoders: Encoders to compare.
         images: Folder of grey images or one image; whole images are encoded, so cut those of thousands of px first.
         labels: Folder of masks, or one, of two values with the organelle bright; matched by name.
         out: Folder for the results.
-        name: Of the organelle.
+        name: Name of the organelle.
         drop_stages: Number of the last downsamplings to leave out; 1 for nuclei, 2 for mitochondria, 4 for ER;
             0 for transformers, which have none.
 
     Raises:
         UserError: if an encoder cannot be made, images and masks do not match, or a mask is empty or full.
     """
+    smallest_px, rows_a_page = 32, 6
     samples = read_pairs(images, labels)
-    if small := [sample for sample, image, _ in samples if min(image.shape) < _SMALLEST_PX]:
-        raise UserError(f"{images}: {small[0]} is smaller than {_SMALLEST_PX} px, which leaves no map: leave it out")
+    if small := [sample for sample, image, _ in samples if min(image.shape) < smallest_px]:
+        raise UserError(f"{images}: {small[0]} is smaller than {smallest_px} px, which leaves no map: leave it out")
     opened = [
         keep_resolution(each, drop_stages) for each in open_encoders(encoders, [image for _, image, _ in samples])
     ]
@@ -181,8 +159,6 @@ def selectivity(
                 found[encoder.name] = measure_selectivity(encoder, image, mask)
                 bar.update(1)
             rows.append(SelectivityRow(sample, image, mask, found))
-    records = [_record(row, encoder.name) for encoder in opened for row in rows]
-    summary = {encoder.name: _selectivity_summary(records, encoder.name) for encoder in opened}
     settings = {
         "images": images,
         "labels": labels,
@@ -191,15 +167,26 @@ def selectivity(
         "filters": FILTERS,
         "threshold": RESPONSE_THRESHOLD,
     }
-    written = [write_numbers(out, "selectivity", settings, opened, summary, records)]
-    for path, part in pages(out, "selectivity", len(rows), _SELECTIVITY_ROWS):
-        selectivity_figure(rows[part], name).savefig(path)
-        written.append(str(path))
-    return f"{_selectivity_table(name, len(rows), records, summary)}\n\n{', '.join(written)}"
+    scores = {"response_r": "r of the mean map", "best_r": "r of the best map", "iou": "IoU"}
+    records: list[Record] = []
+    summary: dict[str, Record] = {}
+    table = [["encoder", *scores.values()]]
+    for encoder in opened:
+        mine = [_record_selectivity(row, encoder.name) for row in rows]
+        means = {score: mean_se([record[score] for record in mine]) for score in scores}
+        summary[encoder.name] = {
+            key: value for score, each in means.items() for key, value in ((score, each.mean), (f"{score}_se", each.se))
+        }
+        table.append([encoder.name, *map(str, means.values())])
+        records += mine
+    figures = [selectivity_figure(rows[at : at + rows_a_page], name) for at in range(0, len(rows), rows_a_page)]
+    files = write_results(out, "selectivity", settings, opened, summary, records, figures)
+    error = " ± SE" if len(rows) > 1 else ""
+    return f"{name}: mean{error} over images ({len(rows)})\n{align(table)}\n\n{files}"
 
 
-def _record(row: SelectivityRow, encoder: str) -> Record:
-    found: Selectivity = row.found[encoder]
+def _record_selectivity(row: SelectivityRow, encoder: str) -> Record:
+    found = row.found[encoder]
     best = found.correlations[found.chosen]
     return {
         "encoder": encoder,
@@ -213,33 +200,13 @@ def _record(row: SelectivityRow, encoder: str) -> Record:
     }
 
 
-def _selectivity_summary(records: list[Record], encoder: str) -> Record:
-    mine = [record for record in records if record["encoder"] == encoder]
-    found = {score: mean_se([record[score] for record in mine]) for score in _SCORES}
-    return {
-        key: value for score, each in found.items() for key, value in ((score, each.mean), (f"{score}_se", each.se))
-    }
-
-
-def _selectivity_table(name: str, images: int, records: list[Record], summary: Record) -> str:
-    rows = [["encoder", *_SCORES.values()]]
-    for encoder in summary:
-        values = [[record[score] for record in records if record["encoder"] == encoder] for score in _SCORES]
-        rows.append([encoder, *(str(mean_se(each)) for each in values)])
-    error = " ± SE" if images > 1 else ""
-    return f"{name}: mean{error} over images ({images})\n{text_table(rows)}"
-
-
-Against = Literal["view", "copy"]
-_OCCLUSION_ROWS = 5
-_REFERENCES: Mapping[Against, Callable[[Pixels, np.random.Generator], Pixels | None]] = {
-    "view": second_view,
-    "copy": lambda image, random: None,
-}
-
-
 def occlusion(
-    encoders: list[str], images: str, out: Path, against: Against = "view", batch_size: int = 32, seed: int = 0
+    encoders: list[str],
+    images: str,
+    out: Path,
+    against: Literal["view", "copy"] = "view",
+    batch_size: int = 32,
+    seed: int = 0,
 ) -> str:
     """Show which regions of images encoders recognise them by: squares of 61 px are hidden, one every 30 px.
 
@@ -247,27 +214,32 @@ def occlusion(
     2021, Figure 3c), rescaled to 0–1 in each heat map. Writes occlusion.png, .csv (a row a square) and .json.
 
     Args:
-        encoders: To be compared.
+        encoders: Encoders to compare.
         images: Folder of grey images, or one image; all at least 61 px.
         out: Folder for the results.
-        against: What occluded images are compared with: view is another crop of the image, flipped and rescaled at
-            random (Results); copy is the image itself (Methods).
+        against: Image that occluded ones are compared with: view is another crop, flipped and rescaled at random
+            (Results); copy is the image itself (Methods).
         batch_size: Occluded images that are encoded at a time.
-        seed: Of the other views.
+        seed: Random seed for the other views.
 
     Raises:
         UserError: if an encoder cannot be made, there are no images, or one is smaller than a square.
     """
     if batch_size < 1:
         raise UserError(f"--batch-size {batch_size}: give at least 1")
+    rows_a_page, squares = 5, 0
     samples = read_images(images)
-    squares = sum(_squares(name, image) for name, image in samples)
+    for name, image in samples:
+        try:
+            squares += len(square_corners(image.shape))
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
     opened = open_encoders(encoders, [image for _, image in samples])
     make_folder(out)
     rows = []
     with tqdm(total=squares * len(opened), unit="square", disable=None) as bar:
         for index, (name, image) in enumerate(samples):
-            view = _REFERENCES[against](image, np.random.default_rng([seed, index]))
+            view = second_view(image, np.random.default_rng([seed, index])) if against == "view" else None
             reference = image if view is None else view
             found = {each.name: measure_occlusion(each, image, reference, batch_size, bar.update) for each in opened}
             rows.append(OcclusionRow(name, image, view, found))
@@ -279,40 +251,25 @@ def occlusion(
         "seed": seed,
         "similarity": "dot product of pooled features of length 1",
     }
-    summary = {each.name: _occlusion_summary([row.found[each.name] for row in rows]) for each in opened}
-    records = [record for each in opened for row in rows for record in _records(row, each.name)]
-    written = [write_numbers(out, "occlusion", settings, opened, summary, records)]
-    for path, part in pages(out, "occlusion", len(rows), _OCCLUSION_ROWS):
-        occlusion_figure(rows[part]).savefig(path)
-        written.append(str(path))
-    return f"{_occlusion_table(against, len(rows), summary)}\n\n{', '.join(written)}"
-
-
-def _squares(name: str, image: Pixels) -> int:
-    try:
-        return len(square_corners(image.shape))
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from None
-
-
-def _records(row: OcclusionRow, encoder: str) -> list[Record]:
-    found = row.found[encoder]
-    return [
-        {"encoder": encoder, "image": row.name, "y": y, "x": x, "similarity": found.similarity - drop, "drop": drop}
-        for (y, x), drop in zip(found.corners.tolist(), found.drops.tolist(), strict=True)
-    ]
-
-
-def _occlusion_summary(found: list[Occlusion]) -> Record:
-    return {
-        "similarity": mean_se([each.similarity for each in found]).mean,
-        "mean_drop": mean_se([float(each.drops.mean()) for each in found]).mean,
-        "largest_drop": mean_se([float(each.drops.max()) for each in found]).mean,
-    }
-
-
-def _occlusion_table(against: str, images: int, summary: Mapping[str, Record]) -> str:
-    rows = [["encoder", "similarity", "mean drop", "largest drop"]]
-    rows += [[name, *(f"{value:.4f}" for value in row.values())] for name, row in summary.items()]
+    records: list[Record] = []
+    summary: dict[str, Record] = {}
+    table = [["encoder", "similarity", "mean drop", "largest drop"]]
+    for encoder in opened:
+        mine = {row.name: row.found[encoder.name] for row in rows}
+        records += [
+            {"encoder": encoder.name, "image": name, "y": y, "x": x, "similarity": each.similarity - drop, "drop": drop}
+            for name, each in mine.items()
+            for (y, x), drop in zip(each.corners.tolist(), each.drops.tolist(), strict=True)
+        ]
+        means = {
+            "similarity": mean_se([each.similarity for each in mine.values()]).mean,
+            "mean_drop": mean_se([float(each.drops.mean()) for each in mine.values()]).mean,
+            "largest_drop": mean_se([float(each.drops.max()) for each in mine.values()]).mean,
+        }
+        summary[encoder.name] = means
+        table.append([encoder.name, *(f"{value:.4f}" for value in means.values())])
+    figures = [occlusion_figure(rows[at : at + rows_a_page]) for at in range(0, len(rows), rows_a_page)]
+    files = write_results(out, "occlusion", settings, opened, summary, records, figures)
     what = {"view": "with another view", "copy": "with the image itself"}[against]
-    return f"similarity {what}, and its drop when a square is hidden: means over {images} image(s)\n{text_table(rows)}"
+    title = f"similarity {what}, and its drop when a square is hidden: means over {len(rows)} image(s)"
+    return f"{title}\n{align(table)}\n\n{files}"

@@ -1,46 +1,40 @@
-"""Images, masks and encoders for analyses of features, and the tables that analyses write."""
+"""Images, masks and encoders as the commands ``emseg features`` are given them, and the files that they write."""
 
-import csv
 import itertools
-import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
 from data_modules.images.grey import to_8_bit
 from data_modules.images.pages import Page, find_images, pair
-from data_modules.tile_set import SourceTiles, TileSet
+from data_modules.tile_set import TileSet
+from lightning_emseg.core.tables import write_csv, write_json
 from lightning_emseg.evaluation.reading import nearly_two_values
 from lightning_emseg.features.encoder import Encoder, open_encoder
 
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class _Tile:
-    name: str
-    read: Callable[[], Pixels]
+Record = Mapping[str, Any]
 
 
 def open_encoders(specs: Sequence[str], images: Sequence[Pixels]) -> list[Encoder]:
-    """Encoders from ``NAME=ENCODER``, on the GPU where there is one; see `open_encoder`.
+    """Make encoders from ``NAME=ENCODER``, on the GPU where there is one; see `open_encoder`.
 
     Args:
-        specs: At least one; names are all different.
+        specs: Specifications with different names, one or more.
         images: Grey levels by which random encoders are normalised; if all have one size, networks that are made for
             one size are made for theirs, see `open_encoder`.
 
     Raises:
-        UserError: if a name is missing or there twice, or an encoder cannot be made.
+        UserError: if a name is missing or there twice, an encoder cannot be made, or all pixels are equal.
     """
     named = [spec.partition("=") for spec in specs]
     if wrong := [spec for spec, (name, _, what) in zip(specs, named, strict=True) if not name or not what]:
@@ -51,42 +45,47 @@ def open_encoders(specs: Sequence[str], images: Sequence[Pixels]) -> list[Encode
     names = [name for name, _, _ in named]
     if len(set(names)) < len(names):
         raise UserError(f"--encoders has a name twice: {', '.join(names)}")
+    counts = sum(np.bincount(image.ravel(), minlength=256) for image in images)
+    levels = np.arange(256)
+    mean = float(np.average(levels, weights=counts))
+    std = float(np.sqrt(np.average((levels - mean) ** 2, weights=counts)))
+    if std == 0:
+        raise UserError(f"all pixels of the images have grey level {mean:g}: nothing can be seen in them")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    norms = _grey_norms(images)
     sizes = {(image.shape[0], image.shape[1]) for image in images}
     size = sizes.pop() if len(sizes) == 1 else None
-    return [open_encoder(name, what, norms, size).to(device) for name, _, what in named]
+    return [open_encoder(name, what, (mean, std), size).to(device) for name, _, what in named]
 
 
 def read_images(spec: str) -> list[tuple[str, Pixels]]:
-    """Names and grey levels of all images of a folder or file; more than 8 bits by the percentiles of each image.
+    """Read names and grey levels of all images of a folder or file; more than 8 bits by the percentiles of each image.
 
     Raises:
         UserError: if there are none, or one is damaged or coloured.
     """
-    return [(page.name, _grey(page)) for page in find_images(spec)]
+    return [(page.name, _read_grey(page)) for page in find_images(spec)]
 
 
 def read_pairs(images: str, labels: str) -> list[tuple[str, Pixels, NDArray[np.bool_]]]:
-    """Names, grey levels and masks; files are matched by name, see :func:`data_modules.images.pages.pair`.
+    """Read names, grey levels and masks; files are matched by name, see :func:`data_modules.images.pages.pair`.
 
     Raises:
         UserError: if an image has no mask or a mask no image, sizes differ, or a mask is none, empty or full.
     """
     pages = find_images(images)
     partners = pair(pages, find_images(labels))
-    return [(page.name, _grey(page), _mask(label, page)) for page, label in zip(pages, partners, strict=True)]
+    return [(page.name, _read_grey(page), _read_mask(label, page)) for page, label in zip(pages, partners, strict=True)]
 
 
 def choose_tiles(spec: str, number: int, side: int, seed: int, fewest: int) -> tuple[list[str], Pixels]:
-    """Random tiles of a tile set, or of a grid over the images of a folder; smaller ones are left out.
+    """Choose random tiles of a tile set, or of a grid over the images of a folder; smaller ones are left out.
 
     Args:
         spec: Folder of images, an image file, or a tile set, of whose tiles the upper left part is taken.
-        number: Of tiles; all, with a warning, where there are fewer.
-        side: Of a tile in px.
-        seed: Of the choice.
-        fewest: Number below which nothing can be measured.
+        number: Number of tiles; all, with a warning, where there are fewer.
+        side: Side of a tile in px.
+        seed: Random seed for choosing tiles.
+        fewest: Number of tiles below which nothing can be measured.
 
     Returns:
         Names, and ``uint8 (N, side, side)``.
@@ -94,7 +93,7 @@ def choose_tiles(spec: str, number: int, side: int, seed: int, fewest: int) -> t
     Raises:
         UserError: if there are no images, or fewer than ``fewest`` tiles of that size.
     """
-    found = _tiles_of_set(spec, side) if (Path(spec) / "sources").is_dir() else _tiles_of_images(spec, side)
+    found = list(_find_tiles(spec, side))
     if len(found) < fewest:
         raise UserError(
             f"{spec} has {len(found)} tiles of {side} × {side} px, but at least {fewest} are needed: give more or "
@@ -104,39 +103,27 @@ def choose_tiles(spec: str, number: int, side: int, seed: int, fewest: int) -> t
         warnings.warn(f"{spec} has only {len(found)} tiles of {side} × {side} px: all are taken", stacklevel=2)
     chosen = np.random.default_rng(seed).permutation(len(found))[:number]
     tiles = [found[index] for index in sorted(chosen.tolist())]
-    return [tile.name for tile in tiles], np.stack([tile.read() for tile in tiles])
+    return [name for name, _ in tiles], np.stack([read()[:side, :side] for _, read in tiles])
 
 
-def _tiles_of_images(spec: str, side: int) -> list[_Tile]:
-    found = []
+def _find_tiles(spec: str, side: int) -> Iterator[tuple[str, Callable[[], Pixels]]]:
+    """Names of tiles, and functions that read them with what lies below and right of them."""
+    if (Path(spec) / "sources").is_dir():
+        for source in TileSet(spec).sources():
+            for index in np.flatnonzero((source.positions[:, 4:6] >= side).all(axis=1)).tolist():
+                yield f"{source.key} {index}", partial(source.tile, index)
+        return
     for page in find_images(spec):
         height, width = page.shape()
-        corners = itertools.product(range(0, height - side + 1, side), range(0, width - side + 1, side))
-        found += [_Tile(f"{page.name} at {y}, {x}", partial(_part_of, page, y, x, side)) for y, x in corners]
-    return found
+        for y, x in itertools.product(range(0, height - side + 1, side), range(0, width - side + 1, side)):
+            yield f"{page.name} at {y}, {x}", partial(_read_grey, page, y, x)
 
 
-def _tiles_of_set(spec: str, side: int) -> list[_Tile]:
-    found = []
-    for source in TileSet(spec).sources():
-        large = np.flatnonzero((source.positions[:, 4:6] >= side).all(axis=1)).tolist()
-        found += [_Tile(f"{source.source.name} {index}", partial(_corner_of, source, index, side)) for index in large]
-    return found
+def _read_grey(page: Page, y: int = 0, x: int = 0) -> Pixels:
+    return to_8_bit(page.read(), "percentile", page.what).pixels[y:, x:]
 
 
-def _part_of(page: Page, y: int, x: int, side: int) -> Pixels:
-    return _grey(page)[y : y + side, x : x + side]
-
-
-def _corner_of(source: SourceTiles, index: int, side: int) -> Pixels:
-    return source.tile(index)[:side, :side]
-
-
-def _grey(page: Page) -> Pixels:
-    return to_8_bit(page.read(), "percentile", page.what).pixels
-
-
-def _mask(label: Page, image: Page) -> NDArray[np.bool_]:
+def _read_mask(label: Page, image: Page) -> NDArray[np.bool_]:
     mask = nearly_two_values(label.read(as_values=True))
     if mask is None:
         raise UserError(
@@ -153,21 +140,8 @@ def _mask(label: Page, image: Page) -> NDArray[np.bool_]:
     return mask
 
 
-def _grey_norms(images: Sequence[Pixels]) -> tuple[float, float]:
-    counts = sum(np.bincount(image.ravel(), minlength=256) for image in images)
-    levels = np.arange(256)
-    mean = float(np.average(levels, weights=counts))
-    std = float(np.sqrt(np.average((levels - mean) ** 2, weights=counts)))
-    if std == 0:
-        raise UserError(f"all pixels of the images have grey level {mean:g}: nothing can be seen in them")
-    return mean, std
-
-
-Record = Mapping[str, Any]
-
-
 def make_folder(out: Path) -> None:
-    """Make the folder with all above it.
+    """Make a folder with all above it.
 
     Raises:
         UserError: if that is not possible.
@@ -178,57 +152,41 @@ def make_folder(out: Path) -> None:
         raise UserError(f"--out {out} cannot be made ({error.strerror}): choose another folder") from error
 
 
-def write_numbers(
-    out: Path, name: str, settings: Record, encoders: Sequence[Encoder], summary: Record, records: Sequence[Record]
+def write_results(
+    out: Path,
+    name: str,
+    settings: Record,
+    encoders: Sequence[Encoder],
+    summary: Record,
+    records: Sequence[Record],
+    figures: Sequence[Figure],
 ) -> str:
-    """Write ``<name>.csv`` with all records in full precision, and ``<name>.json`` with settings and summary as well.
+    """Write the table, the description and the figures of an analysis.
+
+    ``<name>.csv`` has all records in full precision, ``<name>.json`` settings and summary as well. One figure becomes
+    ``<name>.png``, several ``<name>-1.png``, ….
 
     Args:
-        out: The folder.
-        name: Of the analysis.
+        out: Folder for the results.
+        name: Name of the analysis.
         settings: Arguments and constants, JSON-ready.
-        encoders: That were compared.
-        summary: By encoder, JSON-ready.
-        records: At least one, all with the same keys; NaN is left empty, and ``null`` in JSON.
+        encoders: Encoders that were compared.
+        summary: Summary by encoder, JSON-ready.
+        records: Records with the same keys, one or more; NaN is left empty, and ``null`` in JSON.
+        figures: Pages of the figure.
 
     Returns:
-        Paths of both, for the terminal.
+        Paths of all files, for the terminal.
     """
     table, description = out / f"{name}.csv", out / f"{name}.json"
-    known = [{key: _or_none(value) for key, value in record.items()} for record in records]
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, known[0])
-        writer.writeheader()
-        writer.writerows(known)
-    content = {
-        "settings": settings,
-        "encoders": {each.name: each.record() for each in encoders},
-        "summary": {key: {name: _or_none(value) for name, value in row.items()} for key, row in summary.items()},
-        "records": known,
-    }
-    description.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    return f"{table}, {description}"
-
-
-def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns, the first to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-    return "\n".join("  ".join(line).rstrip() for line in lines)
-
-
-def pages(out: Path, name: str, rows: int, most: int) -> list[tuple[Path, slice]]:
-    """Files of a figure with many rows, and the rows of each: ``<name>.png``, or ``<name>-1.png``, ….
-
-    >>> [(path.name, rows.start, rows.stop) for path, rows in pages(Path(), "a", 3, 2)]
-    [('a-1.png', 0, 2), ('a-2.png', 2, 4)]
-    """
-    starts = range(0, rows, most)
-    numbers = [""] if len(starts) == 1 else [f"-{number + 1}" for number in range(len(starts))]
-    return [
-        (out / f"{name}{number}.png", slice(start, start + most)) for number, start in zip(numbers, starts, strict=True)
+    empty = [
+        {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in record.items()}
+        for record in records
     ]
-
-
-def _or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_csv(table, empty)
+    about = {each.name: each.record() for each in encoders}
+    write_json(description, {"settings": settings, "encoders": about, "summary": summary, "records": records})
+    pictures = [out / f"{name}{f'-{number}' if len(figures) > 1 else ''}.png" for number in range(1, len(figures) + 1)]
+    for figure, path in zip(figures, pictures, strict=True):
+        figure.savefig(path)
+    return ", ".join(map(str, [table, description, *pictures]))

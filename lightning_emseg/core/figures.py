@@ -36,7 +36,7 @@ class PictureGrid:
         self.cells: list[list[Axes]] = grid.tolist()
 
     def add_bar(self, label: str, mark: float | None = None) -> None:
-        """A colour bar of 0–1 beside everything, with a line at ``mark``."""
+        """Add a colour bar of 0–1 beside everything, with a line at ``mark``."""
         everything = [axes for row in self.cells for axes in row]
         mappable, thin = ScalarMappable(cmap=_HEAT), 15 * len(self.cells)
         bar = self.figure.colorbar(mappable, ax=everything, shrink=0.9, pad=0.01, aspect=thin)
@@ -46,19 +46,19 @@ class PictureGrid:
 
 
 def show_grey(axes: Axes, image: NDArray[np.uint8], title: str) -> None:
-    """Grey levels 0–255 as they are."""
+    """Show grey levels 0–255 as they are."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=255)
     _finish(axes, title)
 
 
 def show_mask(axes: Axes, mask: NDArray[np.bool_], title: str) -> None:
-    """White where it is true."""
+    """Show a mask white."""
     axes.imshow(mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     _finish(axes, title)
 
 
 def show_heat(axes: Axes, image: NDArray[np.uint8], heat: NDArray[np.float32], opacity: float, title: str) -> None:
-    """Values of 0–1 in colour over an image."""
+    """Show values of 0–1 in colour over an image."""
     show_grey(axes, image, title)
     axes.imshow(heat, cmap=_HEAT, alpha=opacity, vmin=0, vmax=1)
 

@@ -22,7 +22,7 @@ _GAP = 6
 
 
 def paint_errors(image: Picture, truth: Picture, predicted: NDArray[np.bool_]) -> Picture:
-    """Outcomes painted over the faded image: green correct, orange false positive, pink false negative.
+    """Paint outcomes over the faded image: green correct, orange false positive, pink false negative.
 
     Args:
         image: Grey ``uint8 (Y, X)``.
@@ -41,7 +41,7 @@ def paint_errors(image: Picture, truth: Picture, predicted: NDArray[np.bool_]) -
 
 
 def draw_comparison(image: Picture, truth: Picture | None, probability: Picture, level: int) -> Picture:
-    """Four panels side by side: image, truth, prediction, errors; without truth only image and prediction.
+    """Draw four panels: image, truth, prediction, errors; without truth only image and prediction.
 
     Args:
         image: Grey ``uint8 (Y, X)``.
@@ -63,7 +63,7 @@ def draw_comparison(image: Picture, truth: Picture | None, probability: Picture,
 
 
 def draw_side_by_side(panels: Mapping[str, Picture]) -> Picture:
-    """RGB panels ``uint8 (Y, X, 3)`` of one size in a row, each below its caption."""
+    """Draw RGB panels ``uint8 (Y, X, 3)`` of one size in a row, each below its caption."""
     height, width = next(iter(panels.values())).shape[:2]
     sheet = np.full((height + _HEADER, len(panels) * (width + _GAP) - _GAP, 3), 255, np.uint8)
     for index, panel in enumerate(panels.values()):
@@ -76,7 +76,7 @@ def draw_side_by_side(panels: Mapping[str, Picture]) -> Picture:
 
 
 def stack(pictures: list[Picture]) -> Picture:
-    """Pictures of one width below each other."""
+    """Put pictures of one width below each other."""
     gap = np.full((_GAP, pictures[0].shape[1], 3), 255, np.uint8)
     return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1])
 
@@ -88,7 +88,7 @@ def save(picture: Picture, path: Path) -> None:
 
 
 def rgb(grey: Picture) -> Picture:
-    """Grey ``(Y, X)`` as ``(Y, X, 3)``."""
+    """Return grey ``(Y, X)`` as ``(Y, X, 3)``."""
     return np.repeat(grey[..., None], 3, axis=2)
 
 
@@ -108,7 +108,7 @@ _CHARACTER = 7
 
 
 def paint_classes(image: Picture, classes: Picture) -> Picture:
-    """Classes painted over the image; the background leaves it as it is.
+    """Paint classes over the image; the background leaves it as it is.
 
     Args:
         image: Grey ``uint8 (Y, X)``.
@@ -126,7 +126,7 @@ def paint_classes(image: Picture, classes: Picture) -> Picture:
 
 
 def paint_wrong_pixels(image: Picture, truth: Picture, predicted: Picture) -> Picture:
-    """Pixels of a wrong class in red over the faded image, ignored ones in grey; RGB ``uint8 (Y, X, 3)``."""
+    """Paint pixels of a wrong class red over the faded image, ignored ones grey; RGB ``uint8 (Y, X, 3)``."""
     colours = rgb((image // 2 + 96).astype(np.uint8)).copy()
     wrong: NDArray[np.bool_] = (truth != predicted) & (truth != IGNORE)
     colours[wrong] = _WRONG
@@ -135,7 +135,7 @@ def paint_wrong_pixels(image: Picture, truth: Picture, predicted: Picture) -> Pi
 
 
 def draw_class_comparison(image: Picture, truth: Picture, predicted: Picture, names: Sequence[str]) -> Picture:
-    """Four panels side by side: image, true classes, predicted classes, wrong pixels.
+    """Draw four panels: image, true classes, predicted classes, wrong pixels.
 
     Args:
         image: Grey ``uint8 (Y, X)``.

@@ -40,32 +40,26 @@ def correlate(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(np.dot(one, other))
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """Which hashes are near which, both ways, as a compressed sparse table.
+def find_neighbours(pairs: Iterable[Pairs], number: int) -> tuple[Indices, NDArray[np.int32], NDArray[np.uint8]]:
+    """Arrange which hashes are near which, both ways, as a compressed sparse table.
 
-    Attributes:
-        starts: ``int64 (N + 1,)``.
-        indices: ``int32 (2 P,)``; neighbours of hash ``i`` are ``indices[starts[i]:starts[i + 1]]``.
-        distances: ``uint8 (2 P,)`` in bits.
+    Args:
+        pairs: Pairs of near hashes, each once.
+        number: Number of hashes.
+
+    Returns:
+        Starts ``int64 (N + 1,)``, indices ``int32 (2 P,)`` (those of the neighbours of hash ``i`` are
+        ``indices[starts[i]:starts[i + 1]]``), and their distances ``uint8 (2 P,)`` in bits.
     """
-
-    starts: Indices
-    indices: NDArray[np.int32]
-    distances: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, pairs: Iterable[Pairs], number: int) -> "Neighbours":
-        """Of ``number`` hashes."""
-        pieces = [(p.first.astype(np.int32), p.second.astype(np.int32), p.distance) for p in pairs]
-        first, second, distance = (
-            np.concatenate([np.zeros(0, kind), *(piece[part] for piece in pieces)])
-            for part, kind in enumerate((np.int32, np.int32, np.uint8))
-        )
-        ends = np.concatenate([first, second])
-        order = np.argsort(ends, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=number))])
-        return cls(starts, np.concatenate([second, first])[order], np.concatenate([distance, distance])[order])
+    pieces = [(p.first.astype(np.int32), p.second.astype(np.int32), p.distance) for p in pairs]
+    first, second, distance = (
+        np.concatenate([np.zeros(0, kind), *(piece[part] for piece in pieces)])
+        for part, kind in enumerate((np.int32, np.int32, np.uint8))
+    )
+    ends = np.concatenate([first, second])
+    order = np.argsort(ends, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=number))])
+    return starts, np.concatenate([second, first])[order], np.concatenate([distance, distance])[order]
 
 
 @dataclass(frozen=True)
@@ -107,19 +101,19 @@ def choose_exemplars(
     Args:
         hashes: ``uint64 (N,)``.
         most: Greatest distance in bits; 11 for Conrad and Narayan's "< 12".
-        same_as: Looks at pixels.
+        same_as: Function that compares pixels.
         least: Correlation from which tiles are the same.
-        seed: Of the order.
-        workers: Threads.
+        seed: Random seed of the order.
+        workers: Number of threads.
 
     Returns:
         What became of each tile.
     """
     distinct, which = np.unique(hashes, return_inverse=True)
-    near = Neighbours.of(near_pairs(distinct, most, workers), len(distinct))
+    near_starts, near_hashes, near_bits = find_neighbours(near_pairs(distinct, most, workers), len(distinct))
     by_hash = np.argsort(which, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(which, minlength=len(distinct)))])
-    alone = (np.diff(starts) == 1) & (np.diff(near.starts) == 0)
+    alone = (np.diff(starts) == 1) & (np.diff(near_starts) == 0)
     exemplar = np.where(alone[which], np.arange(len(hashes)), -1)
     distance = np.zeros(len(hashes), np.uint8)
     correlation = np.full(len(hashes), np.nan, np.float32)
@@ -129,10 +123,10 @@ def choose_exemplars(
             continue
         exemplar[tile] = tile
         own = int(which[tile])
-        rows = slice(near.starts[own], near.starts[own + 1])
-        groups = [own, *near.indices[rows]]
+        rows = slice(near_starts[own], near_starts[own + 1])
+        groups = [own, *near_hashes[rows]]
         members = [by_hash[starts[group] : starts[group + 1]] for group in groups]
-        bits = np.repeat(np.concatenate([[0], near.distances[rows]]), [len(each) for each in members])
+        bits = np.repeat(np.concatenate([[0], near_bits[rows]]), [len(each) for each in members])
         others = np.concatenate(members)
         left = exemplar[others] < 0
         others, bits = others[left], bits[left]
@@ -153,14 +147,14 @@ COLUMNS = ("exemplar_source", "exemplar_tile", "distance", "correlation")
 
 @dataclass(frozen=True)
 class DuplicateRule:
-    """When two tiles are the same.
+    """Rule by which two tiles are the same.
 
     Attributes:
         distance: Greatest number of differing bits of their hashes; 11 is the "< 12" of Conrad and Narayan (2021).
-        look: Whether pixels are compared ``across`` sources (within one, a near hash is enough, as in the paper), for
-            ``all`` pairs or for ``none``.
+        look: Pairs whose pixels are compared: those ``across`` sources (within one, a near hash is enough, as in the
+            paper), ``all`` or ``none``.
         correlation: Least normalised correlation of two tiles of 56 × 56 px that are the same.
-        seed: Of the order in which exemplars are chosen.
+        seed: Random seed of the order in which exemplars are chosen.
     """
 
     distance: int = 11
@@ -169,105 +163,82 @@ class DuplicateRule:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Deduplication:
-    """What a run found.
-
-    Attributes:
-        sources: Of the set.
-        choice: Over all tiles, source by source.
-        ends: ``int64 (sources,)``: running number of the tile after each source's last.
-    """
-
-    sources: Sequence[SourceTiles]
-    choice: Exemplars
-    ends: Indices
-
-    def place(self, tile: int) -> tuple[int, int]:
-        """Index of the source of a tile, and of the tile in it."""
-        source = int(np.searchsorted(self.ends, tile, side="right"))
-        return source, tile - int(self.ends[source] - len(self.sources[source]))
-
-    def rows(self) -> Iterator[tuple[str | int, ...]]:
-        """Of the table: source, tile, kept, reason, and what it is a duplicate of."""
-        for tile, exemplar in enumerate(self.choice.exemplar.tolist()):
-            source, index = self.place(tile)
-            name = self.sources[source].source.name
-            if exemplar == tile:
-                yield name, index, 1, "exemplar", "", "", "", ""
-                continue
-            other, other_index = self.place(exemplar)
-            reason = "near duplicate in its source" if other == source else "near duplicate in another source"
-            value = float(self.choice.correlation[tile])
-            looked = "" if np.isnan(value) else f"{value:.4f}"
-            of = self.sources[other].source.name
-            yield name, index, 0, reason, of, other_index, int(self.choice.distance[tile]), looked
-
-
 def deduplicate(
     folder: TileSet, rule: DuplicateRule, workers: int, progress: Callable[[int], object] = lambda tiles: None
-) -> Deduplication:
+) -> Exemplars:
     """Find near-duplicates and write ``dedup.csv`` and ``dedup.json`` into the set; nothing is deleted.
 
     Args:
-        folder: The tile set.
-        rule: When tiles are the same.
-        workers: Threads.
-        progress: Told how many tiles have been hashed.
+        folder: Tile set.
+        rule: Rule by which tiles are the same.
+        workers: Number of threads.
+        progress: Callback with the number of tiles that have been hashed.
+
+    Returns:
+        Exemplars over all tiles, source by source.
 
     Raises:
         UserError: if a tile is damaged or missing.
     """
     sources = folder.sources()
     hashes = [hashes_of(folder, source, workers, progress) for source in sources]
-    ends = np.cumsum([len(source) for source in sources])
-    owner = np.repeat(np.arange(len(sources)), [len(source) for source in sources])
-    looking = _Pixels(sources, ends, owner, rule.look)
-    choice = choose_exemplars(
-        np.concatenate([np.zeros(0, np.uint64), *hashes]), rule.distance, looking, rule.correlation, rule.seed, workers
+    sizes = [len(source) for source in sources]
+    owner = np.repeat(np.arange(len(sources)), sizes)
+    number = np.concatenate([np.zeros(0, np.int64), *map(np.arange, sizes)])
+    found = choose_exemplars(
+        np.concatenate([np.zeros(0, np.uint64), *hashes]),
+        rule.distance,
+        _compare_pixels(sources, owner, number, rule.look),
+        rule.correlation,
+        rule.seed,
+        workers,
     )
-    found = Deduplication(sources, choice, ends)
-    write_decisions(folder, "dedup", COLUMNS, found.rows(), _record(found, owner, rule))
-    return found
-
-
-def _record(found: Deduplication, owner: Indices, rule: DuplicateRule) -> dict[str, object]:
-    kept = np.bincount(owner[found.choice.kept], minlength=len(found.sources))
-    removed = ~found.choice.kept
-    across = int(np.count_nonzero(owner[removed] != owner[found.choice.exemplar[removed]]))
-    return {
+    kept = np.bincount(owner[found.kept], minlength=len(sources))
+    removed = ~found.kept
+    record = {
         "rule": {**vars(rule)},
         "tiles": len(owner),
         "kept": int(kept.sum()),
-        "removed_across_sources": across,
-        "kept_because_pixels_differ": found.choice.refused,
+        "removed_across_sources": int(np.count_nonzero(owner[removed] != owner[found.exemplar[removed]])),
+        "kept_because_pixels_differ": found.refused,
         "sources": {
-            each.source.name: {"tiles": len(each), "kept": int(number)}
-            for each, number in zip(found.sources, kept, strict=True)
+            each.key: {"tiles": len(each), "kept": int(left)} for each, left in zip(sources, kept, strict=True)
         },
     }
+    write_decisions(folder, "dedup", COLUMNS, _rows(sources, owner, number, found), record)
+    return found
 
 
-class _Pixels:
-    """Correlates a tile with others; those of its own source only if all are to be looked at."""
+def _rows(
+    sources: Sequence[SourceTiles], owner: Indices, number: Indices, found: Exemplars
+) -> Iterator[tuple[str | int, ...]]:
+    """Rows of the table: source, tile, kept, reason, and what it is a duplicate of."""
+    for tile, exemplar in enumerate(found.exemplar.tolist()):
+        source, other = int(owner[tile]), int(owner[exemplar])
+        if exemplar == tile:
+            yield sources[source].key, int(number[tile]), 1, "exemplar", "", "", "", ""
+            continue
+        reason = "near duplicate in its source" if other == source else "near duplicate in another source"
+        value = float(found.correlation[tile])
+        looked = "" if np.isnan(value) else f"{value:.4f}"
+        of = sources[other].key, int(number[exemplar]), int(found.distance[tile]), looked
+        yield sources[source].key, int(number[tile]), 0, reason, *of
 
-    def __init__(self, sources: Sequence[SourceTiles], ends: Indices, owner: Indices, look: Look) -> None:
-        self._sources, self._ends, self._owner, self._look = sources, ends, owner, look
-        # 12 KiB each: exemplars of one place are visited one after the other only by chance.
-        self._fingerprint = lru_cache(maxsize=4096)(self._read)
 
-    def _read(self, tile: int) -> NDArray[np.float32]:
-        source = int(self._owner[tile])
-        return fingerprint(self._sources[source].tile(tile - int(self._ends[source] - len(self._sources[source]))))
+def _compare_pixels(sources: Sequence[SourceTiles], owner: Indices, number: Indices, look: Look) -> SameAs:
+    """Correlate a tile with others; those of its own source only if all are to be looked at."""
 
-    def __call__(self, tile: int, others: Indices) -> NDArray[np.float32]:
-        """See :data:`lightning_emseg.curation.deduplication.SameAs`."""
+    # 12 KiB each: exemplars of one place are visited one after the other only by chance.
+    @lru_cache(maxsize=4096)
+    def read(tile: int) -> NDArray[np.float32]:
+        return fingerprint(sources[int(owner[tile])].tile(int(number[tile])))
+
+    def compare(tile: int, others: Indices) -> NDArray[np.float32]:
         values = np.full(len(others), np.nan, np.float32)
-        if self._look == "none":
+        if look == "none":
             return values
-        seen = np.ones(len(others), np.bool_) if self._look == "all" else self._owner[others] != self._owner[tile]
-        own = self._fingerprint(tile) if seen.any() else None
-        for index in np.flatnonzero(seen):
-            assert own is not None
-            values[index] = correlate(own, self._fingerprint(int(others[index])))
+        for index in np.flatnonzero((owner[others] != owner[tile]) | (look == "all")):
+            values[index] = correlate(read(tile), read(int(others[index])))
         return values
+
+    return compare

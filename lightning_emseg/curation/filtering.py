@@ -1,9 +1,8 @@
 """Informative tiles of those that deduplication kept, and the random forest that a network has to beat."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,24 +21,22 @@ class Forest:
     """A fitted forest.
 
     Attributes:
-        model: Of scikit-learn.
+        model: Classifier of scikit-learn.
         auroc: Area under the receiver operating characteristic on held-out tiles, 0–1.
+        importances: Mean decrease of impurity by statistic; they sum to 1.
     """
 
     model: Any
     auroc: float
+    importances: Mapping[str, float]
 
     def probability(self, statistics: Values) -> NDArray[np.float32]:
-        """That tiles are informative, ``float32 (N,)``; NaN where the statistics ``(N, 4)`` are."""
+        """Probability that tiles are informative, ``float32 (N,)``; NaN where the statistics ``(N, 4)`` are."""
         found = np.full(len(statistics), np.nan, np.float32)
         known = ~np.isnan(statistics).any(axis=1)
         if known.any():
             found[known] = self.model.predict_proba(statistics[known])[:, 1]
         return found
-
-    def importances(self) -> Mapping[str, float]:
-        """Mean decrease of impurity by statistic; they sum to 1."""
-        return dict(zip(NAMES, self.model.feature_importances_.tolist(), strict=True))
 
 
 def fit_forest(
@@ -52,16 +49,16 @@ def fit_forest(
 
     Args:
         train: Statistics ``(N, 4)`` and labels ``(N,)``, 1 informative and 0 not, both of them present.
-        held_out: Likewise.
-        seed: Of the trees.
-        workers: Threads.
+        held_out: Statistics and labels to score on.
+        seed: Random seed of the trees.
+        workers: Number of threads.
     """
     model = RandomForestClassifier(
         100, max_depth=8, min_samples_split=8, class_weight="balanced", random_state=seed, n_jobs=workers
     )
     model.fit(*train)
-    forest = Forest(model, 0.0)
-    return Forest(model, auroc(forest.probability(held_out[0]), held_out[1]))
+    forest = Forest(model, 0.0, dict(zip(NAMES, model.feature_importances_.tolist(), strict=True)))
+    return replace(forest, auroc=auroc(forest.probability(held_out[0]), held_out[1]))
 
 
 def auroc(probability: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
@@ -69,20 +66,20 @@ def auroc(probability: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     return float(binary_auroc(torch.from_numpy(probability), torch.from_numpy(labels)))
 
 
-COLUMNS = ("probability", "uniform_share")
+COUNTS = ("tiles", "duplicates", "uniform", "uninformative", "kept")
 LITTLE = 0.1
-"""Share of a source's tiles below which what is left of it is too little to go unsaid."""
+"""Share of a source's tiles below which a source is named in the summary."""
 Judge = Callable[[SourceTiles, NDArray[np.bool_]], NDArray[np.float32]]
-"""A number ``float32 (N,)`` of each of a source's tiles; those that are not asked for do not matter."""
+"""Finds a number ``float32 (N,)`` for each of a source's tiles; those that are not asked for do not matter."""
 
 
 @dataclass(frozen=True)
 class FilterRule:
-    """When a tile is informative.
+    """Rule by which a tile is informative.
 
     Attributes:
         threshold: Least probability.
-        uniform_std: See :func:`lightning_emseg.curation.statistics.uniform_share`; 0 for no such rule.
+        uniform_std: Deviation below which a pixel is uniform; 0 for no such rule.
         uniform_share: Share of uniform area from which a tile is uninformative whatever its probability; the 0.8 of
             Conrad and Narayan (2021).
     """
@@ -99,108 +96,64 @@ class FilterRule:
             )
 
 
-@dataclass(frozen=True)
-class Filtered:
-    """What a filter left of a set.
-
-    Attributes:
-        counts: ``tiles``, ``duplicates``, ``uniform``, ``uninformative`` and ``kept``.
-        nothing_left: Names of the sources that lost every tile to it.
-        little_left: Of those that lost more than nine of ten. What deduplication removed counts for neither.
-    """
-
-    counts: Mapping[str, int]
-    nothing_left: Sequence[str]
-    little_left: Sequence[str]
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """One source: which tiles are duplicates, and the numbers of the others."""
-
-    source: SourceTiles
-    looked_at: NDArray[np.bool_]
-    probability: NDArray[np.float32]
-    uniform: NDArray[np.float32]
-
-    def kept(self, rule: FilterRule) -> NDArray[np.bool_]:
-        """``bool (N,)``."""
-        # In the precision of the table: its reader must find the same tiles with the same threshold.
-        return self.looked_at & (self.probability.round(6) >= rule.threshold) & ~self.is_uniform(rule)
-
-    def is_uniform(self, rule: FilterRule) -> NDArray[np.bool_]:
-        """``bool (N,)``."""
-        return self.looked_at & (self.uniform.round(6) >= rule.uniform_share)
-
-    def rows(self, rule: FilterRule) -> Iterator[tuple[str | int, ...]]:
-        """Of the table."""
-        name, kept, uniform = self.source.source.name, self.kept(rule), self.is_uniform(rule)
-        for tile in range(len(self.source)):
-            if not self.looked_at[tile]:
-                yield name, tile, 0, "duplicate", "", ""
-                continue
-            reason = "informative" if kept[tile] else "uninformative"
-            if uniform[tile]:
-                reason = f"{100 * rule.uniform_share:g} % uniform"
-            yield name, tile, int(kept[tile]), reason, f"{self.probability[tile]:.6f}", f"{self.uniform[tile]:.6f}"
-
-
 def filter_tiles(
     folder: TileSet, probability: Judge, uniform: Judge, rule: FilterRule, about: Mapping[str, Any]
-) -> Filtered:
+) -> dict[str, Any]:
     """Judge all tiles that deduplication kept, and write ``filter.csv`` and ``filter.json`` into the set.
 
     Args:
-        folder: The tile set.
-        probability: That a tile is informative.
-        uniform: Share of its area that is uniform.
-        rule: What follows from them.
+        folder: Tile set.
+        probability: Function that finds the probability of being informative.
+        uniform: Function that finds the share of a tile's area that is uniform.
+        rule: Thresholds of both.
         about: JSON-ready record of who judges.
+
+    Returns:
+        Content of ``filter.json``: counts of ``tiles``, ``duplicates``, ``uniform``, ``uninformative`` and ``kept``
+        ones, of the set and by source, and the names of the sources of which ``nothing_left`` or ``little_left`` (less
+        than one of ten) is left. What deduplication removed counts for neither.
 
     Raises:
         UserError: if a tile is damaged or missing, or the set has changed since deduplication.
     """
     sources = folder.sources()
-    before = deduplicated(folder)
-    judged = [
-        _Judged(source, wanted, probability(source, wanted), uniform(source, wanted))
-        for source, wanted in zip(sources, read_kept(sources, folder.tables("dedup")), strict=True)
-    ]
-    by_source = {each.source.source.name: _counts([each], rule) for each in judged}
+    before = folder.hash_table("dedup")
+    by_source: dict[str, dict[str, int]] = {}
+    rows = []
+    for source, judged in zip(sources, read_kept(sources, folder.tables("dedup")), strict=True):
+        numbers = probability(source, judged), uniform(source, judged)
+        # In the precision of the table: its reader must find the same tiles with the same threshold.
+        likely, alike = (values.round(6) for values in numbers)
+        is_uniform = judged & (alike >= rule.uniform_share)
+        kept = judged & (likely >= rule.threshold) & ~is_uniform
+        marks = (~judged, is_uniform, judged & ~is_uniform & ~kept, kept)
+        counts = [len(source), *(int(each.sum()) for each in marks)]
+        by_source[source.key] = dict(zip(COUNTS, counts, strict=True))
+        why = f"{100 * rule.uniform_share:g} % uniform"
+        reasons = np.select([~judged, is_uniform, kept], ["duplicate", why, "informative"], "uninformative")
+        rows.append(_rows(source, judged, kept, reasons, *numbers))
     shares = {
         name: counts["kept"] / (counts["tiles"] - counts["duplicates"])
         for name, counts in by_source.items()
         if counts["tiles"] > counts["duplicates"]
     }
-    found = Filtered(
-        _counts(judged, rule),
-        [name for name, share in shares.items() if share == 0],
-        [name for name, share in shares.items() if 0 < share < LITTLE],
-    )
-    record: dict[str, Any] = {"rule": asdict(rule), "judge": dict(about), "dedup": before, **found.counts}
-    record |= {"nothing_left": found.nothing_left, "little_left": found.little_left, "sources": by_source}
-    write_decisions(folder, "filter", COLUMNS, (row for each in judged for row in each.rows(rule)), record)
-    return found
+    record: dict[str, Any] = {"rule": asdict(rule), "judge": dict(about), "dedup": before}
+    record |= {count: sum(counts[count] for counts in by_source.values()) for count in COUNTS}
+    record["nothing_left"] = [name for name, share in shares.items() if share == 0]
+    record["little_left"] = [name for name, share in shares.items() if 0 < share < LITTLE]
+    record["sources"] = by_source
+    write_decisions(folder, "filter", ("probability", "uniform_share"), chain.from_iterable(rows), record)
+    return record
 
 
-def deduplicated(folder: TileSet) -> str | None:
-    """Hash of the table of deduplication that the set has, ``None`` where there is none."""
-    path: Path = folder.path / "dedup.csv"
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _counts(judged: Sequence[_Judged], rule: FilterRule) -> dict[str, int]:
-    tiles = sum(len(each.source) for each in judged)
-    looked_at = sum(int(each.looked_at.sum()) for each in judged)
-    uniform = sum(int(each.is_uniform(rule).sum()) for each in judged)
-    kept = sum(int(each.kept(rule).sum()) for each in judged)
-    return {
-        "tiles": tiles,
-        "duplicates": tiles - looked_at,
-        "uniform": uniform,
-        "uninformative": looked_at - uniform - kept,
-        "kept": kept,
-    }
+def _rows(
+    source: SourceTiles,
+    judged: NDArray[np.bool_],
+    kept: NDArray[np.bool_],
+    reasons: NDArray[np.str_],
+    probability: NDArray[np.float32],
+    uniform: NDArray[np.float32],
+) -> Iterator[tuple[str | int, ...]]:
+    for tile, reason in enumerate(reasons.tolist()):
+        numbers = (f"{probability[tile]:.6f}", f"{uniform[tile]:.6f}") if judged[tile] else ("", "")
+        yield source.key, tile, int(kept[tile]), reason, *numbers

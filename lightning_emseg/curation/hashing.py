@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +67,7 @@ def near_pairs(hashes: Hashes, most: int, workers: int = 2) -> Iterator[Pairs]:
     Args:
         hashes: ``uint64 (N,)``.
         most: Greatest distance in bits, 0–20.
-        workers: Threads.
+        workers: Number of threads.
 
     Yields:
         Pairs, in pieces; together each pair exactly once.
@@ -220,22 +219,24 @@ def _compare(
 def hashes_of(
     folder: TileSet, source: SourceTiles, workers: int, progress: Callable[[int], object] = lambda tiles: None
 ) -> Hashes:
-    """Difference hashes of a source, ``uint64 (N,)``; read from ``hashes/<source>.npz`` where they are known.
+    """Hash the tiles of a source, ``uint64 (N,)``; known hashes are read from ``hashes/<source>.npz``.
 
     Args:
-        folder: The tile set.
+        folder: Tile set.
         source: One of its sources.
-        workers: Threads.
-        progress: Told how many tiles are done.
+        workers: Number of threads.
+        progress: Callback with the number of tiles that are done.
 
     Raises:
         UserError: if a tile is damaged or missing.
     """
-    path = folder.path / "hashes" / f"{source.source.name}.npz"
-    known = _known(path, source)
-    if known is not None:
-        progress(len(source))
-        return known
+    path = folder.path / "hashes" / f"{source.key}.npz"
+    if path.is_file():
+        with np.load(path) as stored:
+            known: Hashes = stored["hashes"]
+            if len(known) == len(source) and str(stored["stamp"]) == source.array.stamp:
+                progress(len(source))
+                return known
     found = np.zeros(len(source), np.uint64)
     sizes = source.positions[:, 4:6]
     with ThreadPoolExecutor(workers) as pool:
@@ -249,12 +250,3 @@ def hashes_of(
         np.savez(file, hashes=found, stamp=np.array(source.array.stamp))
     part.replace(path)
     return found
-
-
-def _known(path: Path, source: SourceTiles) -> Hashes | None:
-    """Unless they are of other tiles."""
-    if not path.is_file():
-        return None
-    with np.load(path) as stored:
-        hashes: Hashes = stored["hashes"]
-        return hashes if len(hashes) == len(source) and str(stored["stamp"]) == source.array.stamp else None

@@ -15,10 +15,9 @@ import numpy as np
 from PIL import Image
 
 from data_modules.errors import UserError
-from data_modules.tile_set import TileSet, read_kept
+from data_modules.tile_set import TileSet, read_kept, read_rows
 
 LABELS = ("informative", "uninformative")
-_COLUMNS = ["source", "tile", "label"]
 Key = tuple[str, int]
 
 
@@ -28,9 +27,9 @@ class LabelSession:
     Every label is on disk when :meth:`record` returns.
 
     Args:
-        folder: The tile set.
-        number: Of tiles to label, those of earlier sessions with this seed included.
-        seed: Of the order; a greater ``number`` only lengthens it.
+        folder: Tile set.
+        number: Number of tiles to label, those of earlier sessions with this seed included.
+        seed: Random seed of the order; a greater ``number`` only lengthens it.
 
     Raises:
         UserError: if ``number`` is not positive, or the set or the table of labels cannot be read.
@@ -40,7 +39,7 @@ class LabelSession:
         if number < 1 or seed < 0:
             raise UserError(f"--number {number} --seed {seed}: at least 1, and at least 0")
         self.path = folder.path / "labels.csv"
-        self._sources = {source.source.name: source for source in folder.sources()}
+        self._sources = {source.key: source for source in folder.sources()}
         kept = read_kept(list(self._sources.values()), folder.tables("dedup"))
         places = np.array([(at, tile) for at, each in enumerate(kept) for tile in np.flatnonzero(each)], np.int64)
         names = list(self._sources)
@@ -108,22 +107,18 @@ class LabelSession:
         found: dict[Key, str] = {}
         if not self.path.is_file():
             return found
-        with self.path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            if not set(_COLUMNS) <= set(reader.fieldnames or ()):
-                raise UserError(f"{self.path} lacks the columns {', '.join(_COLUMNS)}: move it away")
-            for row in reader:
-                if not row["tile"].isdecimal() or row["label"] not in LABELS:
-                    raise UserError(f"{self.path}: line {reader.line_num} is no label: mend it, or move the file away")
-                self._check((row["source"], int(row["tile"])))
-                found[row["source"], int(row["tile"])] = row["label"]
+        sources = list(self._sources.values())
+        for line, (source, tile, row) in enumerate(read_rows(self.path, sources, "label"), 2):
+            if row["label"] not in LABELS:
+                raise UserError(f"{self.path}: line {line} is no label: mend it, or move the file away")
+            found[sources[source].key, tile] = row["label"]
         return found
 
     def _write(self) -> None:
         part: Path = self.path.with_name(f".{self.path.name}.partial")
         with part.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(_COLUMNS)
+            writer.writerow(["source", "tile", "label"])
             writer.writerows([*key, label] for key, label in self.labels.items())
         part.replace(self.path)
 
@@ -140,8 +135,8 @@ class LabelServer(ThreadingHTTPServer):
     across sites only to servers that allow it.
 
     Args:
-        session: What is labelled.
-        port: To listen on; 0 for any that is free.
+        session: Session with tiles and labels.
+        port: Port to listen on; 0 for any that is free.
 
     Raises:
         UserError: if the port is taken.
@@ -174,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(_PAGE.read_bytes(), "text/html; charset=utf-8")
         elif url.path == "/state":
             with self.server.lock:
-                self._send_json(self.server.session.state())
+                self._send(json.dumps(self.server.session.state()).encode(), "application/json")
         elif url.path == "/tile":
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
             self._answer(lambda: self._send(self.server.session.picture(_key(query)), "image/png"))
@@ -190,27 +185,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON")
             return
         body = self.rfile.read(size)
-        doors = {"/label": self._label, "/undo": self._undo, "/finish": self._finish}
-        act = doors.get(self.path)
-        if act is None:
+        if self.path not in ("/label", "/undo", "/finish"):
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
             return
-        self._answer(lambda: act(json.loads(body or b"{}")))
+        self._answer(lambda: self._act(json.loads(body or b"{}")))
 
-    def _label(self, body: Mapping[str, Any]) -> None:
+    def _act(self, body: Mapping[str, Any]) -> None:
+        session = self.server.session
         with self.server.lock:
-            self.server.session.record(_key(body), str(body["label"]))
-            self._send_json(self.server.session.state())
-
-    def _undo(self, body: Mapping[str, Any]) -> None:
-        with self.server.lock:
-            self.server.session.undo()
-            self._send_json(self.server.session.state())
-
-    def _finish(self, body: Mapping[str, Any]) -> None:
-        self._send_json(self.server.session.state())
-        # `shutdown` waits for the loop that waits for this thread.
-        Thread(target=self.server.shutdown).start()
+            if self.path == "/label":
+                session.record(_key(body), str(body["label"]))
+            elif self.path == "/undo":
+                session.undo()
+            self._send(json.dumps(session.state()).encode(), "application/json")
+        if self.path == "/finish":
+            # `shutdown` waits for the loop that waits for this thread.
+            Thread(target=self.server.shutdown).start()
 
     def _answer(self, act: Any) -> None:
         try:
@@ -227,9 +217,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self._send(text.encode(), "text/plain; charset=utf-8", status)
-
-    def _send_json(self, content: Mapping[str, Any]) -> None:
-        self._send(json.dumps(content).encode(), "application/json")
 
     def _send(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send_response(status)

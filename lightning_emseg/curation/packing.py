@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from data_modules.errors import UserError
 from data_modules.tile_set import Source, SourceTiles, SourceWriter, TileSet, read_kept, write_decisions
-from lightning_emseg.curation.filtering import deduplicated
 
 
 def lorenz_curve(counts: Sequence[int]) -> NDArray[np.float64]:
@@ -34,7 +33,7 @@ def gini(counts: Sequence[int]) -> float:
     """Gini coefficient: twice the area between the line of equality and the Lorenz curve (Conrad and Narayan 2021).
 
     Args:
-        counts: As in :func:`lorenz_curve`.
+        counts: Tiles of each source, as in :func:`lorenz_curve`.
 
     Returns:
         0 where all ``n`` sources have the same number of tiles, ``1 − 1/n`` where one has all of them.
@@ -57,7 +56,7 @@ def lorenz_figure(curves: Mapping[str, tuple[NDArray[np.float64], float]]) -> Fi
     """Share of tiles over share of sources, as in Appendix 1 of Conrad and Narayan (2021).
 
     Args:
-        curves: By stage the curve ``float64 (sources + 1,)`` of values 0–1, and its Gini coefficient.
+        curves: Curves by stage: ``float64 (sources + 1,)`` of values 0–1, and its Gini coefficient.
 
     Returns:
         5 × 5 inches.
@@ -84,7 +83,7 @@ class Stage:
     Attributes:
         name: ``tiled``, ``deduplicated`` or ``filtered``.
         kept: ``bool (N,)`` a source.
-        settings: Of the step, as it recorded them.
+        settings: Settings of the step, as it recorded them.
     """
 
     name: str
@@ -108,8 +107,14 @@ def stages_of(folder: TileSet, sources: Sequence[SourceTiles]) -> list[Stage]:
         if not folder.tables(step):
             continue
         kept = read_kept(sources, folder.tables(step))
-        settings = _settings(folder, step)
-        if step == "filter" and settings.get("dedup") != deduplicated(folder):
+        path = folder.path / f"{step}.json"
+        try:
+            content: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}): run `emseg curate {step}` again") from error
+        # The card counts sources itself.
+        settings = {key: content[key] for key in content if key not in ("sources", "nothing_left", "little_left")}
+        if step == "filter" and settings.get("dedup") != folder.hash_table("dedup"):
             raise UserError(
                 f"{folder.path / 'dedup.csv'} has changed since filter.csv was made: run `emseg curate filter` again"
             )
@@ -118,18 +123,8 @@ def stages_of(folder: TileSet, sources: Sequence[SourceTiles]) -> list[Stage]:
     return stages
 
 
-def _settings(folder: TileSet, step: str) -> dict[str, Any]:
-    path = folder.path / f"{step}.json"
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): run `emseg curate {step}` again") from error
-    # The card counts sources itself.
-    return {key: value for key, value in content.items() if key not in ("sources", "nothing_left", "little_left")}
-
-
 _MOST = 0.8
-"""The paper says which share of the sources has four fifths of the tiles."""
+"""Share of the tiles whose share of sources the paper states."""
 
 
 def card_of(sources: Sequence[Source], stages: Sequence[Stage]) -> dict[str, Any]:
@@ -139,11 +134,11 @@ def card_of(sources: Sequence[Source], stages: Sequence[Stage]) -> dict[str, Any
     stages can be compared.
 
     Args:
-        sources: In the order of the counts.
-        stages: From all tiles to those that are left.
+        sources: Sources in the order of the counts.
+        stages: Stages from all tiles to those that are left.
     """
     counts = [stage.counts for stage in stages]
-    entries = [
+    entries: list[dict[str, Any]] = [
         {
             "name": source.name,
             "file": source.file,
@@ -153,6 +148,12 @@ def card_of(sources: Sequence[Source], stages: Sequence[Stage]) -> dict[str, Any
         }
         for index, source in enumerate(sources)
     ]
+    licences: dict[str, dict[str, int]] = {}
+    for entry in sorted(entries, key=lambda each: str(each["licence"])):
+        if tiles := entry["tiles"][stages[-1].name]:
+            sums = licences.setdefault(entry["licence"], {"sources": 0, "tiles": 0})
+            sums["sources"] += 1
+            sums["tiles"] += tiles
     return {
         "stages": [
             {
@@ -165,31 +166,14 @@ def card_of(sources: Sequence[Source], stages: Sequence[Stage]) -> dict[str, Any
             }
             for stage, count in zip(stages, counts, strict=True)
         ],
-        "licences": _licences(entries, stages[-1].name),
+        "licences": licences,
         "sources": entries,
     }
-
-
-def _licences(entries: Sequence[Mapping[str, Any]], last: str) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for entry in entries:
-        tiles = entry["tiles"][last]
-        if tiles:
-            sums = found.setdefault(entry["licence"], {"sources": 0, "tiles": 0})
-            sums["sources"] += 1
-            sums["tiles"] += tiles
-    return dict(sorted(found.items()))
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> Path:
     """Write ``card.json``, and ``card.md`` that shows ``lorenz.png`` beside it; returns the path of the latter."""
     (folder / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-    path = folder / "card.md"
-    path.write_text(_markdown(card))
-    return path
-
-
-def _markdown(card: Mapping[str, Any]) -> str:
     stages = card["stages"]
     names = [stage["name"] for stage in stages]
     last = stages[-1]
@@ -238,16 +222,17 @@ def _markdown(card: Mapping[str, Any]) -> str:
             for stage in stages[1:]
         ),
     ]
-    return "\n\n".join(parts) + "\n"
+    path = folder / "card.md"
+    path.write_text("\n\n".join(parts) + "\n")
+    return path
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+    escaped = [
+        [" ".join(cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split()) for cell in row]
+        for row in rows
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *escaped])
 
 
 Kept = NDArray[np.bool_]
@@ -266,11 +251,11 @@ def pack(
     tiles are left out.
 
     Args:
-        sources: Of the set.
-        stages: Of it.
+        sources: Sources of the set.
+        stages: Stages of its curation.
         out: Folder of the new set.
         workers: Sources at a time.
-        progress: Told how many tiles are written.
+        progress: Callback with the number of tiles that were written.
 
     Raises:
         UserError: if nothing is left, ``out`` has tiles of another packing, a tile is damaged, or the disk is full.
@@ -280,8 +265,8 @@ def pack(
         raise UserError(
             f"no tile is left to pack: {stages[-1].name} tiles are none; choose other settings for that step"
         )
-    names = {source.source.name for source, _ in left}
-    there = {each.source.name: each.source for each in TileSet(out).sources()} if (out / "sources").is_dir() else {}
+    names = {source.key for source, _ in left}
+    there = {each.key: each.source for each in TileSet(out).sources()} if (out / "sources").is_dir() else {}
     if strange := there.keys() - names:
         raise UserError(f"{out} has tiles of {min(strange)}, which are not to be packed: choose another --out")
     with ThreadPoolExecutor(workers) as pool:
@@ -298,7 +283,7 @@ def _pack_source(
 ) -> None:
     number = int(kept.sum())
     mark = {"of": len(source), "kept": hashlib.sha256(kept.tobytes()).hexdigest(), "tiles": source.array.stamp}
-    name = source.source.name
+    name = source.key
     if name in there:
         if there[name].details.get("packed") != mark:
             raise UserError(f"{out} has other tiles of {name}: remove it to pack anew, or choose another --out")
@@ -320,7 +305,7 @@ def _rows(sources: Sequence[SourceTiles], stages: Sequence[Stage]) -> Iterator[t
         for tile in range(len(source)):
             ended = next((stage.name for stage in stages if not stage.kept[index][tile]), None)
             if ended is None:
-                yield source.source.name, tile, 1, "packed", packed
+                yield source.key, tile, 1, "packed", packed
                 packed += 1
             else:
-                yield source.source.name, tile, 0, f"not among the {ended} tiles", ""
+                yield source.key, tile, 0, f"not among the {ended} tiles", ""

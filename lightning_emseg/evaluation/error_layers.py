@@ -44,7 +44,7 @@ class LabelLayer:
 
 
 def make_error_layers(analysis: ErrorAnalysis) -> dict[str, LabelLayer]:
-    """Layers ``errors`` (classes), ``spurious_membranes`` and, in 2D, ``breaks`` (instances, 1 the worst)."""
+    """Make layers ``errors`` (classes), ``spurious_membranes`` and, in 2D, ``breaks`` (instances, 1 the worst)."""
     classes = {int(outcome): meaning for outcome, meaning in MEANINGS.items()}
     colours = {**{int(outcome): colour for outcome, colour in COLOURS.items()}, IGNORE: IGNORED}
     layers = {
@@ -154,7 +154,7 @@ def _write(
 
 
 def halve_worst(ids: Labels) -> Labels:
-    """The lowest id of every 2 × 2 pixels along Y and X, 0 only where all of them are.
+    """Keep the lowest id of every 2 × 2 pixels along Y and X; 0 only where all of them are.
 
     >>> halve_worst(np.array([[0, 7, 0], [2, 0, 0]], np.uint32))
     array([[2, 0]], dtype=uint32)

@@ -45,7 +45,7 @@ DARKEST = 205
 
 
 def draw_errors(codes: Codes, image: Picture) -> Image.Image:
-    """Outcomes painted over the faded image, which shows through the background.
+    """Paint outcomes over the faded image, which shows through the background.
 
     Args:
         codes: Error map ``uint8 (Y, X)``.

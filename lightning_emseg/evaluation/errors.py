@@ -43,7 +43,7 @@ MEANINGS: Mapping[PixelOutcome, str] = {
 
 
 def compute_error_codes(pair: MosaicPair, tolerance_nm: float) -> Codes:
-    """Outcome of every pixel.
+    """Compute the outcome of every pixel.
 
     A false positive counts as tolerated when true foreground lies at most ``tolerance_nm`` from it, a false negative
     when predicted foreground does: both then only make a membrane thicker or thinner. With a tolerance of 0 nm every
@@ -77,24 +77,24 @@ def compute_error_codes(pair: MosaicPair, tolerance_nm: float) -> Codes:
 
 
 def find_outcome(codes: Codes, outcome: PixelOutcome) -> Mask:
-    """Where a map has this outcome."""
+    """Find where a map has this outcome."""
     # The member itself is no Python int for numpy, which would compare 64-bit integers then.
     found: Mask = codes == outcome.value
     return found
 
 
 def find_real_errors(codes: Codes) -> Mask:
-    """Where a map has an error beyond the tolerance."""
+    """Find where a map has an error beyond the tolerance."""
     return find_outcome(codes, PixelOutcome.FALSE_POSITIVE) | find_outcome(codes, PixelOutcome.FALSE_NEGATIVE)
 
 
 def count_outcomes(codes: Codes) -> dict[PixelOutcome, int]:
-    """Number of pixels by outcome; those without truth are not counted."""
+    """Count the pixels by outcome; those without truth are left out."""
     return {outcome: int(np.count_nonzero(find_outcome(codes, outcome))) for outcome in PixelOutcome}
 
 
 def reduce_codes(codes: Codes, step: int) -> Codes:
-    """A smaller error map in which no real error is lost, however thin.
+    """Make a smaller error map in which no real error is lost, however thin.
 
     A block shows a real error if it has one, a missed membrane before a false one. Other blocks show what most of
     their pixels are, so that membranes do not grow; the worse outcome of equal shares, and 255 where nothing is known.
@@ -127,7 +127,7 @@ def reduce_codes(codes: Codes, step: int) -> Codes:
 
 
 def _per_block(mask: Mask, step: int) -> NDArray[np.uint32]:
-    """Number of pixels of the mask in every block along the last two axes, which are multiples of ``step``."""
+    """Count the pixels of the mask in every block along the last two axes, which are multiples of ``step``."""
     # Whole rows are added first, as bytes where these can hold the sum: many times faster than small blocks.
     rows = mask.view(np.uint8).reshape(*mask.shape[:-2], -1, step, mask.shape[-1])
     columns = rows.sum(axis=-2, dtype=np.uint8 if step < 256 else np.uint32)
@@ -170,7 +170,7 @@ class ErrorObjects:
 
 
 def find_breaks(codes: Codes, truth_skeleton: Mask, pixel_size_nm: Sequence[float], shortest_nm: float) -> ErrorObjects:
-    """Gaps in true membranes: runs of the truth's skeleton beyond the tolerance of the prediction.
+    """Find gaps in true membranes: runs of the truth's skeleton beyond the tolerance of the prediction.
 
     The same gaps as :func:`lightning_emseg.metrics.boundary.skeleton.count_breaks` counts, with their places.
 
@@ -191,7 +191,7 @@ def find_breaks(codes: Codes, truth_skeleton: Mask, pixel_size_nm: Sequence[floa
 
 
 def find_spurious_membranes(codes: Codes, pixel_size_nm: Sequence[float], smallest_nm: float) -> ErrorObjects:
-    """Predicted foreground beyond the tolerance of true foreground, connected over faces, edges and corners.
+    """Find predicted foreground beyond the tolerance of the true one, connected over faces, edges and corners.
 
     Args:
         codes: Error map ``uint8``, 2D or 3D.
@@ -224,7 +224,7 @@ def find_spurious_membranes(codes: Codes, pixel_size_nm: Sequence[float], smalle
 def _worst_first(
     badness: NDArray[np.int64] | NDArray[np.float64], kept: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-    """Indices of the objects to be kept, of equal ones the first in front, and the new id of every object, or 0."""
+    """Order the objects to be kept, of equal ones the first in front, and give every object its new id, or 0."""
     order = np.flatnonzero(kept)
     order = order[np.argsort(-badness[order], kind="stable")]
     ids = np.zeros(len(kept), np.uint32)
@@ -274,7 +274,7 @@ class ErrorRegion:
 
 
 def worst_regions(codes: Codes, side: int = 256, most: int = 6) -> list[ErrorRegion]:
-    """Windows ranked by their real errors, found greedily: each is the worst that overlaps none before it.
+    """Rank windows by their real errors, greedily: each is the worst that overlaps none before it.
 
     Windows begin at multiples of an eighth of their side, or end at the far border.
 

@@ -182,7 +182,7 @@ class Evaluator:
             )
 
     def logged(self, label: str, metrics: Iterable[WholeMetric] = ()) -> dict[str, str]:
-        """Names under which columns of a score table are logged, by column; the files have every column."""
+        """Name the columns of a score table that are logged, by column; the files have every column."""
         columns = [column for metric in metrics for column in metric.columns]
         first = "mean" if self.classes else label
         names = {f"{first}_{score}": score for score in (*SCORES, "average_precision", "roc_auc")}
@@ -238,7 +238,7 @@ def _measure(panel: Panel, make_pair: Callable[[], MosaicPair]) -> Row:
 
 
 def _class_pair(truth: Pixels, found: Pixels, position: int, pixel_size_nm: Sequence[float]) -> MosaicPair:
-    """One class against all else, of which the prediction is a mask of 0 and 255."""
+    """Set one class against all else; its prediction is a mask of 0 and 255."""
     labels = (truth == position).view(np.uint8)
     labels[truth == IGNORE] = IGNORE
     # Maps on disk stay what they are when they are compared, which metrics need not know.

@@ -353,7 +353,7 @@ class PairReader:
 
 
 def _without_unknown(labels: Grey, found: Grey, unknown: NDArray[np.bool_], what: str) -> tuple[Grey, Grey, int]:
-    """Truth, prediction and number of pixels that are ignored because the prediction does not know them."""
+    """Ignore and count the pixels that the prediction does not know; returns truth, prediction and their number."""
     unpredicted = int(np.count_nonzero(unknown & (labels != IGNORE)))
     if unpredicted:
         labels = np.where(unknown, np.uint8(IGNORE), labels)
@@ -371,7 +371,7 @@ def _refuse_ignored(labels: Grey, what: str) -> None:
 
 
 def _positions(source: ScoredImage, values: ClassValues) -> Grey:
-    """Positions of classes; a store's label declares its values, and is read so."""
+    """Read positions of classes; a store's label declares its values."""
     pixels, what = source.read(), source.what
     if source.classes:
         return pixels

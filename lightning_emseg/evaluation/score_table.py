@@ -54,7 +54,7 @@ class ScoreTable:
         return tuple(column for column in (*first, *others) if column in self.columns)
 
     def values(self, column: str) -> dict[str, float]:
-        """A column by mosaic; NaN where a mosaic lacks it."""
+        """Return a column by mosaic; NaN where a mosaic lacks it."""
         return {key: row.get(column, math.nan) for key, row in self.rows.items()}
 
     @property
@@ -63,7 +63,7 @@ class ScoreTable:
         return {column: mean_se(self.values(column).values()) for column in self.columns}
 
     def to_json(self) -> dict[str, object]:
-        """Content of ``scores-<verb>.json``; what does not exist or is infinite becomes ``null`` in the file."""
+        """Return the content of ``scores-<verb>.json``; what does not exist or is infinite becomes ``null`` there."""
         summary = self.summary
         return {
             "label": self.label,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,19 +11,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
+from lightning_emseg.features.encoder import Encoder
+
+_TRIAL_PX = 128
+"""Side of the image that shows where maps become smaller: most strides divide it."""
+
+
+def keep_resolution(encoder: Encoder, stages: int) -> Encoder:
+    """Copy an encoder without its last downsamplings, so that maps are 2 ** stages times as large along each side.
+
+    Strides become 1 and weights stay as they are; nothing is dilated, as in the notebook that Conrad and Narayan (2021)
+    published ("we eliminated the last four downsampling operations"). The operations of a ResNet are, from the
+    last one: stages 4, 3 and 2, the max pooling, and the first convolution, which always stays; those of other networks
+    are found by their strides. Transformers usually have none but the first.
+
+    Args:
+        encoder: Encoder, which stays as it is.
+        stages: Number of operations, 0–4 of a ResNet: the paper takes 1 for nuclei, 2 for mitochondria, 4 for ER.
+
+    Raises:
+        UserError: if there are not so many, or the network makes its maps smaller in other ways too.
+    """
+    if stages == 0:
+        return encoder
+    height, width = getattr(encoder.network, "takes", None) or (_TRIAL_PX, _TRIAL_PX)
+    trial = torch.zeros(1, encoder.channels, height, width, device=encoder.device)
+    try:
+        network = without_downsamplings(encoder.network, trial, stages)
+    except UserError as error:
+        raise UserError(f"--drop-stages {stages}: {encoder.name} ({encoder.architecture}) {error}") from error
+    return replace(encoder, network=network)
 
 
 def without_downsamplings(network: nn.Module, trial: Tensor, number: int) -> nn.Module:
-    """A copy whose last downsamplings have strides of 1, so that maps are larger.
+    """Copy a network so that its last downsamplings have strides of 1, so that maps are larger.
 
     A downsampling is all convolutions and poolings with a stride that get maps of one size: a shortcut's convolution
     belongs to the main path's. Weights stay and nothing is dilated. Kernels without padding of their own (as of
     ConvNeXt and DenseNet) see the outermost pixels repeated, so that maps keep their size.
 
     Args:
-        network: Maps images ``(B, C, Y, X)`` to maps ``(B, F, y, x)``; stays as it is.
+        network: Network that maps images ``(B, C, Y, X)`` to maps ``(B, F, y, x)``; stays as it is.
         trial: Images by which downsamplings are found, on the network's device.
-        number: Of the last downsamplings; the first one always stays.
+        number: Number of the last downsamplings; the first one always stays.
 
     Raises:
         UserError: if there are fewer, or the network makes its maps smaller in other ways too.

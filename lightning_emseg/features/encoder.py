@@ -1,6 +1,6 @@
 """Maps of the last layer of any network of timm, in whatever form it computes them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from lightning_emseg.core.weights import MocoWeights, first_convolution, initialise_encoder, load_moco_weights
-from lightning_emseg.features.downsampling import without_downsamplings
 
 Size = tuple[int, int]
 
@@ -23,7 +22,7 @@ class FeatureMaps(nn.Module):
     features are taken as timm arranges them on the image, behind their norm and without class tokens.
 
     Args:
-        backbone: Of timm, without classifier.
+        backbone: Network of timm without classifier.
         architecture: Its name, for messages.
         takes: Sides (Y, X) in px of the only images it is made for, or ``None`` if it is made for any.
     """
@@ -57,37 +56,29 @@ class FeatureMaps(nn.Module):
             ) from error
 
     def _maps(self, normalised: Tensor) -> Tensor:
-        if self._of_tokens:
-            return self._last_intermediates(normalised)
-        found = self.backbone.forward_features(normalised)
-        if isinstance(found, Tensor) and found.ndim == 4:
-            return found.permute(0, 3, 1, 2) if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC" else found
-        # Nothing in timm tells before the first image; from now on, one pass suffices.
-        self._of_tokens = True
-        return self._last_intermediates(normalised)
-
-    def _last_intermediates(self, normalised: Tensor) -> Tensor:
-        def last(norm: bool) -> Tensor:
-            maps: Tensor = self.backbone.forward_intermediates(
-                normalised, indices=1, norm=norm, output_fmt="NCHW", intermediates_only=True
-            )[-1]
-            return maps
-
+        if not self._of_tokens:
+            found = self.backbone.forward_features(normalised)
+            if isinstance(found, Tensor) and found.ndim == 4:
+                return found.permute(0, 3, 1, 2) if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC" else found
+            # Nothing in timm tells before the first image; from now on, one pass suffices.
+            self._of_tokens = True
+        options = {"indices": 1, "output_fmt": "NCHW", "intermediates_only": True}
         try:
-            return last(norm=True)
+            maps: Tensor = self.backbone.forward_intermediates(normalised, norm=True, **options)[-1]
         except AssertionError:  # of networks whose norm belongs to the head
-            return last(norm=False)
+            maps = self.backbone.forward_intermediates(normalised, norm=False, **options)[-1]
+        return maps
 
 
 def build_network(architecture: str, channels: int, pretrained: bool = False, size: Size | None = None) -> FeatureMaps:
-    """A network of timm for images of any size, if that is possible.
+    """Build a network of timm for images of any size, if that is possible.
 
     Networks that timm makes for one size are asked to take any (``dynamic_img_size``, positions are interpolated), or
     else to be made for the size that is wanted (``img_size``); the others refuse all images but those of their own.
 
     Args:
-        architecture: Of timm, perhaps with the tag of pretrained weights.
-        channels: Of its images.
+        architecture: Name in timm, perhaps with the tag of pretrained weights.
+        channels: Number of channels of its images.
         pretrained: Whether timm downloads weights.
         size: Sides (Y, X) in px of all images, or ``None`` if they differ or weights come from elsewhere.
 
@@ -117,7 +108,8 @@ def _create(architecture: str, size: Size | None, **options: Any) -> tuple[nn.Mo
     config = timm.models.get_pretrained_cfg(architecture)
     if config is None or not config.fixed_input_size:
         return timm.create_model(architecture, **options), None
-    for more in _sizes(size):
+    ways: list[dict[str, Any]] = [{"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}]
+    for more in ways if size is None else [*ways, {"img_size": size}]:
         try:
             backbone = timm.create_model(architecture, **options, **more)
         except (AssertionError, TypeError):
@@ -129,19 +121,13 @@ def _create(architecture: str, size: Size | None, **options: Any) -> tuple[nn.Mo
     return timm.create_model(architecture, **options), (height, width)
 
 
-def _sizes(size: Size | None) -> Iterator[Mapping[str, Any]]:
-    yield {"dynamic_img_size": True, "dynamic_img_pad": True}
-    yield {"dynamic_img_size": True}
-    if size is not None:
-        yield {"img_size": size}
-
-
 def _px(size: Size) -> str:
     return f"{size[0]} × {size[1]} px"
 
 
 Norms = tuple[float, float]
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_IMAGENET = (255 * 0.485, 255 * 0.456, 255 * 0.406), (255 * 0.229, 255 * 0.224, 255 * 0.225)
+"""Mean and standard deviation of each channel in grey levels."""
 _BLOCKS: Mapping[tuple[bool, tuple[int, ...]], str] = {
     (False, (2, 2, 2, 2)): "resnet18",
     (False, (3, 4, 6, 3)): "resnet34",
@@ -150,8 +136,6 @@ _BLOCKS: Mapping[tuple[bool, tuple[int, ...]], str] = {
     (True, (3, 8, 36, 3)): "resnet152",
 }
 """ResNets by whether their blocks have three convolutions, and by the number of blocks of each stage."""
-_TRIAL_PX = 128
-"""Side of the image that shows where maps become smaller: most strides divide it."""
 
 
 @dataclass(frozen=True)
@@ -159,14 +143,14 @@ class Encoder:
     """A network whose features are looked at, and how it wants its images.
 
     Attributes:
-        name: For tables and legends.
-        source: What it was made from.
-        architecture: Of timm.
-        network: Maps normalised images ``float (B, C, Y, X)`` to the maps of its last layer ``(B, F, y, x)``; in
-            evaluation mode.
+        name: Name for tables and legends.
+        source: Origin of its weights.
+        architecture: Name in timm.
+        network: Network that maps normalised images ``float (B, C, Y, X)`` to the maps of its last layer
+            ``(B, F, y, x)``; in evaluation mode.
         mean: Grey level 0–255 that is subtracted, one a channel.
-        std: Divides grey levels, one a channel.
-        normalised_by: Where both are from.
+        std: Divisor of grey levels, one a channel.
+        normalised_by: Origin of both.
     """
 
     name: str
@@ -226,7 +210,7 @@ def open_encoder(name: str, spec: str, image_norms: Norms, size: Size | None = N
     norms, as MoCo's released ones), random ones and grey files without norms by those of the images.
 
     Args:
-        name: For tables and legends.
+        name: Name for tables and legends.
         spec: A file in CEM500K's format (see :func:`~lightning_emseg.core.weights.load_moco_weights`);
             ``ARCHITECTURE:FILE`` where a file does not say which one it is of, as only ResNet-18, 34, 50, 101 and 152
             are recognised without; ``random:ARCHITECTURE:SEED`` (one channel, timm's initial weights); or
@@ -239,42 +223,29 @@ def open_encoder(name: str, spec: str, image_norms: Norms, size: Size | None = N
         UserError: if there is no such file or architecture, its keys do not fit, or it cannot be downloaded.
     """
     kind, _, rest = spec.partition(":")
-    if kind in _MAKERS:
-        return _MAKERS[kind](name, rest, image_norms, size)
-    if not rest or Path(spec).exists():
-        return _from_file(name, spec, image_norms)
-    if not timm.is_model(kind) and Path(rest).is_file():
-        raise UserError(f"{name}={spec}: timm has no architecture {kind!r}; `timm.list_models()` has all names")
-    return _from_file(name, rest, image_norms, kind) if timm.is_model(kind) else _from_file(name, spec, image_norms)
+    if kind == "random":
+        architecture, _, seed = rest.rpartition(":")
+        if not architecture or not seed.isdecimal():
+            raise UserError(f"{name}={spec}: give an architecture and a seed, as random:resnet18:0")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(seed))
+            network = build_network(architecture, 1, size=size)
+        mean, std = ((value,) for value in image_norms)
+        return Encoder(name, f"random weights, seed {int(seed)}", architecture, network, mean, std, "the images")
+    if kind == "imagenet":
+        network = build_network(rest, 3, pretrained=True, size=size)
+        config = network.backbone.pretrained_cfg
+        mean, std = (tuple(255 * value for value in config[key]) for key in ("mean", "std"))
+        return Encoder(name, "ImageNet, of timm", rest, network, mean, std, "ImageNet")
+    if rest and not Path(spec).exists():
+        if timm.is_model(kind):
+            return _read_encoder(name, rest, image_norms, kind)
+        if Path(rest).is_file():
+            raise UserError(f"{name}={spec}: timm has no architecture {kind!r}; `timm.list_models()` has all names")
+    return _read_encoder(name, spec, image_norms)
 
 
-def keep_resolution(encoder: Encoder, stages: int) -> Encoder:
-    """The same without the last downsamplings, so that maps are 2 ** stages times as large along each side.
-
-    Strides become 1 and weights stay as they are; nothing is dilated, as in the notebook that Conrad and Narayan (2021)
-    published ("we eliminated the last four downsampling operations"). The operations of a ResNet are, from the
-    last one: stages 4, 3 and 2, the max pooling, and the first convolution, which always stays; those of other networks
-    are found by their strides. Transformers usually have none but the first.
-
-    Args:
-        encoder: Stays as it is.
-        stages: Number of operations, 0–4 of a ResNet: the paper takes 1 for nuclei, 2 for mitochondria, 4 for ER.
-
-    Raises:
-        UserError: if there are not so many, or the network makes its maps smaller in other ways too.
-    """
-    if stages == 0:
-        return encoder
-    height, width = getattr(encoder.network, "takes", None) or (_TRIAL_PX, _TRIAL_PX)
-    trial = torch.zeros(1, encoder.channels, height, width, device=encoder.device)
-    try:
-        network = without_downsamplings(encoder.network, trial, stages)
-    except UserError as error:
-        raise UserError(f"--drop-stages {stages}: {encoder.name} ({encoder.architecture}) {error}") from error
-    return replace(encoder, network=network)
-
-
-def _from_file(name: str, path: str, image_norms: Norms, architecture: str | None = None) -> Encoder:
+def _read_encoder(name: str, path: str, image_norms: Norms, architecture: str | None = None) -> Encoder:
     weights = load_moco_weights(Path(path))
     architecture = architecture or _architecture(weights, name)
     network = build_network(architecture, 1)
@@ -282,8 +253,10 @@ def _from_file(name: str, path: str, image_norms: Norms, architecture: str | Non
     if channels != 1:
         network = build_network(architecture, channels)
     initialise_encoder(network.backbone, weights)
-    norms, by = _norms_of_file(weights, channels, image_norms)
-    return Encoder(name, path, architecture, network, *norms, by)
+    if weights.norms is None and channels == 3:
+        return Encoder(name, path, architecture, network, *_IMAGENET, "ImageNet")
+    mean, std = ((value,) * channels for value in weights.norms or image_norms)
+    return Encoder(name, path, architecture, network, mean, std, "the file" if weights.norms else "the images")
 
 
 def _channels(weights: MocoWeights, grey: nn.Module) -> int:
@@ -301,15 +274,6 @@ def _channels(weights: MocoWeights, grey: nn.Module) -> int:
     return int(channels)
 
 
-def _norms_of_file(
-    weights: MocoWeights, channels: int, image_norms: Norms
-) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], str]:
-    if weights.norms is None and channels == 3:
-        return _in_grey_levels(*_IMAGENET), "ImageNet"
-    mean, std = weights.norms or image_norms
-    return ((mean,) * channels, (std,) * channels), "the file" if weights.norms else "the images"
-
-
 def _architecture(weights: MocoWeights, name: str) -> str:
     if weights.architecture is not None and timm.is_model(weights.architecture):
         return weights.architecture
@@ -323,29 +287,3 @@ def _architecture(weights: MocoWeights, name: str) -> str:
             f"as {name}=efficientnet_b0:{weights.path}"
         )
     return _BLOCKS[bottleneck, blocks]
-
-
-def _random(name: str, spec: str, image_norms: Norms, size: Size | None) -> Encoder:
-    architecture, _, seed = spec.rpartition(":")
-    if not architecture or not seed.isdecimal():
-        raise UserError(f"{name}=random:{spec}: give an architecture and a seed, as random:resnet18:0")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seed))
-        network = build_network(architecture, 1, size=size)
-    mean, std = image_norms
-    return Encoder(name, f"random weights, seed {int(seed)}", architecture, network, (mean,), (std,), "the images")
-
-
-def _imagenet(name: str, architecture: str, image_norms: Norms, size: Size | None) -> Encoder:
-    network = build_network(architecture, 3, pretrained=True, size=size)
-    config = network.backbone.pretrained_cfg
-    return Encoder(
-        name, "ImageNet, of timm", architecture, network, *_in_grey_levels(config["mean"], config["std"]), "ImageNet"
-    )
-
-
-def _in_grey_levels(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return tuple(255 * value for value in mean), tuple(255 * value for value in std)
-
-
-_MAKERS: Mapping[str, Callable[[str, str, Norms, Size | None], Encoder]] = {"random": _random, "imagenet": _imagenet}

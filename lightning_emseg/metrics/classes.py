@@ -59,7 +59,7 @@ class MosaicCounts(Metric):
         self.seen[mosaic] += predicted.numel()
 
     def compute(self) -> tuple[Counts, Counts]:
-        """Counts of each mosaic, and number of pixels seen, ignored ones included, ``(mosaics,)``.
+        """Return counts of each mosaic, and the number of pixels seen, ignored ones included, ``(mosaics,)``.
 
         Returns:
             ``int64 (mosaics, 2, 256)`` of :func:`~lightning_emseg.metrics.pixels.truth_histogram`, or
@@ -111,7 +111,7 @@ class MosaicMetric(Metric):
         self.seen[mosaic] = 1
 
     def compute(self) -> Tensor:
-        """Rows ``float64 (mosaics, columns)``; NaN for mosaics that nobody measured."""
+        """Return rows ``float64 (mosaics, columns)``; NaN for mosaics that nobody measured."""
         return torch.where(self.seen[:, None] > 0, self.rows, torch.nan)
 
     def row(self, pair: MosaicPair) -> tuple[float, ...]:

@@ -98,13 +98,13 @@ class MosaicPair:
 
 
 def components(mask: Mask) -> Segments:
-    """Connected components over faces (4 neighbours in 2D, 6 in 3D), numbered from 1; 0 outside of the mask."""
+    """Label connected components over faces (4 neighbours in 2D, 6 in 3D) from 1; 0 outside of the mask."""
     found = cc3d.connected_components(mask, connectivity=4 if mask.ndim == 2 else 6, out_dtype=np.uint32)
     return found.astype(np.uint32, copy=False)
 
 
 def distance_to(mask: Mask, pixel_size_nm: Sequence[float], threads: int = 2) -> Distances:
-    """Euclidean distance of every pixel to the nearest one of the mask, in nm; infinite where it is empty."""
+    """Compute the distance of every pixel to the nearest one of the mask, in nm; infinite where it is empty."""
     found: Distances = edt.edt(~mask, anisotropy=tuple(pixel_size_nm), black_border=False, parallel=threads)
     return found
 
@@ -113,7 +113,7 @@ T = TypeVar("T")
 
 
 def at_once(tasks: Sequence[Callable[[], T]], threads: int) -> list[T]:
-    """Results of tasks that let other threads run, as numpy's and cc3d's do, in the order of the tasks.
+    """Run tasks that let other threads run, as numpy's and cc3d's do; results in the order of the tasks.
 
     >>> at_once([lambda: 1, lambda: 2], threads=2)
     [1, 2]

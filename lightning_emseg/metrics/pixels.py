@@ -60,7 +60,7 @@ class Confusion:
     tn: Counts
 
     def of_background(self) -> "Confusion":
-        """The same with background as the positive class."""
+        """Return the same with background as the positive class."""
         return Confusion(self.tn, self.fn, self.fp, self.tp)
 
     @property
@@ -90,7 +90,7 @@ def _ratio(part: Counts, whole: Counts) -> Values:
 
 
 def confusion_by_threshold(counts: Counts) -> Confusion:
-    """Confusion at every threshold.
+    """Compute the confusion at every threshold.
 
     Args:
         counts: ``int64 (…, 2, 256)`` of :func:`~lightning_emseg.metrics.pixels.truth_histogram`.
@@ -105,13 +105,13 @@ def confusion_by_threshold(counts: Counts) -> Confusion:
 
 
 def confusion_at(counts: Counts, level: int) -> Confusion:
-    """Confusion for "foreground where the quantised probability is at least ``level``", 0–255; arrays ``(…,)``."""
+    """Compute the confusion at one threshold, "foreground where the probability is at least ``level``"; ``(…,)``."""
     every = confusion_by_threshold(counts)
     return Confusion(every.tp[..., level], every.fp[..., level], every.fn[..., level], every.tn[..., level])
 
 
 def average_precision(counts: Counts) -> Values:
-    """Average precision Σ (Rₙ − Rₙ₋₁) Pₙ over falling thresholds, without interpolation.
+    """Compute the average precision Σ (Rₙ − Rₙ₋₁) Pₙ over falling thresholds, without interpolation.
 
     Args:
         counts: ``int64 (…, 2, 256)``.
@@ -128,7 +128,7 @@ def average_precision(counts: Counts) -> Values:
 
 
 def mean_curves(counts: Counts) -> dict[str, list[float]]:
-    """Means over mosaics of F1, precision and recall at each of the 256 threshold levels; empty without mosaics.
+    """Average F1, precision and recall over mosaics at each of the 256 levels; empty without mosaics.
 
     Args:
         counts: ``int64 (mosaics, 2, 256)``.
@@ -142,7 +142,7 @@ def mean_curves(counts: Counts) -> dict[str, list[float]]:
 
 
 def level_of(threshold: float) -> int:
-    """Smallest quantised level that a probability of at least ``threshold`` (0–1) has.
+    """Return the smallest quantised level of a probability of at least ``threshold`` (0–1).
 
     >>> level_of(0.5)
     128
@@ -152,7 +152,7 @@ def level_of(threshold: float) -> int:
 
 
 def roc_auc(counts: Counts) -> Values:
-    """Area under the curve of true against false positive rate, over all thresholds.
+    """Compute the area under the curve of true against false positive rate, over all thresholds.
 
     This is the probability that a foreground pixel has a higher quantised probability than a background pixel, ties
     counting half: the trapezoids between neighbouring thresholds, and so exact for the quantised map. Histograms of
@@ -183,7 +183,7 @@ Criterion = Literal["mean_f1", "pooled_f1", "fixed"]
 
 
 def choose_level(counts: Counts, criterion: Criterion) -> int:
-    """The quantised level that a validation set suggests.
+    """Choose the quantised level that a validation set suggests.
 
     Args:
         counts: ``int64 (mosaics, 2, 256)``; mosaics without any counted pixel are left out.
@@ -233,7 +233,7 @@ def class_confusion(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], clas
 
 
 def by_class(counts: Counts) -> Confusion:
-    """Each class against all others.
+    """Count each class against all others.
 
     Args:
         counts: ``int64 (…, C, C)``, a row for each true class.
@@ -248,7 +248,7 @@ def by_class(counts: Counts) -> Confusion:
 
 
 def class_scores(counts: Counts, names: Sequence[str]) -> dict[str, float]:
-    """Scores of every class, of the background, and the mean over the other classes.
+    """Score every class and the background, and average over the other classes.
 
     Args:
         counts: ``int64 (C, C)``, a row for each true class; the first class is the background.

@@ -19,7 +19,7 @@ def test_labels_are_held_out_by_class_and_seed(tmp_path: Path) -> None:
     labels.write_text("\n".join(["source,tile,label", *rows]) + "\n")
     sources = TileSet(tmp_path / "set").sources()
     split = split_labels(labels, sources, 0.25, 0)
-    assert sorted(split.of(split.held_out)) == [0] * 3 + [1] * 4
+    assert sorted(int(split.labels[source][tile]) for source, tile in split.held_out.tolist()) == [0] * 3 + [1] * 4
     both = {tuple(tile) for part in (split.train, split.held_out) for tile in part.tolist()}
     assert len(both) == len(split.train) + len(split.held_out) == 26
     again = split_labels(labels, sources, 0.25, 0)

@@ -59,7 +59,7 @@ def test_tiles_of_several_files_read_by_zarr(tmp_path: Path) -> None:
 def test_sources_are_in_the_order_of_their_names(tmp_path: Path) -> None:
     for number, name in enumerate(("b", "a", "c"), start=1):
         add(tmp_path, name, number, 8)
-    assert [each.source.name for each in TileSet(tmp_path).sources()] == ["a", "b", "c"]
+    assert [each.key for each in TileSet(tmp_path).sources()] == ["a", "b", "c"]
     assert len(TileSet(tmp_path)) == 6
 
 
@@ -74,10 +74,10 @@ def test_interrupted_sources_are_not_in_the_set(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert [each.source.name for each in TileSet(tmp_path).sources()] == ["a"]
+    assert [each.key for each in TileSet(tmp_path).sources()] == ["a"]
     with pytest.raises(ValueError, match="only 0 of 3 rows"), SourceWriter(tmp_path, Source("b", "b.tif"), 3) as writer:
         writer.write(tiles[:2], positions[:2])
-    assert [each.source.name for each in TileSet(tmp_path).sources()] == ["a"]
+    assert [each.key for each in TileSet(tmp_path).sources()] == ["a"]
 
 
 def test_damaged_tiles_are_named(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_an_order_is_lengthened_and_sessions_go_on(tiles: TileSet) -> None:
 
 
 def test_duplicates_are_not_shown(tiles: TileSet) -> None:
-    rows = [f"{each.source.name},{tile},{int(tile == 1)},why" for each in tiles.sources() for tile in range(3)]
+    rows = [f"{each.key},{tile},{int(tile == 1)},why" for each in tiles.sources() for tile in range(3)]
     (tiles.path / "dedup.csv").write_text("\n".join(["source,tile,kept,reason", *rows]) + "\n")
     assert sorted(LabelSession(tiles, 100, 0).order) == [("one #1 näher", 1), ("two", 1)]
 
@@ -77,7 +77,7 @@ def test_damaged_labels_are_named(tiles: TileSet) -> None:
     with pytest.raises(UserError, match=r"labels.csv: line 2 is no label"):
         LabelSession(tiles, 3, 0)
     (tiles.path / "labels.csv").write_text("source,tile,label\ntwo,99,informative\n")
-    with pytest.raises(UserError, match="there is no tile 99 of 'two'"):
+    with pytest.raises(UserError, match="line 2 is of tile 99 of 'two'"):
         LabelSession(tiles, 3, 0)
 
 

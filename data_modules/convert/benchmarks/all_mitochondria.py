@@ -1,7 +1,5 @@
 """All Mitochondria (Conrad and Narayan 2021): the mitochondria of five benchmarks in one store."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +9,9 @@ from tqdm import tqdm
 from data_modules.convert.labels import IGNORE
 from data_modules.convert.samples import check_new
 from data_modules.errors import UserError
-from data_modules.images.image import Pixels
 from data_modules.store import ArrayRef, LabelInfo, MosaicStore, Sample, SampleWriter, read, shard_rows
 
 LABEL = "mitochondrion"
-
-
-@dataclass(frozen=True)
-class _Copy:
-    """One sample and where it goes."""
-
-    benchmark: str
-    sample: Sample
-    label: ArrayRef
-    values: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        name = self.sample.name
-        return name if name.startswith(self.benchmark) else f"{self.benchmark}-{name}"
-
-    @property
-    def key(self) -> str:
-        return f"{self.sample.split}/{self.name}"
 
 
 def convert_all_mitochondria(
@@ -61,18 +39,18 @@ def convert_all_mitochondria(
         UserError: if a store is missing, damaged or has a sample without mitochondria; the message names it.
     """
     stores = {"guay": guay, "perez": perez, "urocell": urocell, "lucchi": lucchi, "kasthuri": kasthuri}
-    copies = [copy for benchmark, store in stores.items() for copy in _copies(benchmark, store)]
-    check_new(out, [copy.key for copy in copies], overwrite)
-    for copy in tqdm(copies, desc=f"convert to {out.name}", unit="sample", disable=None):
-        _write(out, copy, overwrite)
-    return [copy.key for copy in copies]
-
-
-def _copies(benchmark: str, store: Path) -> list[_Copy]:
-    samples = MosaicStore(store).samples()
-    if not samples:
-        raise UserError(f"--{benchmark} {store} has no samples: make it with `emseg data convert {benchmark}`")
-    return [_Copy(benchmark, sample, *_mitochondria(sample, store)) for sample in samples]
+    copies = {}
+    for benchmark, store in stores.items():
+        samples = MosaicStore(store).samples()
+        if not samples:
+            raise UserError(f"--{benchmark} {store} has no samples: make it with `emseg data convert {benchmark}`")
+        for sample in samples:
+            name = sample.name if sample.name.startswith(benchmark) else f"{benchmark}-{sample.name}"
+            copies[f"{sample.split}/{name}"] = (benchmark, name, sample, *_mitochondria(sample, store))
+    check_new(out, list(copies), overwrite)
+    for copy in tqdm(copies.values(), desc=f"convert to {out.name}", unit="sample", disable=None):
+        _write(out, *copy, overwrite)
+    return list(copies)
 
 
 def _mitochondria(sample: Sample, store: Path) -> tuple[ArrayRef, tuple[int, ...]]:
@@ -87,20 +65,18 @@ def _mitochondria(sample: Sample, store: Path) -> tuple[ArrayRef, tuple[int, ...
     raise UserError(f"{store}: sample {sample.key} has no label or class {LABEL!r}; its labels are: {known}")
 
 
-def _write(out: Path, copy: _Copy, overwrite: bool) -> None:
-    sample = copy.sample
+def _write(
+    out: Path, benchmark: str, name: str, sample: Sample, label: ArrayRef, values: tuple[int, ...], overwrite: bool
+) -> None:
     shape = sample.image.shape
-    record: dict[str, Any] = {"benchmark": copy.benchmark, "sample": sample.key}
+    record: dict[str, Any] = {"benchmark": benchmark, "sample": sample.key}
     provenance = {**record, "converter": "all-mitochondria", "converted_from": dict(sample.provenance)}
-    writer = SampleWriter(out, sample.split, copy.name, shape, sample.pixel_size_nm, provenance, overwrite)
+    writer = SampleWriter(out, sample.split, name, shape, sample.pixel_size_nm, provenance, overwrite)
     with writer as target:
-        rule = {"rule": "class mitochondrion is 1, 255 stays, all others 0", "values": list(copy.values)}
+        rule = {"rule": "class mitochondrion is 1, 255 stays, all others 0", "values": list(values)}
         mask = target.add_label(LABEL, LabelInfo("binary"), np.uint8, {**record, **rule})
         for start in range(0, shape[0], shard_rows(shape)):
             rows = (slice(start, min(start + shard_rows(shape), shape[0])), *(slice(0, side) for side in shape[1:]))
             target.image.write(read(sample.image, rows))
-            mask.write(_binary(read(copy.label, rows), copy.values))
-
-
-def _binary(pixels: Pixels, values: Sequence[int]) -> Pixels:
-    return np.where(pixels == IGNORE, np.uint8(IGNORE), np.isin(pixels, values).astype(np.uint8))
+            pixels = read(label, rows)
+            mask.write(np.where(pixels == IGNORE, np.uint8(IGNORE), np.isin(pixels, values).astype(np.uint8)))

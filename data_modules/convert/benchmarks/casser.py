@@ -1,5 +1,6 @@
 """Lucchi++ and Kasthuri++ (Casser et al. 2020, https://arxiv.org/abs/1812.06024): four folders of PNG sections."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from data_modules.convert.benchmarks.layout import by_number, check_count, find_root, match_numbers
+from data_modules.convert.benchmarks.layout import by_number, find_root, match_numbers
 from data_modules.convert.labels import LabelRule
 from data_modules.convert.samples import LabelSource, SampleSource, write_samples
 from data_modules.errors import UserError, shorten
@@ -29,10 +30,10 @@ def volumes(
     Args:
         root: Folder with ``Train_In``, ``Train_Out``, ``Test_In`` and ``Test_Out``, or with the folder ``title`` that
             holds them.
-        title: Of the data set, such as ``Lucchi++``; the sample's name is the first word in lower case.
+        title: Name of the data set, such as ``Lucchi++``; the sample's name is the first word in lower case.
         published: Number of sections by split; another is said and used nevertheless.
         size: Sides of a pixel, ``(Z, Y, X)`` in nm.
-        rule: Of the masks.
+        rule: Meaning of the masks' values.
 
     Raises:
         UserError: if folders or sections are missing, or labels do not match images.
@@ -45,7 +46,12 @@ def volumes(
         numbers = [number for number, _, _ in pairs]
         if lacking := [str(n) for n in range(numbers[0], numbers[-1]) if n not in numbers]:
             raise UserError(f"{root / image_folder} lacks the sections {shorten(lacking)}: is the download complete?")
-        check_count(str(root / image_folder), len(pairs), published[split])
+        if len(pairs) != published[split]:
+            warnings.warn(
+                f"{root / image_folder} has {len(pairs)} images, {published[split]} were published: is the download "
+                "complete?",
+                stacklevel=2,
+            )
         image = partial(_opened, root / image_folder, [image for _, image, _ in pairs], False)
         label = partial(_opened, root / label_folder, [label for _, _, label in pairs], True)
         name = title.rstrip("+").lower()
@@ -55,7 +61,7 @@ def volumes(
 
 @contextmanager
 def _opened(folder: Path, pages: list[Page], is_mask: bool) -> Iterator[Image]:
-    yield stack_pages(pages, folder, _read_mask if is_mask else lambda page: page.read())
+    yield stack_pages(pages, folder, read=_read_mask if is_mask else None)
 
 
 def _read_mask(page: Page) -> Pixels:

@@ -1,7 +1,6 @@
 """Finding the parts of a published data set below the folder that a user gives."""
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,10 +12,10 @@ def find_root(root: Path, needed: Sequence[str], inner: Sequence[str], layout: s
     """The folder that holds all parts: the one given, or one inside that archives unpack to.
 
     Args:
-        root: As given.
+        root: Folder that the user gave.
         needed: Names of files or folders that it has to hold.
         inner: Names of folders to try too.
-        layout: What the folder should look like, for the message.
+        layout: Layout of a complete folder, for the message.
 
     Raises:
         UserError: naming what is missing.
@@ -58,9 +57,3 @@ def match_numbers(images: Mapping[int, Page], labels: Mapping[int, Page]) -> lis
         if alone := [page.what for number, page in these.items() if number not in those]:
             raise UserError(f"{what}: {shorten(alone)}; they are matched by the last number in their names")
     return [(number, page, labels[number]) for number, page in images.items()]
-
-
-def check_count(what: str, found: int, published: int) -> None:
-    """Tell the user where a folder does not have as many images as were published."""
-    if found != published:
-        warnings.warn(f"{what} has {found} images, {published} were published: is the download complete?", stacklevel=2)

@@ -93,7 +93,7 @@ def convert_perez(
     Args:
         root: Folder that holds these four, or the folder supplemental_data with them.
         out: The store to write into, made where it does not exist.
-        organelle: Which set; its label is lysosome, mitochondrion, nucleus or nucleolus.
+        organelle: Name of the set; its label is lysosome, mitochondrion, nucleus or nucleolus.
         pixel_size_nm: Side of a pixel in nanometers; the files do not state it, and the sets were downsampled
             differently.
         overwrite: Replace samples of the same name.
@@ -162,48 +162,38 @@ def convert_urocell(
     Raises:
         UserError: if files are missing, truncated or of different shapes; the message names them.
     """
-    names = _organelles(organelles)
+    names = [name.strip() for name in organelles.split(",") if name.strip()]
+    unknown = [name for name in names if name not in ANNOTATIONS]
+    if unknown or not names or len(set(names)) < len(names):
+        raise UserError(
+            f"--organelles {organelles!r}: give any of {', '.join(ANNOTATIONS)}, each once, separated by commas"
+        )
     needed = [f"data/{name}.nii.gz" for name in UROCELL_VOLUMES]
     root = find_root(root, needed, ("UroCell", "UroCell-master"), "data, lyso and mito of the UroCell repository")
     rule = LabelRule("classes", classes={0: "background", **dict(enumerate(names, 1))})
     samples, without = [], []
     for name in UROCELL_VOLUMES:
-        files = {organelle: _annotation(root, organelle, name) for organelle in names}
-        if lacking := [organelle for organelle, file in files.items() if file is None]:
+        places = [[root / folder / f"{name}.nii.gz" for folder in ANNOTATIONS[organelle]] for organelle in names]
+        files = [next(filter(Path.is_file, found), None) for found in places]
+        present = [file for file in files if file is not None]
+        if len(present) < len(names):
+            lacking = [organelle for organelle, file in zip(names, files, strict=True) if file is None]
             without.append(f"{name} ({', '.join(lacking)})")
             continue
         cut = CUT_ROWS.get(name, 0)
-        present = [file for file in files.values() if file is not None]
         label = LabelSource("organelle", partial(_merged, root, present, cut), rule)
         image = partial(_opened, root, root / "data" / f"{name}.nii.gz", cut)
         split = "test" if name == UROCELL_TEST else "train"
         samples.append(SampleSource(split, name, image, UROCELL_NM, (label,)))
-    _check_left_out(root, without, [sample.split for sample in samples])
-    # Values are floating point of 0 to 255 in the files.
-    return write_samples(out, samples, "urocell", "0,255", overwrite)
-
-
-def _organelles(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in ANNOTATIONS]
-    if unknown or not names or len(set(names)) < len(names):
-        raise UserError(f"--organelles {text!r}: give any of {', '.join(ANNOTATIONS)}, each once, separated by commas")
-    return names
-
-
-def _annotation(root: Path, organelle: str, name: str) -> Path | None:
-    files = (root / folder / f"{name}.nii.gz" for folder in ANNOTATIONS[organelle])
-    return next((file for file in files if file.is_file()), None)
-
-
-def _check_left_out(root: Path, without: Sequence[str], splits: Sequence[str]) -> None:
-    if {"train", "test"} - set(splits):
+    if {"train", "test"} - {sample.split for sample in samples}:
         raise UserError(
             f"{root} has no annotation for {shorten(without)}, so that train or test is empty: they should lie in the "
-            f"folders {shorten([ANNOTATIONS[organelle][0] for organelle in ANNOTATIONS])} under the names of data"
+            f"folders {shorten([folders[0] for folders in ANNOTATIONS.values()])} under the names of data"
         )
     if without:
-        warnings.warn(f"left out, since not annotated: {shorten(without)}", stacklevel=3)
+        warnings.warn(f"left out, since not annotated: {shorten(without)}", stacklevel=2)
+    # Values are floating point of 0 to 255 in the files.
+    return write_samples(out, samples, "urocell", "0,255", overwrite)
 
 
 @contextmanager

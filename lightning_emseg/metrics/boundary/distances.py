@@ -19,7 +19,7 @@ _REACH = {2: 32, 3: 9}
 
 
 def surface(mask: Mask) -> Mask:
-    """Pixels of a mask with a face neighbour (4 in 2D, 6 in 3D) that is not in it or lies outside of the image.
+    """Find pixels of a mask with a face neighbour (4 in 2D, 6 in 3D) outside of it or of the image.
 
     This is the mask without its erosion by a cross, as MONAI's ``get_mask_edges`` and medpy have it.
 
@@ -47,7 +47,7 @@ def surface_distances(
     pixel_size_nm: Sequence[float],
     threads: int = 2,
 ) -> Distances:
-    """Distance of every surface pixel of a mask to the nearest surface pixel of another, between centres.
+    """Measure the distance of every surface pixel of a mask to the nearest of another, between centres.
 
     Outside of the other mask its nearest pixel is one of its surface, so a distance to the mask will do. Inside,
     membranes being thin, the surface is looked for among the nearest pixels; only where much remains is a second
@@ -78,7 +78,7 @@ def surface_distances(
 
 
 def _within(target: Mask, places: Places, pixel_size_nm: Sequence[float], threads: int) -> Distances:
-    """Distance of pixels, by their flat positions, to the target, which is near most of them."""
+    """Measure the distance of pixels, by flat positions, to the target, which is near most of them."""
     reach = _REACH[target.ndim]
     padded = np.pad(target, reach)
     flat, steps = padded.ravel(), np.array(padded.strides)
@@ -101,7 +101,7 @@ def _within(target: Mask, places: Places, pixel_size_nm: Sequence[float], thread
 
 
 def _nearest_first(reach: int, pixel_size_nm: Sequence[float]) -> Iterator[tuple[NDArray[np.int64], float]]:
-    """Offsets in px and their lengths in nm, shortest first, up to where some would lie beyond the reach."""
+    """List offsets in px and lengths in nm, shortest first, up to where some would lie beyond the reach."""
     offsets = np.array(list(product(range(-reach, reach + 1), repeat=len(pixel_size_nm))))
     lengths = np.sqrt(((offsets * np.array(pixel_size_nm)) ** 2).sum(axis=1))
     for index in np.argsort(lengths, kind="stable"):
@@ -111,7 +111,7 @@ def _nearest_first(reach: int, pixel_size_nm: Sequence[float]) -> Iterator[tuple
 
 
 def average_symmetric_surface_distance(from_truth: Distances, from_prediction: Distances) -> float:
-    """Mean distance of all surface pixels of either mask to the surface of the other (ASSD).
+    """Compute the mean distance of all surface pixels of either mask to the surface of the other (ASSD).
 
     Source: Heimann et al., IEEE TMI 28 (2009), section III-C; as MONAI's ``compute_average_surface_distance`` with
     ``symmetric=True`` and medpy's ``assd`` up to 0.3.
@@ -131,7 +131,7 @@ def average_symmetric_surface_distance(from_truth: Distances, from_prediction: D
 
 
 def hausdorff95(from_truth: Distances, from_prediction: Distances) -> float:
-    """Larger one of the 95th percentiles of the distances in either direction (HD95).
+    """Compute the larger one of the 95th percentiles of the distances in either direction (HD95).
 
     Percentiles of each direction first, as MONAI, DeepMind's surface-distance and the BraTS challenge have it; medpy
     takes that of all distances together. Between values it is interpolated linearly.
@@ -184,7 +184,7 @@ def mean_distance(
     distance_to_other_nm: Callable[[], Distances],
     threads: int = 2,
 ) -> float:
-    """Mean distance of the voxels of a mask to the nearest voxel of another, between centres; 0 for common ones.
+    """Compute the mean distance of the voxels of a mask to the nearest of another; 0 for common ones.
 
     Where few voxels lie outside of the other mask, they alone are looked up in a search tree of its surface.
 

@@ -79,7 +79,7 @@ def _thin(words: Words, row: int) -> None:
 
 
 def _spread(places: Mask, row: int) -> Mask:
-    """Words that are, or are beside, some words."""
+    """Find words that are, or are beside, some words."""
     wide = places.copy()
     wide[1:] |= places[:-1]
     wide[:-1] |= places[1:]
@@ -90,7 +90,7 @@ def _spread(places: Mask, row: int) -> Mask:
 
 
 def _deletable(words: Words, places: _WordPlaces, row: int, blocker: Callable[..., Words]) -> Words:
-    """Pixels that a step takes away from the words at some places."""
+    """Find pixels that a step takes away from the words at some places."""
     n, ne, e, se, s, sw, w, nw = around = _around(words, places, row)
     two, four = _two_and_four(nw | n, ne | e, se | s, sw | w)
     two_other, four_other = _two_and_four(n | ne, e | se, s | sw, w | nw)
@@ -117,7 +117,7 @@ def _open_blocks(words: Words, row: int) -> None:
 
 
 def _around(words: Words, places: _WordPlaces, row: int) -> tuple[Words, ...]:
-    """The eight neighbours of all pixels in some words, clockwise from the north."""
+    """Return the eight neighbours of all pixels in some words, clockwise from the north."""
     nw, n, ne = _three(words, places - row)
     w, _, e = _three(words, places)
     sw, s, se = _three(words, places + row)
@@ -125,7 +125,7 @@ def _around(words: Words, places: _WordPlaces, row: int) -> tuple[Words, ...]:
 
 
 def _simple(n: Words, ne: Words, e: Words, se: Words, s: Words, sw: Words, w: Words, nw: Words) -> Words:
-    """Pixels at the border without which the topology is the same.
+    """Find pixels at the border without which the topology is the same.
 
     A walk round such a pixel, from one face neighbour to the next, comes from background upon foreground once.
     """
@@ -141,7 +141,7 @@ def _comes_upon(face: Words, corner: Words, following: Words) -> Words:
 
 
 def _three(words: Words, places: _WordPlaces) -> tuple[Words, Words, Words]:
-    """The neighbours to the west of all pixels in some words, the pixels themselves, and those to the east."""
+    """Return the western neighbours of all pixels in some words, the pixels themselves, and the eastern ones."""
     # All places exist; clipping merely spares the check.
     before, here, behind = (words.take(places + offset, mode="clip") for offset in (-1, 0, 1))
     west, east = here << _ONE | before >> _LAST, here >> _ONE | behind << _LAST
@@ -149,7 +149,7 @@ def _three(words: Words, places: _WordPlaces) -> tuple[Words, Words, Words]:
 
 
 def _two_and_four(a: Words, b: Words, c: Words, d: Words) -> tuple[Words, Words]:
-    """Where at least two, and where all four are set."""
+    """Find where at least two, and where all four are set."""
     both, others = a & b, c & d
     across: Words = (a | b) & (c | d)
     return both | others | across, both & others
@@ -181,7 +181,7 @@ class Runs:
 
 
 def runs(lines: Mask, pixel_size_nm: Sequence[float]) -> Runs:
-    """8-connected runs of lines one pixel wide.
+    """Find the 8-connected runs of lines one pixel wide.
 
     A run is as long as the links between the centres of its pixels, and one pixel for its two ends. A diagonal link
     does not count where the two pixels are linked over a common face neighbour already.
@@ -222,7 +222,7 @@ SHORTEST_BREAK_NM = 40.0
 
 
 def share_covered(lines: Mask, covered: Mask) -> float:
-    """Share of a skeleton's pixels that are covered; 1 where there is no skeleton.
+    """Compute the share of a skeleton's pixels that are covered; 1 where there is no skeleton.
 
     With the true skeleton and the predicted foreground this is the skeleton recall (topology sensitivity), with the
     predicted skeleton and the true foreground the skeleton precision; a tolerance is a foreground grown by it.
@@ -263,7 +263,7 @@ def count_breaks(lines: Mask, covered: Mask, pixel_size_nm: Sequence[float], sho
 
 
 def skeleton_recall(tolerance_nm: float, shortest_break_nm: float) -> MosaicScore:
-    """Skeleton recall, skeleton precision, breaks and breaks a millimeter (NaN without a true skeleton).
+    """Name skeleton recall and precision, breaks, and breaks a millimeter (NaN without a true skeleton).
 
     Args:
         tolerance_nm: Distance from a skeleton up to which foreground covers it.

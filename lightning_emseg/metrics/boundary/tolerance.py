@@ -20,7 +20,7 @@ def tolerant_scores(
     distance_to_prediction_nm: Distances,
     tolerances_nm: Sequence[float],
 ) -> ToleranceScores:
-    """F1, precision and recall that forgive errors of place up to a tolerance.
+    """Compute F1, precision and recall that forgive errors of place up to a tolerance.
 
     Precision is the share of the predicted foreground that lies within the tolerance of true foreground, recall the
     share of the true foreground within the tolerance of predicted foreground, F1 their harmonic mean; Euclidean,
@@ -58,12 +58,12 @@ def _share_within(distances: Distances, tolerance: float) -> float:
 
 
 def harmonic_mean(precision: float, recall: float) -> float:
-    """F1 of a precision and a recall; 0 where both are 0."""
+    """Compute F1 of a precision and a recall; 0 where both are 0."""
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 
 def tolerant_f1(tolerances_nm: Sequence[float]) -> MosaicScore:
-    """F1, precision and recall of whole mosaics at the first tolerance, at the next, and so on.
+    """Name F1, precision and recall of whole mosaics at the first tolerance, at the next, and so on.
 
     Args:
         tolerances_nm: Tolerances t of the columns ``f1_within_<t>nm``, ``precision_within_<t>nm`` and
@@ -104,7 +104,7 @@ class UriscScore(NamedTuple):
 
 
 def urisc_score(truth: Grey, predicted: Mask, bound_pix: int = 0, name: str = "the prediction") -> UriscScore:
-    """U-RISC's official score, which takes a grey truth as it is.
+    """Compute U-RISC's official score, which takes a grey truth as it is.
 
     With g = 255 − grey value of the truth, P the predicted membrane and both of them grown by a disk where they are
     the yardstick: precision = |P ∩ {g > 0}| / |P|, recall = Σ_P g / Σ g. An empty P has precision 1 and recall 0; a
@@ -135,7 +135,7 @@ def urisc_score(truth: Grey, predicted: Mask, bound_pix: int = 0, name: str = "t
 
 
 def urisc_binary_score(truth: Mask, predicted: Mask, bound_pix: int = 0) -> UriscScore:
-    """U-RISC's score with a binary truth, which is F1 proper; differs from :func:`urisc_score` on grey truths.
+    """Compute U-RISC's score with a binary truth: F1 proper, other than :func:`urisc_score` on grey truths.
 
     Args:
         truth: ``bool (Y, X)``, membrane, e.g. grey values below 128.
@@ -179,7 +179,7 @@ def _urisc(weight: Grey, predicted: Mask, bound_pix: int) -> UriscScore:
 
 
 def _grown(mask: Mask, radius: int) -> Mask:
-    """A mask dilated by a disk of all pixels up to a distance in px."""
+    """Dilate a mask by a disk of all pixels up to a distance in px."""
     if not radius:
         return mask
     # Squares of distances in px are whole numbers, so half a unit between them does away with rounding.

@@ -87,7 +87,7 @@ def _flood(flat: _Flat, unseen: _Open, strides: list[int], threads: int) -> None
 
 
 def _shore(flat: _Flat, unseen: _Open, strides: list[int]) -> _Indices:
-    """Border pixels beside a cell, which are seen from now on."""
+    """Find border pixels beside a cell, which are seen from now on."""
     land = flat != 0
     beside = np.zeros_like(land)
     for stride in strides:
@@ -99,7 +99,7 @@ def _shore(flat: _Flat, unseen: _Open, strides: list[int]) -> _Indices:
 
 
 def _common_label(flat: _Flat, pixels: _Indices, steps: list[int]) -> _Flat:
-    """The label of the labelled neighbours of each pixel; 0 where these have several or do not exist."""
+    """Find the label of the labelled neighbours of each pixel; 0 where these have several or do not exist."""
     highest = np.zeros(pixels.size, flat.dtype)
     lowest = ~highest
     for step in steps:
@@ -114,7 +114,7 @@ def _common_label(flat: _Flat, pixels: _Indices, steps: list[int]) -> _Flat:
 
 
 def _next(unseen: _Open, front: _Indices, steps: list[int]) -> _Indices:
-    """Unseen border pixels beside a piece of the front, each once, which are seen from now on."""
+    """Find unseen border pixels beside a piece of the front, each once; they are seen from now on."""
     found = []
     for step in steps:
         reached = front + step
@@ -161,7 +161,7 @@ def tabulate_levels(
     thinned: bool = True,
     workers: int = 2,
 ) -> tuple[Contingency, ...]:
-    """Tables of a truth and of what each threshold makes of a prediction.
+    """Tabulate a truth and what each threshold makes of a prediction.
 
     Args:
         truth_cells: Segments of the truth ``(*S)``, 0 for background and where nothing is known.
@@ -193,7 +193,7 @@ def score_levels(
 
 
 def average_curves(curves: Sequence[ThresholdCurve]) -> ThresholdCurve:
-    """Mean over sections at each threshold, whose maximum is the official score of a stack.
+    """Average over sections at each threshold; the maximum is the official score of a stack.
 
     Raises:
         ValueError: without curves, or with curves over different levels.
@@ -204,7 +204,7 @@ def average_curves(curves: Sequence[ThresholdCurve]) -> ThresholdCurve:
 
 
 def tabulate_cells(pair: MosaicPair, *, thinned: bool) -> Contingency:
-    """Overlaps of the cells of truth and prediction, without background of the truth; kept as long as the pair.
+    """Tabulate overlaps of the cells of truth and prediction, without true background; kept as long as the pair.
 
     Args:
         pair: Pixels without truth count nowhere, but predicted cells may reach across them.
@@ -220,7 +220,7 @@ def tabulate_cells(pair: MosaicPair, *, thinned: bool) -> Contingency:
 
 
 def tabulate_sweep(pair: MosaicPair, *, thinned: bool) -> tuple[Contingency, ...]:
-    """The same at each of ISBI 2012's thresholds, as many at a time as the pair has threads."""
+    """Tabulate the same at each of ISBI 2012's thresholds, as many at a time as the pair has threads."""
     made = pair.kept.setdefault(tabulate_sweep, {})
     if thinned not in made:
         made[thinned] = tabulate_levels(pair.truth_cells, pair.probability, thinned=thinned, workers=pair.threads)

@@ -32,7 +32,7 @@ class Contingency:
     count: Counts
 
     def without_background(self) -> "Contingency":
-        """Only what lies in segments of the truth (foreground-restricted), whatever is predicted there."""
+        """Keep only what lies in segments of the truth (foreground-restricted), whatever is predicted there."""
         keep = self.truth_id != 0
         return Contingency(self.truth_id[keep], self.predicted_id[keep], self.count[keep])
 
@@ -112,13 +112,13 @@ def contingency(
 
 
 def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Slices of the first axis with a bounded number of pixels each."""
+    """Cut the first axis into slices with a bounded number of pixels each."""
     rows = max(1, _BAND_PIXELS // max(1, int(np.prod(shape[1:]))))
     return (slice(start, start + rows) for start in range(0, shape[0], rows))
 
 
 def _runs(truth: Labels, predicted: Labels, mask: Mask | None) -> Contingency:
-    """Stretches over which both labels and the mask are constant; those that do not count have length 0."""
+    """Find stretches over which labels and mask are constant; those that do not count have length 0."""
     if not truth.size:
         return Contingency(truth, predicted, np.empty(0, np.int64))
     change = truth[1:] != truth[:-1]
@@ -131,7 +131,7 @@ def _runs(truth: Labels, predicted: Labels, mask: Mask | None) -> Contingency:
 
 
 def _merged(truth: Labels, predicted: Labels, count: Counts) -> Contingency:
-    """One entry a pair."""
+    """Merge the entries of each pair."""
     if not truth.size:
         return Contingency(truth, predicted, count)
     order = _order(truth, predicted)

@@ -16,7 +16,7 @@ from lightning_emseg.metrics.segmentation.contingency import NO_SCORE, Contingen
 
 
 def v_rand(table: Contingency) -> SplitMerge:
-    """Foreground-restricted Rand score V^Rand.
+    """Compute the foreground-restricted Rand score V^Rand.
 
     With p_ij the share of pixels in predicted segment i and true segment j, s_i and t_j its sums, over the pixels of
     true segments: split = Σ p_ij² / Σ t_j², the chance that two pixels of one true segment are predicted as one;
@@ -58,7 +58,7 @@ class AdaptedRandError(NamedTuple):
 
 
 def adapted_rand(table: Contingency) -> AdaptedRandError:
-    """Adapted Rand error (ARAND) over pairs of different pixels of true segments.
+    """Compute the adapted Rand error (ARAND) over pairs of different pixels of true segments.
 
     The predicted label 0 is a segment like any other. The error is that of ``skimage.metrics.adapted_rand_error``
     (which, up to release 0.26, returns precision and recall in the other order than it documents). SNEMI3D's and
@@ -86,17 +86,17 @@ def _squares(count: NDArray[np.int64]) -> float:
 
 
 def _squares_of_segments(count: NDArray[np.int64], size: NDArray[np.int64]) -> float:
-    """Σ size² over segments, as each of a segment's entries brings its own part of one of the factors."""
+    """Sum size² over segments, as each of a segment's entries brings its own part of one of the factors."""
     return float(np.dot(count, size))
 
 
 def _ratio(part: float, whole: float) -> float:
-    """Part of a whole; 1 of nothing, as there is nothing that could be wrong."""
+    """Divide a part by its whole; 1 of nothing, as there is nothing that could be wrong."""
     return part / whole if whole > 0 else 1.0
 
 
 def v_info(table: Contingency) -> SplitMerge:
-    """Foreground-restricted information theoretic score V^Info.
+    """Compute the foreground-restricted information theoretic score V^Info.
 
     With S the predicted and T the true segment of a random pixel of true segments: split = I(S;T) / H(S), merge =
     I(S;T) / H(T), f = I(S;T) / (½ H(S) + ½ H(T)). A pixel of a true segment that is predicted as border (0) is a
@@ -142,7 +142,7 @@ class VariationOfInformationScore(NamedTuple):
 
 
 def variation_of_information(table: Contingency) -> VariationOfInformationScore:
-    """Variation of information (VOI) in bits (logarithms to base 2), over the pixels of true segments.
+    """Compute the variation of information (VOI) in bits, over the pixels of true segments.
 
     The predicted label 0 is a segment like any other, as in CREMI's script and in
     ``skimage.metrics.variation_of_information`` with ``ignore_labels=[0]``. Source: Meilă 2007, Journal of
@@ -163,7 +163,7 @@ def variation_of_information(table: Contingency) -> VariationOfInformationScore:
 
 
 def _mean_bits(table: Contingency, inverse_probability: NDArray[np.float64]) -> float:
-    """Mean over pixels; every term is at least 0, and exactly 0 where nothing is uncertain."""
+    """Average over pixels; every term is at least 0, and exactly 0 where nothing is uncertain."""
     return float(np.dot(table.count, np.log2(inverse_probability))) / table.pixels
 
 
@@ -215,7 +215,7 @@ VARIATION_OF_INFORMATION = MosaicScore(
 
 
 def labelled_objects_iou(truth: Mask, predicted: Mask, known: Mask | None = None) -> float:
-    """IoU of the foreground without predicted objects that touch no labelled one.
+    """Compute the IoU of the foreground without predicted objects that touch no labelled one.
 
     Predicted objects are connected components over faces, edges and corners (8 neighbours in 2D, 26 in 3D). One that
     shares a pixel with the true foreground counts as a whole, also where it reaches beyond it, so that what spills over

@@ -140,7 +140,7 @@ def test_every_file_has_a_row_despite_errors(tmp_path: Path) -> None:
     good = {name for name, row in found.items() if row["status"] == "tiled"}
     assert good == {"good.png", "grey_rgb.png", "float.tif"}
     assert counts == {"tiled": 3, "refused": 8, "ignored": 1}
-    assert {source.source.name for source in TileSet(tmp_path / "set").sources()} == {found[n]["source"] for n in good}
+    assert {source.key for source in TileSet(tmp_path / "set").sources()} == {found[n]["source"] for n in good}
     assert "three equal colour channels" in found["grey_rgb.png"]["remarks"]
     assert found["float.tif"]["rule"].startswith("percentile -3.")
     assert json.loads((tmp_path / "set" / "tile.json").read_text())["files"] == dict(counts)

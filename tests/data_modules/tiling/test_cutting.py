@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 
 from data_modules.images.image import Image
 from data_modules.tiling.cutting import (
-    Plan,
+    Reduction,
     Settings,
-    Shrink,
+    TilePlan,
     blocks,
-    grid_of,
+    choose_reduction,
+    cut_plane,
     plan_source,
     random_places,
-    shrink_for,
-    shrunk,
 )
 
 SIDES = st.integers(1, 700)
@@ -40,58 +39,55 @@ def unread(shape: tuple[int, int, int], **header: Any) -> Image:
 def test_blocks_cover_volumes_and_cut_no_tile(
     shape: tuple[int, int, int], depth: int, z: int, lateral: int, block: int
 ) -> None:
-    shrink = Shrink(min(z, shape[0]), lateral)
+    reduction = Reduction(min(z, shape[0]), lateral)
     covered = np.zeros(shape[:2], np.int64)
-    small = np.zeros(shrink.shape(shape)[:2], np.int64)
-    for region in blocks(unread(shape, depth=depth), shrink, block):
+    small = np.zeros(reduction.shape(shape)[:2], np.int64)
+    for region in blocks(unread(shape, depth=depth), reduction, block):
         covered[region[:2]] += 1
         assert region[2] == slice(0, shape[2])
-        assert region[0].start % shrink.z == 0
+        assert region[0].start % reduction.z == 0
         assert region[1].start % (224 * lateral) == 0
         size = math.prod(part.stop - part.start for part in region)
-        assert size <= max(block, shrink.z * min(224 * lateral, shape[1]) * shape[2])
-        small[shrunk(region, shrink)[:2]] += 1
+        assert size <= max(block, reduction.z * min(224 * lateral, shape[1]) * shape[2])
+        small[reduction.region(region)[:2]] += 1
     assert (covered == 1).all()
     assert (small == 1).all()
 
 
 def test_shrinking_is_the_mean_of_boxes() -> None:
     pixels = np.random.default_rng(0).integers(0, 999, (5, 7, 9))
-    small = Shrink(2, 3).apply(pixels)
-    assert small.shape == Shrink(2, 3).shape((5, 7, 9)) == (2, 2, 3)
+    small = Reduction(2, 3).apply(pixels)
+    assert small.shape == Reduction(2, 3).shape((5, 7, 9)) == (2, 2, 3)
     assert small[1, 0, 2] == pytest.approx(pixels[2:4, 0:3, 6:9].mean())
-    assert Shrink(2, 3).pixel_size((8.0, 4.0, 4.0)) == (16, 12, 12)
-    assert Shrink(1, 3).pixel_size((4.0, 4.0)) == (12, 12)
+    assert Reduction(2, 3).pixel_size((8.0, 4.0, 4.0)) == (16, 12, 12)
+    assert Reduction(1, 3).pixel_size((4.0, 4.0)) == (12, 12)
 
 
 @given(shape=st.tuples(st.integers(1, 99), st.integers(1, 99), st.integers(1, 99)), limit=st.integers(1000, 50_000))
 def test_the_smallest_factor_below_the_limit_is_taken(shape: tuple[int, int, int], limit: int) -> None:
-    factor = shrink_for(shape, False, limit).lateral
-    assert math.prod(Shrink(1, factor).shape(shape)) <= limit
-    assert factor == 1 or math.prod(Shrink(1, factor - 1).shape(shape)) > limit
+    factor = choose_reduction(shape, False, limit).lateral
+    assert math.prod(Reduction(1, factor).shape(shape)) <= limit
+    assert factor == 1 or math.prod(Reduction(1, factor - 1).shape(shape)) > limit
 
 
-GRID_SIDES = st.integers(1, 700)
-
-
-@given(height=GRID_SIDES, width=GRID_SIDES)
+@given(height=SIDES, width=SIDES)
 def test_tiles_and_dropped_remainders_cover_a_plane_once(height: int, width: int) -> None:
-    grid = grid_of(height, width)
+    kept, dropped = cut_plane(height, width)
     covered = np.zeros((height, width), np.uint8)
-    for y, x, rows, columns in (*grid.kept.tolist(), *grid.dropped.tolist()):
+    for y, x, rows, columns in (*kept.tolist(), *dropped.tolist()):
         covered[y : y + rows, x : x + columns] += 1
     assert (covered == 1).all()
-    assert (grid.kept[:, 2:] >= 112).all()
-    assert (grid.kept[:, 2:] <= 224).all()
-    assert (grid.dropped[:, 2:].min(axis=1, initial=111) < 112).all()
-    assert (grid.kept[:, :2] % 224 == 0).all()
+    assert (kept[:, 2:] >= 112).all()
+    assert (kept[:, 2:] <= 224).all()
+    assert (dropped[:, 2:].min(axis=1, initial=111) < 112).all()
+    assert (kept[:, :2] % 224 == 0).all()
 
 
 @pytest.mark.parametrize(
     ("side", "tiles"), [(111, 0), (112, 1), (224, 1), (335, 1), (336, 2), (448, 2), (559, 2), (560, 3)]
 )
 def test_a_remainder_is_kept_from_112_px(side: int, tiles: int) -> None:
-    assert len(grid_of(224, side).kept) == tiles == len(grid_of(side, 224).kept)
+    assert len(cut_plane(224, side)[0]) == tiles == len(cut_plane(side, 224)[0])
 
 
 def header(shape: tuple[int, int, int], size: tuple[float, ...] | None = None, frames: bool = False) -> Image:
@@ -115,17 +111,17 @@ def header(shape: tuple[int, int, int], size: tuple[float, ...] | None = None, f
     ],
 )
 def test_three_planes_need_z_within_a_fifth(found: Image, stated: tuple[float, ...] | None, planes: int) -> None:
-    assert len(plan_source(found, stated, Settings()).plan.planes) == planes
-    assert len(plan_source(found, None, Settings(pixel_size_nm=stated)).plan.planes) == planes
+    assert len(plan_source(found, stated, Settings()).planes) == planes
+    assert len(plan_source(found, None, Settings(pixel_size_nm=stated)).planes) == planes
 
 
 def test_large_isotropic_volumes_are_shrunk_along_z_too() -> None:
     planned = plan_source(header((10, 300, 300), (8.0, 8.0, 8.0)), None, Settings(limit_px=300_000))
-    assert (planned.plan.shape, planned.pixel_size_nm) == ((5, 150, 150), (16, 16, 16))
+    assert (planned.shape, planned.pixel_size_nm) == ((5, 150, 150), (16, 16, 16))
     planned = plan_source(header((10, 300, 300), (40.0, 8.0, 8.0)), None, Settings(limit_px=300_000))
-    assert (planned.plan.shape, planned.pixel_size_nm) == ((10, 150, 150), (40, 16, 16))
-    assert plan_source(header((1, 70_000, 80_000)), None, Settings()).plan.shape == (1, 35_000, 40_000)
-    assert plan_source(header((1, 70_000, 71_000)), None, Settings()).plan.shape == (1, 70_000, 71_000)
+    assert (planned.shape, planned.pixel_size_nm) == ((10, 150, 150), (40, 16, 16))
+    assert plan_source(header((1, 70_000, 80_000)), None, Settings()).shape == (1, 35_000, 40_000)
+    assert plan_source(header((1, 70_000, 71_000)), None, Settings()).shape == (1, 70_000, 71_000)
 
 
 @given(
@@ -137,7 +133,7 @@ def test_large_isotropic_volumes_are_shrunk_along_z_too() -> None:
 def test_random_places_are_different_and_inside(
     shape: tuple[int, int, int], number: int, seed: int, three: bool
 ) -> None:
-    plan = Plan(("xy", "xz", "yz") if three else ("xy",), Shrink(), shape)
+    plan = TilePlan(("xy", "xz", "yz") if three else ("xy",), Reduction(), shape)
     places = random_places(plan, number, seed)
     assert len({tuple(place) for place in places.tolist()}) == len(places) <= number
     for plane, section, y, x, height, width in places.tolist():
@@ -151,6 +147,6 @@ def test_random_places_are_different_and_inside(
 
 
 def test_few_places_are_all_taken() -> None:
-    places = random_places(Plan(("xy",), Shrink(), (3, 224, 225)), 100, 0)
+    places = random_places(TilePlan(("xy",), Reduction(), (3, 224, 225)), 100, 0)
     assert len(places) == 6
-    assert len(random_places(Plan(("xy",), Shrink(), (3, 111, 225)), 100, 0)) == 0
+    assert len(random_places(TilePlan(("xy",), Reduction(), (3, 111, 225)), 100, 0)) == 0

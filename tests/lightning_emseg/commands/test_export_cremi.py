@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_modules.convert.benchmarks import convert_cremi
+from data_modules.convert.benchmarks.cremi import convert_cremi
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, read
 from lightning_emseg.callbacks import PredictionWriter

@@ -15,7 +15,8 @@ from scipy.ndimage import gaussian_filter
 
 from lightning_emseg.commands import main
 from lightning_emseg.commands.features_inputs import choose_tiles
-from lightning_emseg.features.encoder import keep_resolution, open_encoder
+from lightning_emseg.features.downsampling import keep_resolution
+from lightning_emseg.features.encoder import open_encoder
 from lightning_emseg.features.firing_rate import measure_firing
 from lightning_emseg.features.occlusion import measure_occlusion
 from lightning_emseg.features.selectivity import measure_selectivity

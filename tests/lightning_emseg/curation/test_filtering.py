@@ -31,7 +31,7 @@ def test_forest_separates_separable_statistics() -> None:
     statistics[:, 2] += 6 * labels
     forest = fit_forest((statistics[:40], labels[:40]), (statistics[40:], labels[40:]), 0, 1)
     assert forest.auroc == 1
-    importances = forest.importances()
+    importances = forest.importances
     assert max(importances, key=lambda name: importances[name]) == "geometric mean median"
     assert sum(importances.values()) == pytest.approx(1)
     unknown = statistics[40:44].copy()
@@ -71,7 +71,7 @@ def table(path: Path) -> dict[tuple[str, int], dict[str, str]]:
 def deduplicated(path: Path, removed: tuple[str, int]) -> None:
     rows = ["source,tile,kept,reason"]
     for source in TileSet(path).sources():
-        name = source.source.name
+        name = source.key
         rows += [f"{name},{tile},{int((name, tile) != removed)},exemplar" for tile in range(len(source))]
     (path / "dedup.csv").write_text("\n".join(rows) + "\n")
 
@@ -121,14 +121,14 @@ def test_sources_losing_nearly_all_tiles_are_named(tmp_path: Path) -> None:
     (path / "dedup.csv").write_text("\n".join(rows) + "\n")
 
     def judge(source: SourceTiles, _: NDArray[np.bool_]) -> NDArray[np.float32]:
-        return kept[source.source.name].astype(np.float32)
+        return kept[source.key].astype(np.float32)
 
     def textured(source: SourceTiles, _: NDArray[np.bool_]) -> NDArray[np.float32]:
         return np.zeros(len(source), np.float32)
 
     found = filter_tiles(TileSet(path), judge, textured, FilterRule(), {})
-    assert (found.counts["kept"], found.counts["duplicates"]) == (3, 21)
-    assert (found.nothing_left, found.little_left) == (["lost"], ["less"])
+    assert (found["kept"], found["duplicates"]) == (3, 21)
+    assert (found["nothing_left"], found["little_left"]) == (["lost"], ["less"])
     record = json.loads((path / "filter.json").read_text())
     assert (record["nothing_left"], record["little_left"]) == (["lost"], ["less"])
 

@@ -70,9 +70,9 @@ def test_invalid_labels_and_tiles_are_refused(folder: TileSet) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("source,label\na,informative\n", "lacks the columns"),
+        ("source,label\na,informative\n", "has no column tile"),
         ("source,tile,label\na,0,blurred\n", "line 2 is no label"),
-        ("source,tile,label\na,9,informative\n", "there is no tile 9 of 'a'"),
+        ("source,tile,label\na,9,informative\n", "line 2 is of tile 9 of 'a'"),
     ],
 )
 def test_damaged_tables_are_refused(folder: TileSet, table: str, message: str) -> None:

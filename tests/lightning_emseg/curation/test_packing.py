@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from data_modules.errors import UserError
 from data_modules.tile_set import Source, SourceWriter, TileSet
 from lightning_emseg.commands.curate import pack_set
-from lightning_emseg.curation.filtering import deduplicated
 from lightning_emseg.curation.packing import gini, lorenz_curve, sources_with
 from tests.support.tile_sets import textures
 
@@ -57,7 +56,7 @@ FILTER = {"a": [1, 0, 1, 0, 0, 0], "b": [0, 1, 0], "c": [0, 0]}
 
 def step(path: Path, name: str, kept: dict[str, list[int]]) -> None:
     rows = [f"{source},{tile},{value},why" for source, values in kept.items() for tile, value in enumerate(values)]
-    record = {"rule": {"number": 3}, "dedup": deduplicated(TileSet(path)) if name == "filter" else None}
+    record = {"rule": {"number": 3}, "dedup": TileSet(path).hash_table("dedup") if name == "filter" else None}
     (path / f"{name}.csv").write_text("\n".join(["source,tile,kept,reason", *rows]) + "\n")
     (path / f"{name}.json").write_text(json.dumps({**record, "sources": {}}))
 
@@ -78,7 +77,7 @@ def made(tmp_path: Path) -> Path:
 def test_kept_tiles_are_copied_with_their_metadata(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "3 of 11 tiles from 2 of 3 sources" in pack_set(made, out)
-    packed = {each.source.name: each for each in TileSet(out).sources()}
+    packed = {each.key: each for each in TileSet(out).sources()}
     assert {name: len(each) for name, each in packed.items()} == {"a": 2, "b": 1}
     assert np.array_equal(packed["a"].read(0, 2), textures(6, 4, 0)[[0, 2]])
     assert packed["a"].positions[:, [1, 5]].tolist() == [[0, 150], [2, 152]]

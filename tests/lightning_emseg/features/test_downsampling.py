@@ -9,8 +9,8 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 from data_modules.errors import UserError
-from lightning_emseg.features.downsampling import without_downsamplings
-from lightning_emseg.features.encoder import keep_resolution, open_encoder
+from lightning_emseg.features.downsampling import keep_resolution, without_downsamplings
+from lightning_emseg.features.encoder import open_encoder
 
 IMAGES = (100.0, 20.0)
 BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}

@@ -4,14 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_modules.convert.benchmarks import (
-    convert_all_mitochondria,
-    convert_guay,
-    convert_kasthuri,
-    convert_lucchi,
-    convert_perez,
-    convert_urocell,
-)
+from data_modules.convert.benchmarks.all_mitochondria import convert_all_mitochondria
+from data_modules.convert.benchmarks.casser import convert_kasthuri, convert_lucchi
+from data_modules.convert.benchmarks.organelles import convert_guay, convert_perez, convert_urocell
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
 from tests.support.benchmark_trees import casser, guay, perez, urocell

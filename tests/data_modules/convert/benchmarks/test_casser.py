@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_modules.convert.benchmarks import convert_kasthuri, convert_lucchi
+from data_modules.convert.benchmarks.casser import convert_kasthuri, convert_lucchi
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
 from tests.support.benchmark_trees import casser

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data_modules.convert.benchmarks import convert_cremi
+from data_modules.convert.benchmarks.cremi import convert_cremi
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, verify
 from tests.support.benchmark_trees import BACKGROUND, cremi

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from data_modules.convert.benchmarks import convert_guay, convert_perez, convert_urocell
-from data_modules.convert.benchmarks.organelles import without_rows
+from data_modules.convert.benchmarks.organelles import convert_guay, convert_perez, convert_urocell, without_rows
 from data_modules.errors import UserError
 from data_modules.images.image import stored_array
 from data_modules.store import MosaicStore, verify
