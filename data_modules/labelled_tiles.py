@@ -24,7 +24,7 @@ class LabelSplit:
     """Labelled tiles.
 
     Attributes:
-        labels: Of all tiles of the set: 1 informative, 0 uninformative, −1 none.
+        labels: Labels of all tiles of the set: 1 informative, 0 uninformative, −1 none.
         train: Tiles to learn from, in the order of the set.
         held_out: Tiles to score on, likewise.
     """
@@ -39,9 +39,9 @@ def split_labels(path: str | os.PathLike[str], sources: list[SourceTiles], share
 
     Args:
         path: Table with columns ``source``, ``tile`` and ``label``; `emseg curate label` makes one.
-        sources: Of the set.
-        share: Of the labels to hold out, above 0 and below 1.
-        seed: Draws which; the same tiles for the same seed and table, whatever is trained.
+        sources: Sources of the set.
+        share: Share of the labels to hold out, above 0 and below 1.
+        seed: Random seed; the same tiles for the same seed and table, whatever is trained.
 
     Raises:
         UserError: if the table cannot be read or is of other tiles, there are other labels, or a part would have only
@@ -84,7 +84,7 @@ class LabelledTiles(TileModule):
         held_out: Share of the labels to score on.
         batch_size: Tiles per step and process.
         num_workers: Loader processes; they are started with ``forkserver``.
-        seed: Of order and of what is held out; the run's ``seed_everything`` by default.
+        seed: Random seed of order and held-out labels; the run's ``seed_everything`` by default.
 
     Raises:
         UserError: for a value out of its range.

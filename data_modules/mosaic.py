@@ -112,23 +112,21 @@ def check_foreground(mosaics: Sequence[MosaicView], allowed: bool) -> None:
     The counts that conversion recorded are used; labels of foreign stores, which have none, are not read for this.
     Windows, whose mosaics may have foreground elsewhere, are read from their beginning up to the first of it.
     """
-    empty = [] if allowed else [mosaic.key for mosaic in mosaics if _is_empty(mosaic)]
+    empty = []
+    for mosaic in () if allowed else mosaics:
+        if mosaic.mask is None or mosaic.mask.info is None or not mosaic.mask.info.counts:
+            continue
+        counts = mosaic.mask.info.counts
+        if sum(counts.get(value, 0) for value in mosaic.foreground):
+            is_whole = math.prod(mosaic.shape) == math.prod(mosaic.mask.shape)
+            if is_whole or any(((mask != 0) & (mask != IGNORE)).any() for _, mask in masks_of(mosaic, _LOOK_PX)):
+                continue
+        empty.append(mosaic.key)
     if empty:
         raise UserError(
             f"no foreground at all in the masks of {', '.join(empty[:5])}: check --foreground dark|bright of the "
             "conversion, or pass --data.allow_empty true if these mosaics are meant to have none"
         )
-
-
-def _is_empty(mosaic: MosaicView) -> bool:
-    if mosaic.mask is None or mosaic.mask.info is None or not mosaic.mask.info.counts:
-        return False
-    counts = mosaic.mask.info.counts
-    if not sum(counts.get(value, 0) for value in mosaic.foreground):
-        return True
-    return math.prod(mosaic.shape) < math.prod(mosaic.mask.shape) and not any(
-        ((mask != 0) & (mask != IGNORE)).any() for _, mask in masks_of(mosaic, _LOOK_PX)
-    )
 
 
 class Mosaic(pl.LightningDataModule):

@@ -42,10 +42,10 @@ class Source:
     """One image or volume that tiles were cut from.
 
     Attributes:
-        name: Of its folder in the set, unique.
-        file: As the user named it, relative to what was searched.
-        pixel_size_nm: Of the tiles, as ``(Z, Y, X)`` or ``(Y, X)`` of the source's axes; ``None`` where unknown.
-        licence: As the user stated it; empty where unknown.
+        name: Name of its folder in the set, unique.
+        file: File as the user named it, relative to what was searched.
+        pixel_size_nm: Pixel size of the tiles along ``(Z, Y, X)`` or ``(Y, X)`` of the source; ``None`` where unknown.
+        licence: Licence as the user stated it; empty where unknown.
         details: JSON-ready record of the format, the rule to 8 bit, downsampling, flags and counts.
     """
 
@@ -79,9 +79,9 @@ class SourceTiles:
     """The tiles of one source; cheap to send to a worker.
 
     Attributes:
-        source: What they come from.
+        source: Source of the tiles.
         array: ``uint8 (N, 224, 224)``.
-        folder: Of the source.
+        folder: Folder of the source.
     """
 
     source: Source
@@ -138,7 +138,7 @@ class TileSet:
     """The sources of a set, in the order of their names.
 
     Args:
-        path: Of the set.
+        path: Path of the set.
 
     Raises:
         UserError: if there is none.
@@ -192,11 +192,11 @@ def _open_source(folder: Location) -> SourceTiles:
 
 
 def read_kept(sources: Sequence[SourceTiles], tables: Sequence[str | os.PathLike[str]]) -> list[NDArray[np.bool_]]:
-    """Which tiles every table kept, ``bool (N,)`` a source; all where there is no table.
+    """Find the tiles that every table kept, ``bool (N,)`` a source; all where there is no table.
 
     Args:
-        sources: Of the set, in its order.
-        tables: Of ``emseg curate``: columns ``source``, ``tile`` and ``kept``, 1 for kept; a row a tile.
+        sources: Sources of the set, in its order.
+        tables: Tables of ``emseg curate``: columns ``source``, ``tile`` and ``kept``, 1 for kept; a row a tile.
 
     Raises:
         UserError: if a table cannot be read, or is of other tiles.
@@ -216,12 +216,12 @@ def read_kept(sources: Sequence[SourceTiles], tables: Sequence[str | os.PathLike
 
 
 def read_rows(path: Path, sources: Sequence[SourceTiles], column: str) -> Iterator[tuple[int, int, Mapping[str, str]]]:
-    """Rows of a table, each with the numbers of its source in ``sources`` and of its tile.
+    """Read the rows of a table, each with the numbers of its source in ``sources`` and of its tile.
 
     Args:
         path: Table with the columns ``source``, ``tile`` and ``column``.
-        sources: Of the set, in its order.
-        column: That is looked for beside these two.
+        sources: Sources of the set, in its order.
+        column: Name of the column to read.
 
     Raises:
         UserError: if the table cannot be read, lacks a column, or is of other tiles.
@@ -254,11 +254,11 @@ def write_decisions(
     """Write ``<step>.csv``, and ``<step>.json`` with the settings and counts of the step; both whole or not at all.
 
     Args:
-        folder: The tile set.
-        step: ``dedup`` or ``filter``.
-        columns: After ``source, tile, kept, reason``.
-        rows: One a tile, in the order of sources and tiles.
-        record: JSON-ready.
+        folder: Tile set.
+        step: Name of the step, such as ``dedup``.
+        columns: Names of the columns after ``source, tile, kept, reason``.
+        rows: Rows, one a tile, in the order of sources and tiles.
+        record: JSON-ready settings and counts.
 
     Returns:
         Path of the table.
@@ -280,9 +280,9 @@ class SourceWriter:
     """Writes the tiles of a source from the first to the last.
 
     Args:
-        folder: Of the tile set; made where it does not exist.
-        source: What the tiles come from.
-        number: Of tiles, at least one.
+        folder: Folder of the tile set; made where it does not exist.
+        source: Source of the tiles.
+        number: Number of tiles, at least one.
 
     Raises:
         UserError: if the set has tiles of a source of this name, or the disk is full.

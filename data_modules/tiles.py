@@ -87,7 +87,7 @@ def read_labels(path: str | os.PathLike[str], sources: Sequence[SourceTiles]) ->
 
     Args:
         path: Table with columns ``source``, ``tile`` and ``label``; tiles without a row have no label.
-        sources: Of the set, in its order.
+        sources: Sources of the set, in its order.
 
     Raises:
         UserError: if the table cannot be read, or is of other tiles.
@@ -104,10 +104,10 @@ def divide(tiles: TileNumbers, labels: Labels, share: float, random: np.random.G
     """Hold out the same share of the tiles of every label, and use every other one of them to fit and to score.
 
     Args:
-        tiles: Those that may be used.
-        labels: Of all tiles. Labels with fewer than two tiles to hold out are not judged by.
-        share: Of the labelled tiles to hold out, below 1.
-        random: Draws which.
+        tiles: Tiles that may be used.
+        labels: Labels of all tiles. Those with fewer than two tiles to hold out are not judged by.
+        share: Share of the labelled tiles to hold out, below 1.
+        random: Generator that draws which.
     """
     of_tiles = np.array([labels[source][tile] for source, tile in tiles], np.int64)
     train = np.ones(len(tiles), np.bool_)
@@ -128,8 +128,8 @@ class TileImages(Dataset[Batch]):
     """Tiles of a set, read when they are asked for.
 
     Args:
-        sources: Of the set, in its order.
-        labels: Of every tile.
+        sources: Sources of the set, in its order.
+        labels: Labels of every tile.
     """
 
     def __init__(self, sources: Sequence[SourceTiles], labels: Labels) -> None:
@@ -169,7 +169,7 @@ class EveryTile(PatchSampling):
     """Each tile once an epoch, shuffled; the last ones are left out for that epoch where batches would not be whole.
 
     Args:
-        tiles: Those that are trained on.
+        tiles: Tiles to train on.
     """
 
     def __init__(self, tiles: TileNumbers) -> None:
@@ -256,11 +256,11 @@ class Tiles(TileModule):
         views: How the two views are made.
         batch_size: Tiles per step and process.
         held_out: Share of the tiles of every label that is not trained on, for probes of the features; 0 for none.
-        labels: What probes go by: ``folder`` for the first folder below the one that was tiled, as data sets of images
-            in folders have it, or a table (``source``, ``tile``, ``label``). By default a tile's label is its source,
-            so that sources of few tiles are not judged by. Other labels hold other tiles out.
+        labels: Labels that probes use: ``folder`` for the first folder below the one that was tiled, as data sets of
+            images in folders have it, or a table (``source``, ``tile``, ``label``). By default a tile's label is its
+            source, so that sources of few tiles are not judged by. Other labels hold other tiles out.
         num_workers: Loader processes; they are started with ``forkserver``.
-        seed: Of order, views and of what is held out; the run's ``seed_everything`` by default.
+        seed: Random seed of order, views and held-out tiles; the run's ``seed_everything`` by default.
 
     Raises:
         UserError: for a value out of its range.

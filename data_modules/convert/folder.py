@@ -72,10 +72,10 @@ def convert_folder(
         out: The store to write into, made where it does not exist.
         pixel_size_nm: Side of a pixel in nanometers.
         split: The samples go to: train, val, test or any other name.
-        labels: Where the labels are, in any form that images takes; matched by file name, pages by number.
+        labels: Labels, in any form that images takes; matched by file name, pages by number.
         label_name: Name of the label in the store.
         foreground: Whether the object is dark or bright in the files; needed for binary labels.
-        kind: What label values are: two extremes, classes, or ids of instances.
+        kind: Meaning of label values: two extremes, classes, or ids of instances.
         classes: Names by value for classes, such as {0: background, 1: mitochondrion}; values 0 to 254.
         threshold: Binary label values above it are bright; half of the range by default.
         ignore_value: Label value that counts in no loss and no score.
@@ -123,15 +123,15 @@ def convert_volume(
         image: A folder of sections (natural order of their names), a TIFF stack, a NIfTI or MRC file, or
             FILE.h5:dataset; NIfTI's X, Y, Z becomes Z, Y, X.
         out: The store to write into, made where it does not exist.
-        name: Of the sample.
+        name: Name of the sample.
         pixel_size_nm: Sides of a pixel as Z,Y,X in nanometers, such as 50,4.6,4.6; may be left out where the file
             states them.
         split: The sample goes to: train, val, test or any other name.
-        labels: Where the label is, in any form that image takes; sections of two folders are matched by file name,
+        labels: Label, in any form that image takes; sections of two folders are matched by file name,
             others by their order.
         label_name: Name of the label in the store.
         foreground: Whether the object is dark or bright in the files; needed for binary labels.
-        kind: What label values are: two extremes, classes, or ids of instances.
+        kind: Meaning of label values: two extremes, classes, or ids of instances.
         classes: Names by value for classes, such as {0: background, 1: mitochondrion}; values 0 to 254.
         threshold: Binary label values above it are bright; half of the range by default.
         ignore_value: Label value that counts in no loss and no score.

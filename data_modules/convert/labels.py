@@ -26,7 +26,7 @@ class Label:
     Attributes:
         pixels: ``(Y, X)``: ``uint8`` for binary and classes, ``uint32`` or ``uint64`` for instances.
         record: JSON-ready account of the rule, for the provenance.
-        notes: What the user should hear about.
+        notes: Messages for the user.
     """
 
     pixels: Pixels
@@ -40,7 +40,7 @@ class LabelRule:
 
     Attributes:
         kind: ``binary``, ``classes`` or ``instances``.
-        foreground: Which side of a binary mask is the object.
+        foreground: Side of a binary mask that is the object.
         classes: Names by value, for ``classes``; 0 to 254.
         threshold: Binary values above it are bright; ``None`` for half of the range.
         ignore_value: Value of the file that counts nowhere; becomes 255.
@@ -137,7 +137,7 @@ class CustomRule:
     """Rule of one data set.
 
     Attributes:
-        info: What the store declares.
+        info: Declaration in the store.
         apply: Converts one section ``(Y, X)``; the text names it in messages.
     """
 
@@ -171,7 +171,7 @@ def half_range(values: Pixels, counts: Pixels, what: str) -> float:
     The extremes are 0 and 1 where no value is above 1, else 0 and 255, else 0 and 65535.
 
     Args:
-        values: That occur, ascending, less those to be ignored.
+        values: Values that occur, ascending, less those to be ignored.
         counts: How often each does.
         what: The file, for messages.
 

@@ -90,7 +90,7 @@ def page_label(name: str, page: Page, rule: LabelRule, twin: Page | None = None)
         name: Name in the store.
         page: Page of the label.
         rule: Meaning of its values.
-        twin: See :class:`LabelSource`.
+        twin: Another page of the same label, see :class:`LabelSource`.
     """
     as_values = rule.kind != "binary"
     return LabelSource(name, partial(page.open, as_values), rule, partial(twin.open, as_values) if twin else None)
@@ -131,7 +131,7 @@ def write_samples(
 
     Args:
         out: The store, made where it does not exist.
-        samples: What to write.
+        samples: Samples to write.
         converter: Name of the converter, for the provenance.
         grey: Rule that brings images to 8 bit, see :func:`data_modules.images.grey.to_8_bit`; limits are those of the
             whole image or volume.

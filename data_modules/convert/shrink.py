@@ -28,7 +28,7 @@ class Shrink:
     Attributes:
         original: Height and width in px before.
         target: Height and width in px after.
-        filter: For images; ``box`` is the mean over an area.
+        filter: Filter for images; ``box`` is the mean over an area.
         label_share: A target pixel of a mask is foreground if at least this share of its area is, above 0 and up to 1.
 
     Raises:

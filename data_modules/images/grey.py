@@ -109,7 +109,7 @@ def volume_rule(image: Image, rule: str) -> str:
 
     Args:
         image: Read once or twice for ``range`` and ``percentile`` of more than 8 bits, not at all otherwise.
-        rule: See :func:`data_modules.images.grey.to_8_bit`.
+        rule: Name of the rule, see :func:`to_8_bit`.
 
     Returns:
         ``rule`` itself, or the two values ``lo,hi`` that it comes to.

@@ -242,8 +242,8 @@ def doubtful_axes(shape: Sequence[int], pixel_size_nm: Sequence[float]) -> str |
     such that are coarse along two axes, tell nothing.
 
     Args:
-        shape: Of the volume in px, three sides, said to be Z, Y, X.
-        pixel_size_nm: Of its voxels along the same axes.
+        shape: Sides of the volume in px, three, said to be Z, Y, X.
+        pixel_size_nm: Sides of its voxels along the same axes.
 
     Returns:
         A sentence with shape and voxel size, ``None`` where nothing is wrong.

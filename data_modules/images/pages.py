@@ -30,10 +30,10 @@ class Page:
     """One 2D image inside a file; nothing is read before :meth:`read`.
 
     Attributes:
-        name: Of the sample: the file's stem, with ``-000``, ``-001``, … where the file holds several.
-        path: Of the file.
+        name: Name of the sample: the file's stem, with ``-000``, ``-001``, … where the file holds several.
+        path: Path of the file.
         source: File as the provenance names it: relative to what the user gave, so no path of a machine is stored.
-        stem: Of the file.
+        stem: Stem of the file's name.
         number: Position in a file of several pages; ``None`` where it holds one.
         index: Page of a TIFF or section of an HDF5 dataset.
         dataset: Inside an HDF5 file.
@@ -140,8 +140,8 @@ def find_images_below(folder: Path, root: Path) -> list[Page]:
     """List the pages of all files in a folder and its subfolders, in natural order.
 
     Args:
-        folder: To be searched.
-        root: To which the provenance names files.
+        folder: Folder to search.
+        root: Folder relative to which the provenance names files.
     """
     files = [file for file in folder.rglob("*") if _visible(file) and file.suffix.lower() in SUFFIXES]
     files.sort(key=lambda file: natural_key(file.relative_to(folder).as_posix()))
@@ -152,8 +152,8 @@ def pages_of(path: Path, root: Path, dataset: str | None = None) -> list[Page]:
     """List the pages of one file.
 
     Args:
-        path: Of the file.
-        root: To which the provenance names the file.
+        path: Path of the file.
+        root: Folder relative to which the provenance names the file.
         dataset: Inside an HDF5 file; may be left out where it holds one only.
 
     Raises:

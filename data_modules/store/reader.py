@@ -306,19 +306,17 @@ def read(array: ArrayRef, region: Sequence[slice]) -> Pixels:
 def _read(array: ArrayRef, region: Sequence[slice]) -> Pixels:
     if not all(0 <= part.start <= part.stop <= side for part, side in zip(region, array.shape, strict=True)):
         raise ReadError("unreadable", f"the region does not lie inside {array.shape} px")
-    layout = None if array.is_remote else _local_layout(array)
+    layout = None
+    if not array.is_remote:
+        try:
+            layout = _parse_layout(array.path, array.complete, array.stamp or local_stamp(array.path))
+        except (OSError, ValueError) as error:
+            raise ReadError("unreadable", f"{array.path}/zarr.json: {error}") from error
     if layout is None:
         return tensors.read_array(array.path, array.complete, array.stamp, region)
     if layout.shape != array.shape:
         raise ReadError("damaged", f"{array.path}/zarr.json says {layout.shape} px instead of {array.shape}")
     return layout.read(array.path, region)
-
-
-def _local_layout(array: ArrayRef) -> Sharded | None:
-    try:
-        return _parse_layout(array.path, array.complete, array.stamp or local_stamp(array.path))
-    except (OSError, ValueError) as error:
-        raise ReadError("unreadable", f"{array.path}/zarr.json: {error}") from error
 
 
 @functools.lru_cache(maxsize=4096)

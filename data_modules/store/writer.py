@@ -268,19 +268,20 @@ def find_earlier(target: Path, labels: Sequence[str], shape: Sequence[int]) -> E
         What was found; the finished sample only where there is none in the making, of which rows are left.
     """
     part = partial_folder(target)
-    if part.is_dir():
-        step = layout.shard_rows(shape)
-        rows: list[Rows] = []
-        for start in range(0, shape[0], step):
-            stop = min(start + step, shape[0])
-            if all(_is_sound(array, tuple(shape), start, stop) for array in _arrays_of(part, labels)):
-                joined = rows.pop()[0] if rows and rows[-1][1] == start else start
-                rows.append((joined, stop))
-        if rows:
-            return Earlier("partial", _provenance(part), tuple(rows))
-    if target.is_dir():
-        return Earlier("finished", _provenance(target), ((0, shape[0]),))
-    return None
+    step = layout.shard_rows(shape)
+    rows: list[Rows] = []
+    for start in range(0, shape[0], step) if part.is_dir() else ():
+        stop = min(start + step, shape[0])
+        if all(_is_sound(array, tuple(shape), start, stop) for array in _arrays_of(part, labels)):
+            joined = rows.pop()[0] if rows and rows[-1][1] == start else start
+            rows.append((joined, stop))
+    if not rows and not target.is_dir():
+        return None
+    try:
+        found = json.loads(((part if rows else target) / "zarr.json").read_text())["attributes"]["emseg"]["provenance"]
+    except (OSError, ValueError, KeyError):
+        found = {}
+    return Earlier("partial", dict(found), tuple(rows)) if rows else Earlier("finished", dict(found), ((0, shape[0]),))
 
 
 def clear_rest(target: Path, labels: Sequence[str], shape: Sequence[int], rows: Sequence[Rows]) -> None:
@@ -307,14 +308,6 @@ def clear_rest(target: Path, labels: Sequence[str], shape: Sequence[int], rows: 
 
 def _arrays_of(part: Path, labels: Sequence[str]) -> list[Path]:
     return [part / "0", *(part / "labels" / label / "0" for label in labels)]
-
-
-def _provenance(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / "zarr.json").read_text())["attributes"]["emseg"]["provenance"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return dict(found)
 
 
 def _is_sound(array: Path, shape: tuple[int, ...], start: int, stop: int) -> bool:

@@ -57,9 +57,9 @@ class Survey:
     neighbours in a block is kept, with ``k`` such that about 4 million are.
 
     Args:
-        dtype: Of the source.
+        dtype: Data type of the source.
         size: Number of pixels that will come.
-        what: The file, for messages.
+        what: Name of the file, for messages.
     """
 
     def __init__(self, dtype: "np.dtype[Any]", size: int, what: str) -> None:
@@ -93,11 +93,11 @@ class Survey:
             self._counts += np.bincount(values, minlength=self._counts.size)
 
     def to_grey(self, rule: str, of: str = "all pixels") -> ToGrey:
-        """The map of a rule of :func:`data_modules.images.grey.to_8_bit`, over all pixels seen.
+        """Make the map of a rule of :func:`data_modules.images.grey.to_8_bit`, over all pixels seen.
 
         Args:
             rule: ``percentile``, ``range``, ``dtype`` or ``lo,hi``.
-            of: Which pixels were seen, for the record.
+            of: Name of the pixels that were seen, for the record.
 
         Raises:
             RefusedError: if all pixels are equal, or ``dtype`` is asked for floating point.

@@ -48,7 +48,7 @@ class FeatureProbe(pl.Callback, ABC):
     mode meanwhile, and nothing random is drawn.
 
     Args:
-        every_n_epochs: Epochs between two looks.
+        every_n_epochs: Evaluate every n epochs.
 
     Raises:
         UserError: if that is not positive.
@@ -148,7 +148,7 @@ class KNNProbe(FeatureProbe):
     Args:
         neighbours: k.
         temperature: τ of the votes.
-        every_n_epochs: Epochs between two looks.
+        every_n_epochs: Evaluate every n epochs.
 
     Raises:
         UserError: if a number is not positive.
@@ -206,7 +206,7 @@ class LinearProbe(FeatureProbe):
 
     Args:
         penalty: λ of the squared weights.
-        every_n_epochs: Epochs between two looks.
+        every_n_epochs: Evaluate every n epochs.
 
     Raises:
         UserError: if a number is not positive.

@@ -112,11 +112,14 @@ class Preemption(pl.Callback):
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen."""
-        self._listen()
+        if self._former is None and threading.current_thread() is threading.main_thread():
+            self._former = signal.getsignal(signal.SIGUSR1)
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                signal.signal(number, self._note)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen, where there was no sanity check."""
-        self._listen()
+        self.on_sanity_check_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop, if the checkpoint of the last epoch's end has it all."""
@@ -150,12 +153,6 @@ class Preemption(pl.Callback):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Forget; Lightning puts all handlers back."""
         self._received, self._former = 0, None
-
-    def _listen(self) -> None:
-        if self._former is None and threading.current_thread() is threading.main_thread():
-            self._former = signal.getsignal(signal.SIGUSR1)
-            for number in (signal.SIGTERM, signal.SIGUSR1):
-                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = number

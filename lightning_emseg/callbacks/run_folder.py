@@ -139,7 +139,14 @@ def keep_wandb_run(trainer: pl.Trainer, resumed: bool) -> None:
     called = None if os.environ.get("WANDB_SWEEP_ID") else folder.resolve().name
     kept = {"id": secrets.token_hex(4), "name": called, "group": called}
     if resumed and path.exists():
-        kept = _read_wandb_run(path)
+        try:
+            found = json.loads(path.read_text())
+            kept = {key: found[key] for key in _FROM_OUTSIDE}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} does not name the W&B run to continue: restore "
+                '{"id": ..., "name": ..., "group": ...} from the address of the run, or move it away to begin a new run'
+            ) from error
     for logger in loggers:
         said = logger._wandb_init
         # What nobody said otherwise.
@@ -152,14 +159,3 @@ def keep_wandb_run(trainer: pl.Trainer, resumed: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Whole or not at all, as a run may be killed at any time.
     write_json(path, kept)
-
-
-def _read_wandb_run(path: Path) -> dict[str, str | None]:
-    try:
-        found = json.loads(path.read_text())
-        return {key: found[key] for key in _FROM_OUTSIDE}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} does not name the W&B run to continue: delete it, and a new one is begun, or restore"
-            ' {"id": ..., "name": ..., "group": ...} from the address of the run'
-        ) from error

@@ -29,7 +29,7 @@ def open_encoders(specs: Sequence[str], images: Sequence[Pixels]) -> list[Encode
     """Make encoders from ``NAME=ENCODER``, on the GPU where there is one; see `open_encoder`.
 
     Args:
-        specs: At least one specification; all names differ.
+        specs: Specifications with different names, one or more.
         images: Grey levels by which random encoders are normalised; if all have one size, networks that are made for
             one size are made for theirs, see `open_encoder`.
 
@@ -172,7 +172,7 @@ def write_results(
         settings: Arguments and constants, JSON-ready.
         encoders: Encoders that were compared.
         summary: Summary by encoder, JSON-ready.
-        records: At least one record, all with the same keys; NaN is left empty, and ``null`` in JSON.
+        records: Records with the same keys, one or more; NaN is left empty, and ``null`` in JSON.
         figures: Pages of the figure.
 
     Returns:

@@ -101,10 +101,10 @@ def choose_exemplars(
     Args:
         hashes: ``uint64 (N,)``.
         most: Greatest distance in bits; 11 for Conrad and Narayan's "< 12".
-        same_as: Looks at pixels.
+        same_as: Function that compares pixels.
         least: Correlation from which tiles are the same.
-        seed: Of the order.
-        workers: Threads.
+        seed: Random seed of the order.
+        workers: Number of threads.
 
     Returns:
         What became of each tile.
@@ -147,14 +147,14 @@ COLUMNS = ("exemplar_source", "exemplar_tile", "distance", "correlation")
 
 @dataclass(frozen=True)
 class DuplicateRule:
-    """When two tiles are the same.
+    """Rule by which two tiles are the same.
 
     Attributes:
         distance: Greatest number of differing bits of their hashes; 11 is the "< 12" of Conrad and Narayan (2021).
-        look: Whether pixels are compared ``across`` sources (within one, a near hash is enough, as in the paper), for
-            ``all`` pairs or for ``none``.
+        look: Pairs whose pixels are compared: those ``across`` sources (within one, a near hash is enough, as in the
+            paper), ``all`` or ``none``.
         correlation: Least normalised correlation of two tiles of 56 × 56 px that are the same.
-        seed: Of the order in which exemplars are chosen.
+        seed: Random seed of the order in which exemplars are chosen.
     """
 
     distance: int = 11

@@ -57,7 +57,7 @@ def lorenz_figure(curves: Mapping[str, tuple[NDArray[np.float64], float]]) -> Fi
     """Share of tiles over share of sources, as in Appendix 1 of Conrad and Narayan (2021).
 
     Args:
-        curves: By stage the curve ``float64 (sources + 1,)`` of values 0–1, and its Gini coefficient.
+        curves: Curves by stage: ``float64 (sources + 1,)`` of values 0–1, and its Gini coefficient.
 
     Returns:
         5 × 5 inches.

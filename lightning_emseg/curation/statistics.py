@@ -74,12 +74,12 @@ class TileValues:
     """A kind of numbers.
 
     Attributes:
-        folder: Of the tile set.
+        folder: Tile set.
         kind: Name of the folder in the set that keeps them.
-        stamp: Of the way in which they are made; kept numbers of another one are made again.
-        width: How many there are a tile.
-        measure: Makes them; they must be finite.
-        batch: Tiles that are measured at once.
+        stamp: Name of the way in which they are made; kept numbers of another one are made again.
+        width: Number of values a tile.
+        measure: Function that makes them; they must be finite.
+        batch: Number of tiles that are measured at once.
         save_every_s: Least seconds between two savings; an interruption loses what came after the last one.
     """
 
@@ -97,9 +97,9 @@ class TileValues:
         """Numbers of a source's tiles, those that are known already included.
 
         Args:
-            source: Of the set.
+            source: Source of the set.
             wanted: ``bool (N,)``.
-            progress: Told how many wanted tiles are done.
+            progress: Callback with the number of wanted tiles that are done.
 
         Returns:
             ``float32 (N, width)``, NaN for tiles that were never wanted.

@@ -18,7 +18,7 @@ _TRIAL_PX = 128
 
 
 def keep_resolution(encoder: Encoder, stages: int) -> Encoder:
-    """The same without the last downsamplings, so that maps are 2 ** stages times as large along each side.
+    """Copy an encoder without its last downsamplings, so that maps are 2 ** stages times as large along each side.
 
     Strides become 1 and weights stay as they are; nothing is dilated, as in the notebook that Conrad and Narayan (2021)
     published ("we eliminated the last four downsampling operations"). The operations of a ResNet are, from the
@@ -26,7 +26,7 @@ def keep_resolution(encoder: Encoder, stages: int) -> Encoder:
     are found by their strides. Transformers usually have none but the first.
 
     Args:
-        encoder: Stays as it is.
+        encoder: Encoder, which stays as it is.
         stages: Number of operations, 0–4 of a ResNet: the paper takes 1 for nuclei, 2 for mitochondria, 4 for ER.
 
     Raises:
@@ -44,16 +44,16 @@ def keep_resolution(encoder: Encoder, stages: int) -> Encoder:
 
 
 def without_downsamplings(network: nn.Module, trial: Tensor, number: int) -> nn.Module:
-    """A copy whose last downsamplings have strides of 1, so that maps are larger.
+    """Copy a network so that its last downsamplings have strides of 1, so that maps are larger.
 
     A downsampling is all convolutions and poolings with a stride that get maps of one size: a shortcut's convolution
     belongs to the main path's. Weights stay and nothing is dilated. Kernels without padding of their own (as of
     ConvNeXt and DenseNet) see the outermost pixels repeated, so that maps keep their size.
 
     Args:
-        network: Maps images ``(B, C, Y, X)`` to maps ``(B, F, y, x)``; stays as it is.
+        network: Network that maps images ``(B, C, Y, X)`` to maps ``(B, F, y, x)``; stays as it is.
         trial: Images by which downsamplings are found, on the network's device.
-        number: Of the last downsamplings; the first one always stays.
+        number: Number of the last downsamplings; the first one always stays.
 
     Raises:
         UserError: if there are fewer, or the network makes its maps smaller in other ways too.

@@ -22,7 +22,7 @@ class FeatureMaps(nn.Module):
     features are taken as timm arranges them on the image, behind their norm and without class tokens.
 
     Args:
-        backbone: Of timm, without classifier.
+        backbone: Network of timm without classifier.
         architecture: Its name, for messages.
         takes: Sides (Y, X) in px of the only images it is made for, or ``None`` if it is made for any.
     """
@@ -71,14 +71,14 @@ class FeatureMaps(nn.Module):
 
 
 def build_network(architecture: str, channels: int, pretrained: bool = False, size: Size | None = None) -> FeatureMaps:
-    """A network of timm for images of any size, if that is possible.
+    """Build a network of timm for images of any size, if that is possible.
 
     Networks that timm makes for one size are asked to take any (``dynamic_img_size``, positions are interpolated), or
     else to be made for the size that is wanted (``img_size``); the others refuse all images but those of their own.
 
     Args:
-        architecture: Of timm, perhaps with the tag of pretrained weights.
-        channels: Of its images.
+        architecture: Name in timm, perhaps with the tag of pretrained weights.
+        channels: Number of channels of its images.
         pretrained: Whether timm downloads weights.
         size: Sides (Y, X) in px of all images, or ``None`` if they differ or weights come from elsewhere.
 
@@ -143,14 +143,14 @@ class Encoder:
     """A network whose features are looked at, and how it wants its images.
 
     Attributes:
-        name: For tables and legends.
-        source: What it was made from.
-        architecture: Of timm.
-        network: Maps normalised images ``float (B, C, Y, X)`` to the maps of its last layer ``(B, F, y, x)``; in
-            evaluation mode.
+        name: Name for tables and legends.
+        source: Origin of its weights.
+        architecture: Name in timm.
+        network: Network that maps normalised images ``float (B, C, Y, X)`` to the maps of its last layer
+            ``(B, F, y, x)``; in evaluation mode.
         mean: Grey level 0–255 that is subtracted, one a channel.
-        std: Divides grey levels, one a channel.
-        normalised_by: Where both are from.
+        std: Divisor of grey levels, one a channel.
+        normalised_by: Origin of both.
     """
 
     name: str
@@ -210,7 +210,7 @@ def open_encoder(name: str, spec: str, image_norms: Norms, size: Size | None = N
     norms, as MoCo's released ones), random ones and grey files without norms by those of the images.
 
     Args:
-        name: For tables and legends.
+        name: Name for tables and legends.
         spec: A file in CEM500K's format (see :func:`~lightning_emseg.core.weights.load_moco_weights`);
             ``ARCHITECTURE:FILE`` where a file does not say which one it is of, as only ResNet-18, 34, 50, 101 and 152
             are recognised without; ``random:ARCHITECTURE:SEED`` (one channel, timm's initial weights); or

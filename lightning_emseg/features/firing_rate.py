@@ -30,10 +30,10 @@ class Distortion:
     (scale beyond 5), and beyond an edge stands the mirrored image, so that neurons are not tested on black corners.
 
     Attributes:
-        name: Of the distortion.
-        axis: What its strength is, with its unit.
+        name: Name of the distortion.
+        axis: Meaning of its strength, with its unit.
         identity: Strength that leaves images as they are.
-        strengths: That are measured, rising; the identity among them.
+        strengths: Strengths that are measured, rising; the identity among them.
         pretraining: Range that the paper's pretraining drew from (MoCo v2's settings, 360° and noise as in its
             Methods), or ``None`` where it is the whole axis.
         change: Function of images and strength, see :meth:`__call__`.
@@ -51,7 +51,7 @@ class Distortion:
 
         Args:
             grey: ``float32 (B, 1, S, S)``, grey levels 0–255.
-            strength: In the unit of ``axis``.
+            strength: Strength in the unit of ``axis``.
 
         Returns:
             The same shape and range; the same images, to the bit, at the identity.
@@ -168,7 +168,7 @@ class FiringRates:
     Attributes:
         neurons: All of its pooled vector.
         selective: Those that were considered; the other are left out of every rate.
-        curves: By distortion the mean ± SE over considered neurons at each of its strengths; NaN if there are none.
+        curves: Mean ± SE by distortion over considered neurons at each of its strengths; NaN if there are none.
     """
 
     neurons: int
@@ -198,7 +198,7 @@ def firing_rates(firing: Firing, distorted: Responses) -> NDArray[np.float64]:
     """Firing rate of each considered neuron: the share of Z whose distorted versions still make it fire.
 
     Args:
-        firing: Of the undistorted images.
+        firing: Thresholds and near-maximal images of the undistorted images.
         distorted: Responses to all of them under one distortion, ``(N, F)``.
 
     Returns:
@@ -226,13 +226,13 @@ def measure_firing(
     means are; neurons see the same images and are not independent, so that they are rather too small.
 
     Args:
-        encoder: To be looked at.
+        encoder: Encoder to analyse.
         images: ``uint8 (N, 1, S, S)``, 10 or more.
-        noise_images: Of the same size.
-        seed: Of the noise images.
+        noise_images: Number of noise images of the same size.
+        seed: Random seed of the noise images.
         batch_size: Images at a time.
-        distortions: To be applied.
-        progress: Told the number of images that were encoded, of :func:`images_needed`.
+        distortions: Distortions to apply.
+        progress: Callback with the number of images that were encoded, of :func:`images_needed`.
     """
 
     def responses(batches: Iterator[Tensor]) -> Responses:
@@ -284,7 +284,7 @@ def firing_rate_figure(rates: Mapping[str, FiringRates], distortions: Sequence[D
     """A panel a distortion: a line an encoder with a band of ± SE, and the range of the paper's pretraining dashed.
 
     Args:
-        rates: By encoder, with a curve for each distortion.
+        rates: Rates by encoder, with a curve for each distortion.
         distortions: One panel each.
 
     Returns:

@@ -25,9 +25,9 @@ class Occlusion:
     """What happens to the similarity when squares are hidden.
 
     Attributes:
-        similarity: Of the whole image and the reference: dot product of pooled features of length 1.
+        similarity: Similarity of the whole image and the reference: dot product of pooled features of length 1.
         corners: Upper left corner (y, x) of each square in px, ``int64 (K, 2)``.
-        drops: By how much the similarity falls when the square is hidden, ``float64 (K,)``.
+        drops: Fall of the similarity when the square is hidden, ``float64 (K,)``.
         importance: Mean drop over the squares that a pixel lies in, rescaled to 0–1, ``float32 (Y, X)``; 0 everywhere
             if all are equal.
     """
@@ -52,11 +52,11 @@ def measure_occlusion(
     this is as in the authors' notebook; the paper's text leaves it open.
 
     Args:
-        encoder: To be looked at.
+        encoder: Encoder to analyse.
         image: ``(Y, X)``, grey levels; each side at least 61 px.
-        reference: Compared with: a second view (Results) or the image itself (Methods); any size.
+        reference: Image to compare with: a second view (Results) or the image itself (Methods); any size.
         batch_size: Occluded images at a time.
-        progress: Told the number of squares that were done, of :func:`square_corners`.
+        progress: Callback with the number of squares that were done, of :func:`square_corners`.
 
     Raises:
         UserError: if the image is smaller than a square.
@@ -80,7 +80,7 @@ def square_corners(shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Upper left corners (y, x) of the squares, ``int64 (K, 2)``: every 30 px, the last ones cut by the edge.
 
     Args:
-        shape: Of the image, in px.
+        shape: Shape of the image in px.
 
     Raises:
         UserError: if a side is below 61 px.
@@ -101,7 +101,7 @@ def second_view(image: NDArray[np.uint8], random: np.random.Generator) -> NDArra
 
     Args:
         image: ``(Y, X)``.
-        random: Decides everything.
+        random: Generator that decides everything.
     """
     height, width = image.shape
     area = height * width * random.uniform(_SMALLEST_CROP, 1)
@@ -141,10 +141,10 @@ class OcclusionRow:
     """One image of the figure.
 
     Attributes:
-        name: Of the image.
+        name: Name of the image.
         image: ``(Y, X)``, grey levels.
-        reference: What it is compared with, or ``None`` where it is the image itself.
-        found: By encoder, in one order for all rows.
+        reference: Other view it is compared with, or ``None`` where that is the image itself.
+        found: Results by encoder, in one order for all rows.
     """
 
     name: str
@@ -160,7 +160,7 @@ def occlusion_figure(rows: Sequence[OcclusionRow]) -> Figure:
     without which a heat map of 0–1 cannot be judged.
 
     Args:
-        rows: At least one; all with a reference, or none.
+        rows: Rows, one or more; all with a reference, or none.
     """
     views = 1 + (rows[0].reference is not None)
     grid = PictureGrid([row.image.shape for row in rows], views + len(rows[0].found), title_lines=2)

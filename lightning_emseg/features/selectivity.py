@@ -25,9 +25,9 @@ class Selectivity:
         correlations: Point-biserial correlation of each map with the mask, ``float64 (F,)``; NaN of constant maps.
         chosen: Indices of the most correlated maps, the best first, ``int64``; none that is not positive.
         response: Their mean rescaled to 0–1, ``float32 (Y, X)``; 0 everywhere if there is none or it is constant.
-        binary: Where it is above 0.3, ``bool (Y, X)``.
-        response_correlation: Of ``response`` with the mask; NaN if it is constant.
-        iou: Of ``binary`` and the mask, 0–1.
+        binary: Pixels where it is above 0.3, ``bool (Y, X)``.
+        response_correlation: Correlation of ``response`` with the mask; NaN if it is constant.
+        iou: Intersection over union of ``binary`` and the mask, 0–1.
     """
 
     correlations: NDArray[np.float64]
@@ -52,11 +52,11 @@ def measure_selectivity(
     image, they do not say how well it could be segmented. Maps are enlarged bilinearly, corners on corners.
 
     Args:
-        encoder: With few downsamplings, see :func:`~lightning_emseg.features.downsampling.keep_resolution`.
+        encoder: Encoder with few downsamplings, see :func:`~lightning_emseg.features.downsampling.keep_resolution`.
         image: ``(Y, X)``, grey levels.
-        mask: Of the organelle, neither empty nor full.
+        mask: Mask of the organelle, neither empty nor full.
         filters: Most maps to average.
-        threshold: Of the mean map.
+        threshold: Threshold of the mean map.
         values_at_a_time: Enlarged values that are held at once; 2²⁴ take 128 MiB.
     """
     maps = encoder.maps(encoder.normalised(torch.tensor(image)[None, None]))[0]
@@ -128,10 +128,10 @@ class SelectivityRow:
     """One image of the figure.
 
     Attributes:
-        name: Of the image.
+        name: Name of the image.
         image: ``(Y, X)``, grey levels.
-        mask: ``(Y, X)``, of the organelle.
-        found: By encoder, in one order for all rows.
+        mask: ``(Y, X)``, mask of the organelle.
+        found: Results by encoder, in one order for all rows.
     """
 
     name: str
@@ -144,8 +144,8 @@ def selectivity_figure(rows: Sequence[SelectivityRow], organelle: str) -> Figure
     """A row an image: the image, its truth, and for each encoder the mean map over the image and its binary mask.
 
     Args:
-        rows: At least one.
-        organelle: What is looked for.
+        rows: Rows, one or more.
+        organelle: Name of the organelle.
     """
     grid = PictureGrid([row.image.shape for row in rows], 2 + 2 * len(rows[0].found))
     for cells, row in zip(grid.cells, rows, strict=True):

@@ -136,7 +136,12 @@ def write_clefts(clefts: PredictedClefts, path: Path) -> int:
     Raises:
         UserError: if it cannot be written.
     """
-    ids, number = _components(clefts)
+    # As bytes: of boolean masks cc3d 4.1.1 finds wrong components over corners where the last side is odd.
+    mask = np.empty(clefts.crop.size, np.uint8)
+    for start, band in zip(range(0, len(mask), _SECTIONS), _bands(clefts.pixels, clefts.crop), strict=True):
+        np.greater_equal(band, clefts.level, out=mask[start : start + len(band)].view(bool))
+    found, number = cc3d.connected_components(mask, connectivity=26, out_dtype=np.uint32, return_N=True)
+    ids: Ids = found.astype(np.uint32, copy=False)
     part = path.with_name(f".{path.name}.partial")
     try:
         with h5py.File(part, "w") as file:
@@ -154,16 +159,7 @@ def write_clefts(clefts: PredictedClefts, path: Path) -> int:
         raise UserError(f"{path} cannot be written: {error}") from error
     finally:
         part.unlink(missing_ok=True)
-    return number
-
-
-def _components(clefts: PredictedClefts) -> tuple[Ids, int]:
-    # As bytes: of boolean masks cc3d 4.1.1 finds wrong components over corners where the last side is odd.
-    mask = np.empty(clefts.crop.size, np.uint8)
-    for start, band in zip(range(0, len(mask), _SECTIONS), _bands(clefts.pixels, clefts.crop), strict=True):
-        np.greater_equal(band, clefts.level, out=mask[start : start + len(band)].view(bool))
-    ids, number = cc3d.connected_components(mask, connectivity=26, out_dtype=np.uint32, return_N=True)
-    return ids.astype(np.uint32, copy=False), int(number)
+    return int(number)
 
 
 def _bands(array: ArrayRef, crop: Crop) -> Iterator[NDArray[np.uint8]]:

@@ -1,9 +1,9 @@
 """The network that tells informative tiles from others."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -26,14 +26,6 @@ _GREY_MEAN, _GREY_STD = 0.449 * 255, 0.226 * 255
 _TRAINED = ("layer4", "fc")
 _FORWARD = 128
 """Tiles in one forward pass of :meth:`TileClassifier.scores`."""
-
-
-@runtime_checkable
-class HeldOutData(Protocol):
-    """A data module that holds labelled tiles out."""
-
-    def held_out_batches(self) -> Iterator[Mapping[str, Tensor]]:
-        """This rank's share: ``image`` ``uint8 (B, 1, 224, 224)`` and ``label`` ``int64 (B,)``, 0 or 1."""
 
 
 class TileClassifier(pl.LightningModule):
@@ -109,7 +101,7 @@ class TileClassifier(pl.LightningModule):
                 segmentation.
         """
         refuse_tile_monitors(self.trainer)
-        if not isinstance(getattr(self.trainer, "datamodule", None), HeldOutData):
+        if not hasattr(getattr(self.trainer, "datamodule", None), "held_out_batches"):
             raise UserError("TileClassifier needs labelled tiles: take the data module LabelledTiles")
         # Lightning keeps the modes that it finds.
         self.train()
@@ -142,6 +134,7 @@ class TileClassifier(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Score on the held-out labels of all ranks."""
+        # Its batches are this rank's share: `image` uint8 (B, 1, 224, 224) and `label` int64 (B,), 0 or 1.
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self.eval()
         with torch.no_grad():

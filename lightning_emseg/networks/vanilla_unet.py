@@ -52,7 +52,11 @@ class VanillaUNet(nn.Module):
         self.grow = nn.ModuleList(nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[-2::-1])
         self.up = nn.ModuleList(_double_convolution(2 * width, width, batch_norm) for width in widths[-2::-1])
         self.head = nn.Conv2d(base_channels, classes, 1)
-        self.apply(_initialise)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an image to logits.
@@ -86,10 +90,3 @@ def _double_convolution(before: int, after: int, batch_norm: bool) -> nn.Sequent
             layers.append(nn.BatchNorm2d(after))
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

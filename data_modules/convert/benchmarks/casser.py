@@ -30,10 +30,10 @@ def volumes(
     Args:
         root: Folder with ``Train_In``, ``Train_Out``, ``Test_In`` and ``Test_Out``, or with the folder ``title`` that
             holds them.
-        title: Of the data set, such as ``Lucchi++``; the sample's name is the first word in lower case.
+        title: Name of the data set, such as ``Lucchi++``; the sample's name is the first word in lower case.
         published: Number of sections by split; another is said and used nevertheless.
         size: Sides of a pixel, ``(Z, Y, X)`` in nm.
-        rule: Of the masks.
+        rule: Meaning of the masks' values.
 
     Raises:
         UserError: if folders or sections are missing, or labels do not match images.

@@ -32,7 +32,7 @@ def find_file(root: Path, letter: str, padded: bool) -> Path:
 
     Args:
         root: Folder that holds the files.
-        letter: Of the sample, with a plus for those without labels.
+        letter: Letter of the sample, with a plus for those without labels.
         padded: Whether the padded file is meant.
 
     Raises:
@@ -58,8 +58,8 @@ def voxel_size(file: Path, given: Sizes | None) -> Sizes:
     """Sides of a voxel of the raw volume, from its attribute.
 
     Args:
-        file: Of one sample.
-        given: By the user, ``(Z, Y, X)`` in nm: taken where the file states none.
+        file: File of one sample.
+        given: Size that the user states, ``(Z, Y, X)`` in nm: taken where the file states none.
 
     Raises:
         UserError: if the file cannot be read or has no raw volume, if there is no size or a wrong one, or if size and
@@ -96,8 +96,8 @@ def labels_in(file: Path, size: Sizes) -> list[str]:
     """Those of ``CLEFTS`` and ``NEURONS`` that a file has.
 
     Args:
-        file: Of one sample.
-        size: Of a voxel of the raw volume.
+        file: File of one sample.
+        size: Sides of a voxel of the raw volume.
 
     Raises:
         UserError: if they do not fit into the raw volume.

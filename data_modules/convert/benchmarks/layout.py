@@ -12,10 +12,10 @@ def find_root(root: Path, needed: Sequence[str], inner: Sequence[str], layout: s
     """The folder that holds all parts: the one given, or one inside that archives unpack to.
 
     Args:
-        root: As given.
+        root: Folder that the user gave.
         needed: Names of files or folders that it has to hold.
         inner: Names of folders to try too.
-        layout: What the folder should look like, for the message.
+        layout: Layout of a complete folder, for the message.
 
     Raises:
         UserError: naming what is missing.

@@ -93,7 +93,7 @@ def convert_perez(
     Args:
         root: Folder that holds these four, or the folder supplemental_data with them.
         out: The store to write into, made where it does not exist.
-        organelle: Which set; its label is lysosome, mitochondrion, nucleus or nucleolus.
+        organelle: Name of the set; its label is lysosome, mitochondrion, nucleus or nucleolus.
         pixel_size_nm: Side of a pixel in nanometers; the files do not state it, and the sets were downsampled
             differently.
         overwrite: Replace samples of the same name.

@@ -18,9 +18,9 @@ from tests.support.tile_sets import write_source
 Tile = NDArray[np.uint8]
 
 
-def noise() -> Tile:
+def noise(std: float = 20) -> NDArray[np.uint8]:
     random = np.random.default_rng(0)
-    return np.clip(np.rint(random.normal(120, 20, (224, 224))), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(random.normal(120, std, (224, 224))), 0, 255).astype(np.uint8)
 
 
 @given(st.integers(0, 255))
@@ -54,21 +54,16 @@ def test_local_binary_patterns_match_their_definition() -> None:
     assert statistics(tile)[0] == pytest.approx(code.std(), rel=0.01)
 
 
-def uniform_noise(std: float = 20) -> NDArray[np.uint8]:
-    random = np.random.default_rng(0)
-    return np.clip(np.rint(random.normal(120, std, (224, 224))), 0, 255).astype(np.uint8)
-
-
 @pytest.mark.parametrize("uniform", [0, 50, 180, 224])
 def test_uniform_columns_count_up_to_half_window(uniform: int) -> None:
-    tile = uniform_noise()
+    tile = noise()
     tile[:, :uniform] = 90
     lost = WINDOW_PX // 2 if 0 < uniform < 224 else 0
     assert uniform_share(tile, 2.0) == pytest.approx((uniform - lost) / 224, abs=1e-3)
 
 
 def test_neighbourhoods_are_compared_by_their_deviation() -> None:
-    tile = uniform_noise(std=5)
+    tile = noise(std=5)
     assert uniform_share(tile, 3.0) == 0
     assert uniform_share(tile, 8.0) == 1
     assert uniform_share(np.full((112, 112), 7, np.uint8), 0.1) == 1
@@ -76,7 +71,6 @@ def test_neighbourhoods_are_compared_by_their_deviation() -> None:
     assert uniform_share(np.full((112, 112), 7, np.uint8), 0.0) == 0
 
 
-ValuedTile = NDArray[np.uint8]
 LEVELS = np.arange(14) * 10
 """Grey level of each tile, which is even."""
 
@@ -95,7 +89,7 @@ def source(folder: TileSet) -> SourceTiles:
 def test_known_values_are_reused_for_one_stamp(source: SourceTiles, folder: TileSet) -> None:
     asked: list[int] = []
 
-    def mean(tiles: Sequence[ValuedTile]) -> NDArray[np.float32]:
+    def mean(tiles: Sequence[Tile]) -> NDArray[np.float32]:
         asked.append(len(tiles))
         return np.array([[tile.mean()] for tile in tiles], np.float32)
 
@@ -114,12 +108,12 @@ def test_known_values_are_reused_for_one_stamp(source: SourceTiles, folder: Tile
 def test_interrupted_source_resumes_after_its_last_batch(source: SourceTiles, folder: TileSet) -> None:
     asked: list[int] = []
 
-    def interrupted(tiles: Sequence[ValuedTile]) -> NDArray[np.float32]:
+    def interrupted(tiles: Sequence[Tile]) -> NDArray[np.float32]:
         if len(asked) == 2:
             raise KeyboardInterrupt
         return means(tiles)
 
-    def means(tiles: Sequence[ValuedTile]) -> NDArray[np.float32]:
+    def means(tiles: Sequence[Tile]) -> NDArray[np.float32]:
         asked.append(len(tiles))
         return np.array([[tile.mean()] for tile in tiles], np.float32)
 

@@ -147,8 +147,6 @@ def test_unavailable_encoders_are_named(tmp_path: Path, monkeypatch: pytest.Monk
         keep_resolution(resnet, -1)
 
 
-ARCHITECTURE_IMAGES = (100.0, 20.0)
-
 # timm's "test" networks have the blocks of the published ones, and a hundredth of their weights.
 CONVOLUTIONAL = {
     "test_efficientnet": 256,
@@ -170,7 +168,7 @@ def grey_network(architecture: str, seed: int = 1, channels: int = 1) -> Any:
 
 @pytest.mark.parametrize(("architecture", "maps"), CONVOLUTIONAL.items())
 def test_convolutional_maps_match_timm(architecture: str, maps: int) -> None:
-    encoder = open_encoder("a", f"random:{architecture}:1", ARCHITECTURE_IMAGES)
+    encoder = open_encoder("a", f"random:{architecture}:1", IMAGES)
     normalised = encoder.normalised(images())
     found = encoder.maps(normalised)
     assert found.shape == (2, maps, 2, 2)
@@ -181,7 +179,7 @@ def test_convolutional_maps_match_timm(architecture: str, maps: int) -> None:
 
 
 def test_vit_tokens_lie_where_their_patches_are() -> None:
-    encoder = open_encoder("a", "random:vit_tiny_patch16_224:1", ARCHITECTURE_IMAGES)
+    encoder = open_encoder("a", "random:vit_tiny_patch16_224:1", IMAGES)
     normalised = encoder.normalised(images()[:, :, :, :48])
     found = encoder.maps(normalised)
     torch.manual_seed(1)
@@ -198,7 +196,7 @@ def test_vit_tokens_lie_where_their_patches_are() -> None:
 
 
 def test_swin_channels_come_first() -> None:
-    encoder = open_encoder("a", "random:swin_tiny_patch4_window7_224:0", ARCHITECTURE_IMAGES)
+    encoder = open_encoder("a", "random:swin_tiny_patch4_window7_224:0", IMAGES)
     normalised = encoder.normalised(images()[:, :, :, :32])
     found = encoder.maps(normalised)
     assert found.shape == (2, 768, 2, 1)
@@ -211,16 +209,16 @@ def test_swin_channels_come_first() -> None:
 
 def test_fixed_size_networks_take_the_images_size() -> None:
     spec = "random:mixer_s32_224:0"
-    encoder = open_encoder("a", spec, ARCHITECTURE_IMAGES, (64, 96))
+    encoder = open_encoder("a", spec, IMAGES, (64, 96))
     assert encoder.maps(torch.zeros(1, 1, 64, 96)).shape == (1, 512, 2, 3)
     with pytest.raises(UserError, match="mixer_s32_224 takes images of 64 × 96 px only, but one has 64 × 64 px"):
         encoder.maps(torch.zeros(1, 1, 64, 64))
     with pytest.raises(UserError, match="mixer_s32_224 takes images of 224 × 224 px only, but one has 64 × 96 px"):
-        open_encoder("a", spec, ARCHITECTURE_IMAGES).maps(torch.zeros(1, 1, 64, 96))
+        open_encoder("a", spec, IMAGES).maps(torch.zeros(1, 1, 64, 96))
 
 
 def opened(path: Path) -> Encoder:
-    return open_encoder("a", str(path), ARCHITECTURE_IMAGES)
+    return open_encoder("a", str(path), IMAGES)
 
 
 @pytest.mark.parametrize("architecture", ["mobilenetv3_small_050", "test_convnext", "test_vit"])
@@ -229,24 +227,24 @@ def test_files_state_their_architecture(tmp_path: Path, architecture: str) -> No
     file = save_released(tmp_path / "e.pth", network, arch=architecture, norms={"mean": 0.5, "std": 0.25})
     encoder = opened(file)
     assert (encoder.architecture, encoder.channels, encoder.normalised_by) == (architecture, 1, "the file")
-    wanted = open_encoder("b", f"random:{architecture}:3", ARCHITECTURE_IMAGES)
+    wanted = open_encoder("b", f"random:{architecture}:3", IMAGES)
     normalised = encoder.normalised(images())
     assert torch.equal(encoder.maps(normalised), wanted.maps(normalised))
 
 
 def test_architecture_can_be_given_with_the_file(tmp_path: Path) -> None:
     file = save_released(tmp_path / "with:colon.pth", grey_network("mobilenetv3_small_050", seed=3), arch="unknown")
-    encoder = open_encoder("a", f"mobilenetv3_small_050:{file}", ARCHITECTURE_IMAGES)
+    encoder = open_encoder("a", f"mobilenetv3_small_050:{file}", IMAGES)
     normalised = encoder.normalised(images())
-    wanted = open_encoder("b", "random:mobilenetv3_small_050:3", ARCHITECTURE_IMAGES).maps(normalised)
+    wanted = open_encoder("b", "random:mobilenetv3_small_050:3", IMAGES).maps(normalised)
     assert (encoder.architecture, encoder.source) == ("mobilenetv3_small_050", str(file))
     assert torch.equal(encoder.maps(normalised), wanted)
     with pytest.raises(UserError, match=r"records no architecture.*unknown.*as a=efficientnet_b0:.*with:colon\.pth"):
         opened(file)
     with pytest.raises(UserError, match="timm has no architecture 'mobilenet_v9'"):
-        open_encoder("a", f"mobilenet_v9:{file}", ARCHITECTURE_IMAGES)
+        open_encoder("a", f"mobilenet_v9:{file}", IMAGES)
     with pytest.raises(UserError, match=r"does not fit the encoder|fits no weight of the encoder"):
-        open_encoder("a", f"regnetx_002:{file}", ARCHITECTURE_IMAGES)
+        open_encoder("a", f"regnetx_002:{file}", IMAGES)
 
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "resnet10t", "test_vit"])
