@@ -96,7 +96,7 @@ def test_every_room_has_its_level() -> None:
         for path in (ROOT / package).iterdir()
         if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").is_file()
     }
-    assert rooms <= set(HEIGHT)
+    assert rooms == set(HEIGHT)
 
 
 def test_rooms_import_lower_levels_only() -> None:
