@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from data_modules.batch import Batch, TileBatch
 from data_modules.errors import UserError
+from data_modules.patches.loaders import require_setup
 from data_modules.randomness import Purpose, stream
 from data_modules.tile_set import SourceTiles, TileSet
 from data_modules.tiles import Labels, TileImages, TileModule, TileNumbers, read_labels
@@ -122,7 +123,7 @@ class LabelledTiles(TileModule):
     @property
     def split(self) -> LabelSplit:
         """Labelled tiles that are trained on and those that are held out."""
-        return self.require(self._split)
+        return require_setup(self._split)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Make the loader of this rank's tiles, in whole batches; ``label`` is 1 for informative, 0 for others."""

@@ -1,7 +1,6 @@
 """Generic data module of mosaic stores, and checks of its settings against a store."""
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -16,7 +15,7 @@ from data_modules.batch import IGNORE, Batch
 from data_modules.errors import UserError, check_fractions, check_positive
 from data_modules.geometry import Grid, Shape, Sweep, is_isotropic, rows_left, share_rows
 from data_modules.patches.dataset import PatchDataset, SweepDataset, Tile, TileDataset, spread_tiles
-from data_modules.patches.loaders import EpochSampler, ResumableLoader, SomeEpochs, make_loader
+from data_modules.patches.loaders import EpochSampler, ResumableLoader, RunShare, SomeEpochs, make_loader, require_setup
 from data_modules.patches.sampling import FixedPatches, PatchSampling, RandomPatches, masks_of
 from data_modules.patches.splits import DividedMosaics, MosaicSplit, Split
 from data_modules.store import MosaicStore, MosaicView, Rows, shard_rows
@@ -129,7 +128,7 @@ def check_foreground(mosaics: Sequence[MosaicView], allowed: bool) -> None:
         )
 
 
-class Mosaic(pl.LightningDataModule):
+class Mosaic(RunShare, pl.LightningDataModule):
     """Data module of a mosaic store: patches for training, tiles and sweeps for evaluation.
 
     Args:
@@ -216,11 +215,6 @@ class Mosaic(pl.LightningDataModule):
         """Callback that returns the rows already on disk, so that a resumed prediction skips them."""
         self._division: DividedMosaics | None = None
 
-    @property
-    def seed(self) -> int:
-        """Random seed for patch sampling and augmentation."""
-        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
-
     def setup(self, stage: str) -> None:
         """Open the store and check everything that ``stage`` will need.
 
@@ -275,10 +269,10 @@ class Mosaic(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """This rank's share of the epoch's patches."""
-        division = self._divided()
+        division = require_setup(self._division)
         size = self.patch_shape(len(division.train[0].shape))
         sampling = self.sampling if division.train_patches is None else FixedPatches(division.train_patches)
-        rank, world = self._rank_and_world()
+        rank, world = self.rank_and_world
         count, batch = self.patches_per_epoch, self.batch_size
         sampler = EpochSampler(sampling, division.train, size, count, batch, self.seed, rank, world)
         skip = self.on_damage == "skip"
@@ -287,7 +281,7 @@ class Mosaic(pl.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """In ``fit`` the cheap tiles and, in chosen epochs, the sweep over whole mosaics; in ``validate`` the sweep."""
-        division = self._divided()
+        division = require_setup(self._division)
         mosaics = division.val
         if division.val_patches is not None:
             size = self.patch_shape(len(mosaics[0].shape))
@@ -304,8 +298,8 @@ class Mosaic(pl.LightningDataModule):
             else:
                 size = self.tile_shape(mosaics[0])
             tiles = spread_tiles(mosaics, size, self.val_tiles, self.seed)
-        flat, rank_and_world = self.planes is not None, self._rank_and_world()
-        chosen = TileDataset(mosaics, size, tiles, self.eval_batch_size, self.label, *rank_and_world, flat=flat)
+        flat = self.planes is not None
+        chosen = TileDataset(mosaics, size, tiles, self.eval_batch_size, self.label, *self.rank_and_world, flat=flat)
         loaders = [make_loader(chosen, self.num_workers)]
         if self.trainer is not None and self.full_validation_every and division.val_patches is None:
             dataset = self._sweep_dataset(division.val)
@@ -338,20 +332,12 @@ class Mosaic(pl.LightningDataModule):
             return batch
         return self.augment(batch, self.seed, self.trainer.current_epoch)
 
-    def _divided(self) -> DividedMosaics:
-        if self._division is None:
-            raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
-        return self._division
-
     def _labelled(self, split: str) -> list[MosaicView]:
         samples = MosaicStore(self.store_path).samples(split)
         return [MosaicView.of(sample, self.label, self.foreground, self.classes) for sample in samples]
 
-    def _rank_and_world(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
     def _sweep_dataset(self, mosaics: Sequence[MosaicView]) -> SweepDataset:
-        rank, world = self._rank_and_world()
+        rank, world = self.rank_and_world
         grids = [Grid(mosaic.shape, self.tile_shape(mosaic), self.overlap) for mosaic in mosaics]
         shapes = [mosaic.shape for mosaic in mosaics]
         spans = share_rows(shapes, [shard_rows(shape) for shape in shapes], rank, world)

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -17,7 +16,7 @@ from data_modules.augment.views import TwoViews
 from data_modules.batch import Batch, TileBatch
 from data_modules.errors import UserError, check_fractions, check_positive
 from data_modules.geometry import Shape
-from data_modules.patches.loaders import EpochSampler, Patch, ResumableLoader, make_loader
+from data_modules.patches.loaders import EpochSampler, Patch, ResumableLoader, RunShare, make_loader, require_setup
 from data_modules.patches.sampling import PatchSampling, Position
 from data_modules.randomness import Purpose, stream
 from data_modules.store import MosaicView
@@ -183,10 +182,7 @@ class EveryTile(PatchSampling):
         return [(source, (tile,)) for source, tile in self.tiles[order].tolist()]
 
 
-T = TypeVar("T")
-
-
-class TileModule(pl.LightningDataModule):
+class TileModule(RunShare, pl.LightningDataModule):
     """Shared part of data modules of single tiles: the share of each rank, in training and in held-out batches.
 
     Args:
@@ -205,36 +201,16 @@ class TileModule(pl.LightningDataModule):
         self.tiles_path, self.batch_size, self.num_workers, self._seed = tiles, batch_size, num_workers, seed
         self._images: TileImages | None = None
 
-    @property
-    def seed(self) -> int:
-        """Random seed of order, views and of what is held out."""
-        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
-
-    @property
-    def rank_and_world(self) -> tuple[int, int]:
-        """Rank of this process and number of all."""
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def require(self, value: T | None) -> T:
-        """Return what ``setup`` has made.
-
-        Raises:
-            UserError: if it did not run yet.
-        """
-        if value is None:
-            raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
-        return value
-
     def load(self, tiles: TileNumbers) -> DataLoader[Batch]:
         """Make a loader of this rank's share of an epoch of tiles, in whole batches."""
         rank, world = self.rank_and_world
         count = len(tiles) // (self.batch_size * world) * self.batch_size * world
         sampler = EpochSampler(EveryTile(tiles), (), (SIDE, SIDE), count, self.batch_size, self.seed, rank, world)
-        return make_loader(self.require(self._images), self.num_workers, self.batch_size, sampler, ResumableLoader)
+        return make_loader(require_setup(self._images), self.num_workers, self.batch_size, sampler, ResumableLoader)
 
     def read_batches(self, tiles: TileNumbers) -> Iterator[TileBatch]:
         """Read this rank's share of tiles, each once; ``index`` is a tile's place in the order over all ranks."""
-        images, (rank, world) = self.require(self._images), self.rank_and_world
+        images, (rank, world) = require_setup(self._images), self.rank_and_world
         mine = range(rank, len(tiles), world)
         for start in range(0, len(mine), self.batch_size):
             places = [(place, *tiles[place].tolist()) for place in mine[start : start + self.batch_size]]
@@ -308,12 +284,12 @@ class Tiles(TileModule):
     @property
     def division(self) -> TileSplit:
         """Tiles that are trained on and those that are held out."""
-        return self.require(self._labelled)[0]
+        return require_setup(self._labelled)[0]
 
     @property
     def label_names(self) -> list[str]:
         """Names by the number of the label."""
-        return self.require(self._labelled)[1]
+        return require_setup(self._labelled)[1]
 
     def norms(self) -> tuple[float, float]:
         """Mean and standard deviation of the grey values 0–255 of the training tiles.
@@ -324,7 +300,7 @@ class Tiles(TileModule):
         Raises:
             UserError: if a tile is damaged, or all are of one grey value.
         """
-        train, sources = self.division.train, self.require(self._images).mosaics
+        train, sources = self.division.train, require_setup(self._images).mosaics
         if len(train) > _MEASURED:
             train = train[np.sort(stream(self.seed, Purpose.VALIDATION).permutation(len(train))[:_MEASURED])]
         counts = np.zeros(256, np.int64)

@@ -163,13 +163,12 @@ def _write_image(
 
     def convert(section: Pixels, what: str) -> Pixels:
         nonlocal record, clipped
-        brought = to_8_bit(section, rule, what)
-        record = brought.record
+        grey, record = to_8_bit(section, rule, what)
         clipped += record.get("clipped_fraction", 0.0) / image.shape[0]
         if sample.shrink is None or not sample.shrinks(section.shape):
-            return brought.pixels
+            return grey
         provenance["downsampled"] = {**sample.shrink.record, "filter": sample.shrink.filter}
-        return sample.shrink.image(brought.pixels)
+        return sample.shrink.image(grey)
 
     with sample.image() as image:
         shape = _check_shapes(sample, image)

@@ -1,13 +1,15 @@
 """Loading orders, shared out over the ranks, and loaders of whole batches."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_convert
 
 from data_modules.batch import Batch
+from data_modules.errors import UserError
 from data_modules.geometry import Shape
 from data_modules.patches.sampling import PatchSampling, Position
 from data_modules.randomness import Purpose, stream
@@ -177,3 +179,34 @@ def make_loader(
         # Tensorstore's threads do not survive a fork.
         multiprocessing_context="forkserver" if num_workers else None,
     )
+
+
+T = TypeVar("T")
+
+
+class RunShare:
+    """Seed and ranks of a data module's run; a mixin."""
+
+    trainer: Any
+    _seed: int | None
+
+    @property
+    def seed(self) -> int:
+        """Random seed of the data: the module's own, else the run's ``seed_everything``, else 0."""
+        return int(os.environ.get("PL_GLOBAL_SEED", 0)) if self._seed is None else self._seed
+
+    @property
+    def rank_and_world(self) -> tuple[int, int]:
+        """Rank of this process and number of all; 0 and 1 without a trainer."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def require_setup(made: T | None) -> T:
+    """Return what ``setup`` has made.
+
+    Raises:
+        UserError: if it did not run yet.
+    """
+    if made is None:
+        raise UserError("the data module is not set up: call setup('fit') or use it through a Trainer")
+    return made

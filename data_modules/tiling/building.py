@@ -6,7 +6,7 @@ import json
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import chain
@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from data_modules.errors import UserError
+from data_modules.images.grey import Survey, ToGrey
 from data_modules.images.image import Image, Pixels, RefusedError, Region
 from data_modules.images.opening import open_image, suffix_of
 from data_modules.images.raster import large_images
@@ -35,7 +38,6 @@ from data_modules.tiling.cutting import (
     read_places,
 )
 from data_modules.tiling.sources import Entry
-from data_modules.tiling.survey import Survey, ToGrey, is_inverted, polarity
 
 Status = Literal["tiled", "known", "refused", "ignored"]
 
@@ -51,7 +53,7 @@ COLUMNS = (
 ``tiled`` in this run, ``known`` from an earlier one, ``refused``, or ``ignored`` for the name; ``reason`` says why it
 was refused, or why these planes. ``shape`` is ``Z × Y × X`` of the file in px, ``pixel_size_nm`` that of the tiles;
 ``dropped`` counts remainders below 112 px, and ``polarity`` is the score of
-:func:`~data_modules.tiling.survey.polarity`.
+:func:`polarity`.
 """
 
 
@@ -253,6 +255,48 @@ def _read_random(
             yield tiles, places
 
     return grey, [grey.apply(tile, what) for tile in first[:_LOOKS]], batches()
+
+
+Inverted = Literal["yes", "no", "unclear"]
+
+_SMOOTH_PX = 1.0
+_WINDOW_PX = 5
+_CERTAIN = 0.07
+"""Chosen on the sets that :func:`polarity` was judged on, so their figures flatter it."""
+
+
+def polarity(images: Sequence[NDArray[np.uint8]]) -> float:
+    """Compare thin dark with thin bright structures.
+
+    Membranes are the thinnest and most frequent structures of electron micrographs, and dark where stain is dark. What
+    a morphological closing fills are thin dark ones, what an opening removes are thin bright ones, both 5 × 5 px after
+    Gaussian smoothing of σ = 1 px; the score is the difference of their mean squares over the sum. Inverting an image
+    changes its sign and nothing else, but for rounding.
+
+    It is a hint and no measurement: of 117 images and volumes of ten public sets, 93 were flagged rightly, 16 came out
+    unclear and 8 wrong, and as many of their negatives. All 8 are of cardiac muscle, whose thin structures are bright
+    although stain is dark.
+
+    Args:
+        images: ``uint8 (Y, X)``, not all constant.
+
+    Returns:
+        −1 (thin dark structures only) to 1 (thin bright ones only).
+    """
+    dark = bright = 0.0
+    for image in images:
+        smooth = ndimage.gaussian_filter(image.astype(np.float32), _SMOOTH_PX)
+        size = (_WINDOW_PX, _WINDOW_PX)
+        dark += float(np.square(ndimage.grey_closing(smooth, size) - smooth).sum(dtype=np.float64))
+        bright += float(np.square(smooth - ndimage.grey_opening(smooth, size)).sum(dtype=np.float64))
+    return (bright - dark) / (bright + dark) if bright + dark > 0 else 0.0
+
+
+def is_inverted(score: float) -> Inverted:
+    """The flag for a score of :func:`polarity`: ``unclear`` between −0.07 and 0.07."""
+    if abs(score) < _CERTAIN:
+        return "unclear"
+    return "yes" if score > 0 else "no"
 
 
 _AHEAD = 4

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.images.grey import ToGrey
 from data_modules.images.image import Image, Pixels, Region, fit_axes, is_isotropic
 from data_modules.tile_set import PLANES, SIDE
-from data_modules.tiling.survey import ToGrey
 
 BLOCK_PX = 2**24
 """Largest piece, unless a row of tiles is larger."""
@@ -212,7 +212,7 @@ class Settings:
     """Settings of a run.
 
     Attributes:
-        grey: Rule to 8 bit, see :meth:`~data_modules.tiling.survey.Survey.to_grey`.
+        grey: Rule to 8 bit, see :meth:`~data_modules.images.grey.Survey.to_grey`.
         pixel_size_nm: Pixel size of every file that the table of sources says nothing about; ``None`` to take the
             file's own.
         random: Number of random tiles a source; ``None`` for all tiles.

@@ -23,24 +23,21 @@ from lightning_emseg.attribution.areas import AREA, THRESHOLDS, Extent, Values
 from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.table import FieldRow, normalise_inside
 from lightning_emseg.attribution.windows import SECTION_AXES, Window
+from lightning_emseg.core.figures import LINE_STYLES, hex_colour
 from lightning_emseg.core.pictures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE, Picture
 
 OUTCOME_COLOURS = {
-    name: "#{:02x}{:02x}{:02x}".format(*colour)
-    for name, colour in {
-        "TP": TRUE_POSITIVE,
-        "FP": FALSE_POSITIVE,
-        "FN": FALSE_NEGATIVE,
-        "TN": (50, 80, 120),
-    }.items()
+    "TP": hex_colour(TRUE_POSITIVE),
+    "FP": hex_colour(FALSE_POSITIVE),
+    "FN": hex_colour(FALSE_NEGATIVE),
+    "TN": hex_colour((50, 80, 120)),
 }
 EVIDENCE = FuncNorm(
     (lambda value: np.sign(value) * np.abs(value) ** 0.5, lambda place: np.sign(place) * place**2), vmin=-1, vmax=1
 )
 """Colours follow sign(w)·√|w|: most evidence lies far below 0.1 and would be white on a linear scale."""
 # Those of the palette that stand for no outcome; with three styles they make twelve different lines.
-_OTHERS = ("#0072B2", "#D55E00", "#56B4E9", "#000000")
-_STYLES = ("-", "--", "-.")
+_OTHERS = tuple(map(hex_colour, ("blue", "red", "light blue", "black")))
 _MEANING = {"TP": "correct", "FP": "false positive", "FN": "missed", "TN": "background"}
 _TICKS = (1.0, 0.5, 0.2, 0.05, 0.0, -0.05, -0.2, -0.5, -1.0)
 _LARGEST = 768
@@ -111,7 +108,7 @@ def area_figure(thresholds: Sequence[float], series: Sequence[AreaSeries], exten
     figure = Figure(figsize=(9.5, 4.2), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
     others = itertools.cycle(_OTHERS)
-    for one, style in zip(series, itertools.cycle(_STYLES)):
+    for one, style in zip(series, itertools.cycle(LINE_STYLES)):
         colour = OUTCOME_COLOURS.get(one.name) or next(others)
         label = f"{one.name} (n = {len(one.sizes):,}, {one.nm_per_px:g} nm/px)"
         for axes, values in ((left, one.sizes), (right, 100 * one.sizes / one.window)):

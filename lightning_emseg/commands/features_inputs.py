@@ -120,7 +120,7 @@ def _find_tiles(spec: str, side: int) -> Iterator[tuple[str, Callable[[], Pixels
 
 
 def _read_grey(page: Page, y: int = 0, x: int = 0) -> Pixels:
-    return to_8_bit(page.read(), "percentile", page.what).pixels[y:, x:]
+    return to_8_bit(page.read(), "percentile", page.what)[0][y:, x:]
 
 
 def _read_mask(label: Page, image: Page) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
+from lightning_emseg.core.figures import hex_colour, style_plot
 from lightning_emseg.core.tables import align, mean_se, write_csv
 from lightning_emseg.metrics.sharpness import Filter, Sharpness, SharpnessLevel, fit, measure_levels
 
@@ -18,9 +19,7 @@ Levels = Sequence[SharpnessLevel]
 Values = NDArray[np.float64]
 CRITERIA = Sharpness._fields
 _TITLES = ("Brenner", "SMD2", "Variance", "Vollath")
-# Okabe and Ito's sky blue and vermilion, told apart by colour-blind readers.
-_MOSAIC = (86 / 255, 180 / 255, 233 / 255)
-_MEAN = (213 / 255, 94 / 255, 0)
+_MOSAIC, _MEAN = hex_colour("light blue"), hex_colour("red")
 _CLOSEST = 1.15
 """Ratio of pixel sizes below which the labels of two levels would overlap."""
 _SMALLEST = 3
@@ -191,4 +190,4 @@ def _draw(axes: Axes, sizes: Values, values: Values) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     # From 0, so that heights can be compared; Vollath's covariance may lie below.
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if np.nanmin(values) < 0 else 0.0)
-    axes.grid(alpha=0.3)
+    style_plot(axes)

@@ -1,4 +1,4 @@
-"""Rows of pictures with heat maps over them, and one colour bar beside all."""
+"""Style of plots, and rows of pictures with heat maps over them."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,27 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lightning_emseg.core.pictures import PALETTE, Colour
+
+LINE_STYLES = ("-", "--", "-.")
+
 _HEAT = "viridis"
 _CELL_INCHES, _TITLE_INCHES = 2.3, 0.25
 _BAR_INCHES = 0.9
 _TALLEST = 1.25
 """Height over width from which on pictures become narrower instead of their row higher."""
+
+
+def hex_colour(colour: str | Colour) -> str:
+    """Write a colour as matplotlib takes it, ``#rrggbb``; of a name, that of the palette."""
+    red, green, blue = PALETTE[colour] if isinstance(colour, str) else colour
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def style_plot(axes: Axes) -> None:
+    """Draw a faint grid, and no frame above and to the right."""
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 class PictureGrid:

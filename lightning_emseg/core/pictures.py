@@ -12,10 +12,22 @@ from data_modules.batch import IGNORE
 
 Picture = NDArray[np.uint8]
 
-# Okabe and Ito's palette, told apart by colour-blind readers; outcomes as in the attribution figures of U-RISC.
-TRUE_POSITIVE = (0, 158, 115)
-FALSE_POSITIVE = (230, 159, 0)
-FALSE_NEGATIVE = (204, 121, 167)
+Colour = tuple[int, int, int]
+PALETTE: Mapping[str, Colour] = {
+    "orange": (230, 159, 0),
+    "light blue": (86, 180, 233),
+    "green": (0, 158, 115),
+    "yellow": (240, 228, 66),
+    "blue": (0, 114, 178),
+    "red": (213, 94, 0),
+    "pink": (204, 121, 167),
+    "black": (0, 0, 0),
+}
+"""Okabe and Ito's colours, told apart by colour-blind readers."""
+# Outcomes as in the attribution figures of U-RISC.
+TRUE_POSITIVE = PALETTE["green"]
+FALSE_POSITIVE = PALETTE["orange"]
+FALSE_NEGATIVE = PALETTE["pink"]
 IGNORED = (90, 90, 90)
 _HEADER = 18
 _GAP = 6
@@ -92,12 +104,8 @@ def rgb(grey: Picture) -> Picture:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-# Okabe and Ito's palette, told apart by colour-blind readers; it begins anew behind seven classes.
-_NAMES = ("orange", "light blue", "green", "yellow", "blue", "red", "pink")
-_COLOURS = (
-    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
-    *((0, 114, 178), (213, 94, 0), (204, 121, 167)),
-)
+# Names in the legend of classes, which begins anew behind seven of them.
+_NAMES = tuple(name for name in PALETTE if name != "black")
 _WRONG = (213, 0, 0)
 _STRENGTH = 0.6
 _JOINED = "\N{NO-BREAK SPACE}"
@@ -118,7 +126,7 @@ def paint_classes(image: Picture, classes: Picture) -> Picture:
         RGB ``uint8 (Y, X, 3)``.
     """
     table = np.zeros((256, 3), np.float32)
-    table[1:] = np.resize(np.asarray(_COLOURS, np.float32), (255, 3))
+    table[1:] = np.resize(np.asarray([PALETTE[name] for name in _NAMES], np.float32), (255, 3))
     table[IGNORE] = IGNORED
     grey = rgb(image).astype(np.float32)
     painted = grey + _STRENGTH * (classes > 0)[..., None] * (table[classes] - grey)

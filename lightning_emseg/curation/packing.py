@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from data_modules.errors import UserError
 from data_modules.tile_set import Source, SourceTiles, SourceWriter, TileSet, read_kept, write_decisions
+from lightning_emseg.core.figures import hex_colour, style_plot
 from lightning_emseg.core.tables import write_json
 
 
@@ -49,8 +50,7 @@ def sources_with(counts: Sequence[int], share: float) -> float:
     return float((np.searchsorted(largest_first, share * largest_first[-1]) + 1) / len(counts))
 
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73")
+_COLOURS = tuple(map(hex_colour, ("blue", "red", "green")))
 
 
 def lorenz_figure(curves: Mapping[str, tuple[NDArray[np.float64], float]]) -> Figure:
@@ -72,7 +72,7 @@ def lorenz_figure(curves: Mapping[str, tuple[NDArray[np.float64], float]]) -> Fi
         xlabel="share of sources, those with fewest tiles first", ylabel="share of tiles", xlim=(0, 1), ylim=(0, 1)
     )
     axes.set_aspect("equal")
-    axes.grid(alpha=0.3)
+    style_plot(axes)
     axes.legend(loc="upper left", frameon=False)
     return figure
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur  # type: ignore[import-untyped]
 
+from lightning_emseg.core.figures import LINE_STYLES, hex_colour, style_plot
 from lightning_emseg.core.tables import MeanSE, mean_se
 from lightning_emseg.features.encoder import Encoder
 
@@ -274,9 +275,8 @@ def _noise(encoder: Encoder, count: int, side: int, seed: int, batch_size: int) 
         yield torch.stack(images).to(encoder.device)
 
 
-# Okabe and Ito's colours, told apart by colour-blind readers; with three styles they make eighteen different lines.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_STYLES = ("-", "--", "-.")
+# With three styles they make eighteen different lines.
+_COLOURS = tuple(map(hex_colour, ("blue", "red", "green", "pink", "orange", "light blue")))
 _COLUMNS = 3
 
 
@@ -312,7 +312,7 @@ def _draw(axes: Axes, distortion: Distortion, rates: Mapping[str, FiringRates]) 
     for end in distortion.pretraining or ():
         axes.axvline(end, color="black", linestyle=(0, (3, 3)), linewidth=1, zorder=1)
         axes.set_gid("range")
-    styles = ((colour, style) for style in _STYLES for colour in _COLOURS)
+    styles = ((colour, style) for style in LINE_STYLES for colour in _COLOURS)
     for (name, found), (colour, style) in zip(rates.items(), itertools.cycle(styles)):
         curve = found.curves[distortion.name]
         mean = np.array([point.mean for point in curve])
@@ -322,5 +322,4 @@ def _draw(axes: Axes, distortion: Distortion, rates: Mapping[str, FiringRates]) 
         axes.fill_between(distortion.strengths, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel=distortion.axis, ylim=(0, 1.03))
     axes.margins(x=0.02)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
+    style_plot(axes)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from data_modules.errors import UserError
+from lightning_emseg.core.figures import hex_colour, style_plot
 from lightning_emseg.core.tables import MeanSE, mean_se, write_csv, write_json, write_whole
 from lightning_emseg.results.files import RunFileError
 from lightning_emseg.results.leaderboard import markdown_table
@@ -22,8 +23,8 @@ SCORE = (
     "IoU at a probability of 0.5, not at a threshold chosen on validation data; of several classes, their mean. "
     "Mean ± SE over seeds (ddof 1), n runs."
 )
-# Okabe and Ito's palette, told apart by colour-blind readers; markers tell lines apart in print.
-_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#D55E00", "#009E73", "#0072B2", "#CC79A7")
+# Markers tell lines apart in print.
+_COLOURS = tuple(map(hex_colour, ("black", "orange", "light blue", "red", "green", "blue", "pink")))
 _MARKERS = "os^Dv<>"
 _BASE = 10_000
 """Iterations after which the paper takes an IoU for 100 %."""
@@ -259,8 +260,7 @@ def iterations_figure(panels: Mapping[str, Mapping[str, Mapping[int, MeanSE]]]) 
         share.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         share.xaxis.set_minor_locator(NullLocator())
         for each in (absolute, share):
-            each.grid(alpha=0.3)
-            each.spines[["top", "right"]].set_visible(False)
+            style_plot(each)
     axes[0, 0].set_ylabel("IoU (mean ± SE over seeds)")
     axes[1, 0].set_ylabel("share of the IoU after 10,000\niterations, or the most below (%)")
     shown = {name: line for each in axes[0] for line, name in zip(*each.get_legend_handles_labels(), strict=True)}

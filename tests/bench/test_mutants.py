@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.bench.mutants import in_tree
-from tests.bench.mutants.choice import choose, share
+from tests.bench.mutants.choice import choose, is_excluded, read_excluded, share
 from tests.bench.mutants.in_tree.reached import Record, RecordedTest, expand
-from tests.bench.mutants.sites import Site, Span, list_sites
+from tests.bench.mutants.sites import COSMETIC, Site, Span, list_sites, list_tree_sites
 from tests.bench.mutants.trees import SWITCH, make_tree, splice
 
 ALIKE = {"divide": True}
@@ -273,3 +273,10 @@ def test_every_process_sets_the_same_flags(tmp_path: Path, monkeypatch: pytest.M
         os._exit(0)
     os.waitpid(child, 0)
     assert list(flags.read_bytes()) == [0, 0, 1, 0, 0, 1, 0, 0]
+
+
+def test_exclusions_are_places_of_this_tree() -> None:
+    root = Path(__file__).parents[2]
+    assert all((root / path).exists() for path in COSMETIC)
+    excluded = read_excluded()
+    assert sum(is_excluded(site, excluded) for site in list_tree_sites(root)) == len(excluded)
