@@ -276,6 +276,20 @@ def write_decisions(
     return table
 
 
+def save_numbers(path: Path, **arrays: Any) -> None:
+    """Keep numbers of a source's tiles beside the set, whole or not at all.
+
+    Args:
+        path: File ``<kind>/<source>.npz`` in the folder of the set; its folder is made.
+        **arrays: Arrays by name, as :func:`numpy.savez` takes them.
+    """
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(f".{path.name}")
+    with part.open("wb") as file:
+        np.savez(file, **arrays)
+    part.replace(path)
+
+
 class SourceWriter:
     """Writes the tiles of a source from the first to the last.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_modules.tile_set import SourceTiles, TileSet
+from data_modules.tile_set import SourceTiles, TileSet, save_numbers
 
 SIZE = 8
 _WEIGHTS = np.uint64(1) << np.arange(SIZE * SIZE - 1, -1, -1, dtype=np.uint64)
@@ -244,9 +244,5 @@ def hashes_of(
             parts = (tile[:height, :width] for tile, (height, width) in zip(tiles, sizes[start:], strict=False))
             found[start : start + len(tiles)] = list(pool.map(difference_hash, parts))
             progress(len(tiles))
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(f".{path.name}")
-    with part.open("wb") as file:
-        np.savez(file, hashes=found, stamp=np.array(source.array.stamp))
-    part.replace(path)
+    save_numbers(path, hashes=found, stamp=np.array(source.array.stamp))
     return found

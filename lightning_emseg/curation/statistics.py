@@ -12,7 +12,7 @@ from scipy.ndimage import uniform_filter
 from skimage.feature import canny, local_binary_pattern
 from skimage.filters.rank import entropy, geometric_mean
 
-from data_modules.tile_set import SourceTiles, TileSet
+from data_modules.tile_set import SourceTiles, TileSet, save_numbers
 
 NAMES = ("local binary pattern std", "entropy std", "geometric mean median", "canny mean")
 VERSION = "lbp 8, 8; entropy 7; geometric mean 11; canny 1"
@@ -113,6 +113,7 @@ class TileValues:
         progress(int(np.count_nonzero(wanted & ~missing)))
         if not missing.any():
             return values
+        stamps = {"stamp": np.array(self.stamp), "tiles": np.array(source.array.stamp)}
         saved = time.monotonic()
         for start, tiles in _read_ahead(source, missing, self.batch):
             places = start + np.flatnonzero(missing[start : start + self.batch])
@@ -121,9 +122,9 @@ class TileValues:
             values[places] = self.measure(chosen)
             progress(len(places))
             if time.monotonic() - saved >= self.save_every_s:
-                self._save(path, source, values)
+                save_numbers(path, values=values, **stamps)
                 saved = time.monotonic()
-        self._save(path, source, values)
+        save_numbers(path, values=values, **stamps)
         return values
 
     def _known(self, path: Path, source: SourceTiles) -> Values:
@@ -134,13 +135,6 @@ class TileValues:
             values: Values = stored["values"]
             same = [str(stored["stamp"]), str(stored["tiles"])] == [self.stamp, source.array.stamp]
         return values if same and values.shape == nothing.shape else nothing
-
-    def _save(self, path: Path, source: SourceTiles, values: Values) -> None:
-        path.parent.mkdir(exist_ok=True)
-        part = path.with_name(f".{path.name}")
-        with part.open("wb") as file:
-            np.savez(file, values=values, stamp=np.array(self.stamp), tiles=np.array(source.array.stamp))
-        part.replace(path)
 
 
 def _read_ahead(source: SourceTiles, missing: NDArray[np.bool_], batch: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
