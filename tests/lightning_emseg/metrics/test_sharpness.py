@@ -58,8 +58,8 @@ def test_sums_of_bytes_equal_the_formulas(image: Image) -> None:
 def test_large_constant_images_have_no_variance(shape: tuple[int, int], grey: int) -> None:
     # Squares of these sums exceed the 53 bits of a float, which left a variance of rounding.
     sums = sharpness_sums(np.full(shape, grey, np.uint8))
-    assert sums.total == (0, 0, 0, -(grey**2) * shape[0])
-    assert sums.per_pixel == (0, 0, 0, 0)
+    assert sums.total == Sharpness(0, 0, 0, -(grey**2) * shape[0])
+    assert sums.per_pixel == Sharpness(0, 0, 0, 0)
 
 
 @example(255 * np.random.default_rng(0).random((11, 13)))
