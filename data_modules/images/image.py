@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
+from data_modules.geometry import is_isotropic
 
 NM_PER_UNIT: Mapping[str, float] = {
     "angstrom": 0.1,
@@ -74,15 +75,6 @@ def fit_axes(sizes: tuple[float, ...], sections: int) -> tuple[float, ...]:
     """
     full = sizes * 2 if len(sizes) == 1 else sizes
     return full[-2:] if sections == 1 else full
-
-
-def is_isotropic(pixel_size_nm: tuple[float, ...] | None) -> bool:
-    """Whether Z differs by less than 20 % from Y and from X (Conrad and Narayan 2021); unknown sizes do not."""
-    if pixel_size_nm is None or len(pixel_size_nm) < 3:
-        return False
-    z, *lateral = pixel_size_nm
-    # Exactly a fifth is too much, also where it comes as 9.6 and 8 in binary or from 32 bits.
-    return all(abs(z - side) < 0.2 * side * (1 - 1e-6) for side in lateral)
 
 
 Pixels = NDArray[Any]

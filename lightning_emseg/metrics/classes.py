@@ -83,17 +83,26 @@ class MosaicMetric(Metric):
     Attributes:
         score: Columns and the function that computes them.
         columns: Names of the numbers.
+        planes_only: Whether volumes have no such numbers.
+
+    Raises:
+        UserError: if the subclass has no ``score``.
     """
 
     full_state_update = False
-    planes_only = False
     score: MosaicScore
     rows: Tensor
     seen: Tensor
 
     def __init__(self, mosaics: int = 1) -> None:
         super().__init__()
+        if not isinstance(getattr(self, "score", None), MosaicScore):
+            raise UserError(
+                f"{type(self).__name__} has no score: give the class a MosaicScore, its column names and a function "
+                "from a pair to numbers, or set self.score before super().__init__()"
+            )
         self.columns, self.needs_probability = self.score.columns, self.score.needs_probability
+        self.planes_only = self.score.planes_only
         self.add_state("rows", torch.zeros(mosaics, len(self.columns), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("seen", torch.zeros(mosaics, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -118,15 +127,21 @@ class MosaicMetric(Metric):
         """Compute the numbers of one mosaic in the order of ``columns``, without touching the state.
 
         Raises:
-            UserError: if it is a volume and the metric is of planes.
+            UserError: if it is a volume and the metric is of planes, or the score returns not one number a column.
         """
-        if self.score.planes_only and pair.labels.ndim != 2:
-            name = type(self).__name__
+        name = type(self).__name__
+        if self.planes_only and pair.labels.ndim != 2:
             raise UserError(
                 f"{name} is defined for planes, not for a volume of {pair.labels.shape} px: "
                 f"score its sections one by one, or leave {name} out of the metrics"
             )
-        return self.score.row(pair)
+        values = self.score.row(pair)
+        if len(values) != len(self.columns):
+            raise UserError(
+                f"{name}: its score returned {len(values)} number(s) for the {len(self.columns)} column(s) "
+                f"{', '.join(self.columns)}: return one number a column, NaN for what does not exist"
+            )
+        return values
 
 
 class VRand(MosaicMetric):
