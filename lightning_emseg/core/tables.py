@@ -108,6 +108,34 @@ def write_json(path: Path, content: object) -> None:
     write_whole(path, f"{json_text(content)}\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        ValueError: if it is damaged or holds something else.
+    """
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+        raise ValueError(f"expected an object, found {type(found).__name__}")
+    return found
+
+
+def to_number(value: object) -> float:
+    """Convert a value of a JSON or CSV file; NaN where there is none.
+
+    >>> to_number("0.5"), to_number(None)
+    (0.5, nan)
+
+    Raises:
+        ValueError: if it is a text that is no number.
+    """
+    if value is None or value == "":
+        return math.nan
+    if isinstance(value, int | float | str):
+        return float(value)
+    raise ValueError(f"expected a number, found {value!r}")
+
+
 def _plain(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {key: _plain(value) for key, value in content.items()}

@@ -15,7 +15,7 @@ from lightning_emseg.metrics.boundary.distances import CLEFT_DISTANCES, SURFACE_
 from lightning_emseg.metrics.boundary.skeleton import skeleton_recall
 from lightning_emseg.metrics.boundary.tolerance import tolerant_f1, urisc_binary_f1
 from lightning_emseg.metrics.mosaic_pair import MosaicPair, MosaicScore
-from lightning_emseg.metrics.pixels import LEVELS, Counts, class_confusion, truth_histogram
+from lightning_emseg.metrics.pixels import LEVELS, Counts, count_pixels
 from lightning_emseg.metrics.segmentation.scores import (
     ADAPTED_RAND,
     LABELLED_OBJECTS_IOU,
@@ -53,8 +53,7 @@ class MosaicCounts(Metric):
             predicted: ``uint8``, any shape: quantised probabilities, or positions of classes.
             truth: ``uint8`` of the same shape: 0 and 1, or positions of classes, or 255 for ignored.
         """
-        pixels = predicted.cpu().numpy(), truth.cpu().numpy()
-        counts = class_confusion(*pixels, self._classes) if self._classes else truth_histogram(*pixels)
+        counts = count_pixels(predicted.cpu().numpy(), truth.cpu().numpy(), self._classes)
         self.counts[mosaic] += torch.from_numpy(counts).to(self.counts.device)
         self.seen[mosaic] += predicted.numel()
 
@@ -62,8 +61,8 @@ class MosaicCounts(Metric):
         """Return counts of each mosaic, and the number of pixels seen, ignored ones included, ``(mosaics,)``.
 
         Returns:
-            ``int64 (mosaics, 2, 256)`` of :func:`~lightning_emseg.metrics.pixels.truth_histogram`, or
-            ``(mosaics, C, C)`` of :func:`~lightning_emseg.metrics.pixels.class_confusion`.
+            ``int64 (mosaics, 2, 256)``, or ``(mosaics, C, C)`` of classes, of
+            :func:`~lightning_emseg.metrics.pixels.count_pixels`.
         """
         return self.counts.cpu().numpy(), self.seen.cpu().numpy()
 

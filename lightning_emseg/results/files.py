@@ -1,7 +1,6 @@
 """Files of a run, read back as the framework writes them."""
 
 import csv
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import read_csv
+from lightning_emseg.core.tables import read_csv, read_json, to_number
 
 Read = TypeVar("Read")
 
@@ -67,7 +66,9 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it holds something else.
     """
-    found = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+    if path.suffix == ".json":
+        return read_json(path)
+    found = yaml.safe_load(path.read_text())
     if not isinstance(found, dict):
         raise ValueError(f"expected an object, found {type(found).__name__}")
     return found
@@ -89,22 +90,6 @@ def read_log(path: Path) -> tuple[TrainingCurve, ...]:
             if text and not column.startswith(("epoch", "step", "attribution/")):
                 points[column][to_number(row.get("step"))] = to_number(text)
     return tuple(_curve(column, points) for column in columns if points[column] and not _is_shadowed(column, columns))
-
-
-def to_number(value: object) -> float:
-    """Convert a value of a JSON or CSV file; NaN where there is none.
-
-    >>> to_number("0.5"), to_number(None)
-    (0.5, nan)
-
-    Raises:
-        ValueError: if it is a text that is no number.
-    """
-    if value is None or value == "":
-        return math.nan
-    if isinstance(value, int | float | str):
-        return float(value)
-    raise ValueError(f"expected a number, found {value!r}")
 
 
 def environment_file(verb: str) -> str:

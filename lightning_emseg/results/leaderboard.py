@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import MeanSE, mean_se, write_json
+from lightning_emseg.core.tables import MeanSE, mean_se, to_number, write_json
 from lightning_emseg.evaluation.score_table import ScoreTable
-from lightning_emseg.results.files import environment_file, read_file, read_object, to_number
+from lightning_emseg.results.files import environment_file, read_file, read_object
 from lightning_emseg.results.papers import paper_scores
 
 BEGIN, END = "<!-- emseg leaderboard: begin -->", "<!-- emseg leaderboard: end -->"

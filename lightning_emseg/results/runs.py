@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import UserError
-from lightning_emseg.attribution.areas import AREA, VOLUME, Extent
-from lightning_emseg.core.tables import read_csv
+from lightning_emseg.attribution.areas import AREA, Extent
+from lightning_emseg.attribution.table import FieldSummary, read_epochs, read_summary
+from lightning_emseg.evaluation.error_pictures import MosaicErrors, read_errors
 from lightning_emseg.evaluation.score_table import ScoreTable
 from lightning_emseg.results.files import (
     Read,
@@ -17,90 +18,13 @@ from lightning_emseg.results.files import (
     read_file,
     read_log,
     read_object,
-    to_number,
 )
-
-Layers = Mapping[str, Path]
-"""Picture files by name of layer."""
-ErrorObject = tuple[float, float, float]
-"""Row and column in px and length in nm of a break or spurious membrane; NaN where it was not measured."""
 
 VERBS = ("test", "validate")
 """Verbs that score whole mosaics; the first one with scores is what a page shows first."""
-LAYERS = ("image", "truth", "probability", "errors")
 STUDY_FILE = "summary.json"
 _ORDER = ("fit", "validate", "test", "predict")
 _SIGNS = ("config*.yaml", "environment*.json", "metrics.csv", "scores-*.json")
-
-
-@dataclass(frozen=True)
-class WorstRegion:
-    """Window with many errors: origin and size in px, wrong pixels beyond the tolerance, and its pictures."""
-
-    origin_px: tuple[int, int]
-    size_px: tuple[int, int]
-    error_px: int
-    layers: Layers
-
-
-@dataclass(frozen=True)
-class MosaicErrors:
-    """Errors in one mosaic.
-
-    Attributes:
-        key: ``<split>/<sample>``.
-        shape_px: Height and width.
-        section: Section of a volume that is shown, else ``None``.
-        threshold: Probability from which on a pixel was foreground.
-        tolerance_nm: Width of the band in which errors are of thickness alone.
-        layers: Pictures of the whole mosaic, those that exist.
-        pixels: Numbers of pixels by outcome.
-        breaks: Number of breaks of true membranes; NaN where they were not looked for, as in a volume.
-        breaks_per_mm: Breaks in a millimetre of true membrane; NaN where it was not measured.
-        spurious: Number of membranes that the truth does not have.
-        worst: Largest objects by kind, ``break`` and ``spurious membrane``.
-        regions: Windows with most errors, worst first.
-    """
-
-    key: str
-    shape_px: tuple[int, int]
-    section: int | None
-    threshold: float
-    tolerance_nm: float
-    layers: Layers
-    pixels: Mapping[str, int]
-    breaks: float
-    breaks_per_mm: float
-    spurious: float
-    worst: Mapping[str, Sequence[ErrorObject]]
-    regions: Sequence[WorstRegion]
-
-
-@dataclass(frozen=True)
-class MeanArea:
-    """Mean area, in volumes mean volume, S_k of the attribution fields of one kind of pixels.
-
-    Attributes:
-        outcome: ``TP``, ``FP``, ``FN``, ``TN`` or ``all``.
-        threshold: k.
-        pixels: Number of pixels.
-        extent: Kind of S_k.
-        size: Mean S_k in nm², in volumes nm³.
-        se: Its standard error, NaN where it has none.
-        share: Mean share of the window.
-        completeness: Mean error of completeness, relative to F(x) − F(x').
-        epoch: Epoch of a fit; NaN in a study.
-    """
-
-    outcome: str
-    threshold: float
-    pixels: int
-    extent: Extent
-    size: float
-    se: float
-    share: float
-    completeness: float
-    epoch: float
 
 
 @dataclass(frozen=True)
@@ -116,20 +40,20 @@ class AreaStudy:
     """
 
     name: str
-    areas: Sequence[MeanArea]
-    curve: Sequence[MeanArea]
+    areas: Sequence[FieldSummary]
+    curve: Sequence[FieldSummary]
     method: Mapping[str, Any]
     panels: Sequence[Path]
 
     @property
     def extent(self) -> Extent:
         """Kind of S_k of all of its fields."""
-        return next((area.extent for area in (*self.areas, *self.curve)), AREA)
+        return next((area.sizes[0].extent for area in (*self.areas, *self.curve)), AREA)
 
     @property
-    def latest(self) -> list[MeanArea]:
+    def latest(self) -> list[FieldSummary]:
         """Sizes of the last epoch, where there are several."""
-        epochs = [area.epoch for area in self.areas if area.epoch == area.epoch]
+        epochs = [area.epoch for area in self.areas if area.epoch is not None]
         return [area for area in self.areas if not epochs or area.epoch == max(epochs)]
 
 
@@ -189,7 +113,7 @@ def read_runs(folders: Sequence[Path]) -> list[CollectedRun]:
     return [_read_run(each, str(Path(*path.parts[-parts:]))) for each, path in zip(folders, resolved, strict=True)]
 
 
-def read_study(folder: Path) -> AreaStudy:
+def read_area_study(folder: Path) -> AreaStudy:
     """Read a finished study of ``emseg attribute``.
 
     Raises:
@@ -197,10 +121,9 @@ def read_study(folder: Path) -> AreaStudy:
     """
 
     def read(path: Path) -> AreaStudy:
-        found = read_object(path)
-        areas, curve = (tuple(map(_mean_area, found[part])) for part in ("summary", "curve"))
+        areas, curve, method = read_summary(path)
         panels = [path for path in (folder / "panels.png",) if path.is_file()]
-        return AreaStudy(folder.resolve().name, areas, curve, _one_line(found.get("method", {})), panels)
+        return AreaStudy(folder.resolve().name, areas, curve, _one_line(method), panels)
 
     return read_file(folder / STUDY_FILE, read, "give --studies a folder of `emseg attribute`")
 
@@ -230,7 +153,7 @@ def _read_run(folder: Path, name: str) -> CollectedRun:
     attribution = []
     for path in sorted((folder / "attribution").glob("summary-*.csv")):
         verb = path.stem.removeprefix("summary-")
-        areas = attempt(lambda file: tuple(map(_mean_area, read_csv(file))), "attribution", path.name)
+        areas = attempt(read_epochs, "attribution", path.name)
         settings = attempt(read_object, "attribution", f"{verb}.json") or {}
         panels = [file for file in figures if file.match(f"attribution-{'epoch-' if verb == 'fit' else verb}*")]
         # Of a fit the last epoch's alone, as there is one an epoch.
@@ -249,69 +172,6 @@ def _read_run(folder: Path, name: str) -> CollectedRun:
         figures=[path for path in figures if not path.stem.startswith("attribution")],
         attribution=attribution,
         notes=notes,
-    )
-
-
-def read_errors(path: Path) -> list[MosaicErrors]:
-    """Read an ``index.json`` of error maps; files are named relative to its folder, and none outside of it is taken."""
-    root = path.parent.resolve()
-
-    def layers(files: Mapping[str, str]) -> Layers:
-        paths = {name: path.parent / files[name] for name in LAYERS if name in files}
-        return {name: each for name, each in paths.items() if each.resolve().is_relative_to(root) and each.is_file()}
-
-    # Of a volume the files show one section, so that the last two axes count.
-    return [
-        MosaicErrors(
-            key=str(entry["key"]),
-            shape_px=_pair(entry["shape_px"]),
-            section=entry.get("section"),
-            threshold=to_number(entry["threshold"]),
-            tolerance_nm=to_number(entry["tolerance_nm"]),
-            layers=layers(entry["files"]),
-            pixels={str(name): int(count) for name, count in entry["pixels"].items()},
-            breaks=to_number((entry.get("breaks") or {}).get("count")),
-            breaks_per_mm=to_number((entry.get("breaks") or {}).get("per_mm")),
-            spurious=to_number((entry.get("spurious") or {}).get("count")),
-            worst={
-                kind: [_place(each) for each in (entry.get(part) or {}).get("worst", [])]
-                for kind, part in (("break", "breaks"), ("spurious membrane", "spurious"))
-            },
-            regions=[
-                WorstRegion(
-                    _pair(each["origin_px"]), _pair(each["size_px"]), int(each["error_px"]), layers(each["files"])
-                )
-                for each in entry.get("regions", [])
-            ],
-        )
-        for entry in read_object(path)["mosaics"]
-    ]
-
-
-def _place(entry: Mapping[str, Any]) -> ErrorObject:
-    y, x = map(to_number, entry["centre_px"][-2:])
-    return y, x, to_number(entry.get("length_nm"))
-
-
-def _pair(values: Sequence[Any]) -> tuple[int, int]:
-    return int(values[-2]), int(values[-1])
-
-
-def _mean_area(record: Mapping[str, Any]) -> MeanArea:
-    """Read a row of a study's summary or of the callback's table, which name their columns differently."""
-    is_study = "threshold" in record
-    names = {extent: f"{extent.quantity}_{extent.unit}" if is_study else extent.column for extent in (VOLUME, AREA)}
-    extent = VOLUME if names[VOLUME] in record else AREA
-    return MeanArea(
-        outcome=str(record["outcome"]),
-        threshold=to_number(record["threshold" if is_study else "k"]),
-        pixels=int(record["pixels"]),
-        extent=extent,
-        size=to_number(record[names[extent]]),
-        se=to_number(record.get(f"{extent.quantity if is_study else extent.column}_se")),
-        share=to_number(record["share"]),
-        completeness=to_number(record.get("completeness" if is_study else "relative_completeness_error")),
-        epoch=to_number(record.get("epoch")),
     )
 
 
