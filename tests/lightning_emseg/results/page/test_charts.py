@@ -38,6 +38,12 @@ def test_points_lie_at_their_values() -> None:
     assert top < bottom
 
 
+def test_steps_have_whole_ticks() -> None:
+    _, svg = line_chart("t", [ChartLine("a", [3, 6], [10, 20], 0)], "x", "y")
+    assert {"3", "4", "5", "6"} <= set(words(svg))
+    assert "3.5" not in words(svg)
+
+
 def test_nan_leaves_a_gap() -> None:
     line = ChartLine("a", [0, 0.25, 0.5, 0.75, 1], [0, 0, math.nan, 1, 1], 0, marked=())
     _, svg = line_chart("t", [line], "x", "y", is_unit=True)
