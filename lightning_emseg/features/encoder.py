@@ -171,7 +171,7 @@ class Encoder:
         """Where it computes."""
         return next((value.device for value in self.network.parameters()), torch.device("cpu"))
 
-    def normalised(self, grey: Tensor) -> Tensor:
+    def normalise(self, grey: Tensor) -> Tensor:
         """Images as the network wants them.
 
         Args:

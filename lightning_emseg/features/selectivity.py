@@ -59,7 +59,7 @@ def measure_selectivity(
         threshold: Threshold of the mean map.
         values_at_a_time: Enlarged values that are held at once; 2²⁴ take 128 MiB.
     """
-    maps = encoder.maps(encoder.normalised(torch.tensor(image)[None, None]))[0]
+    maps = encoder.maps(encoder.normalise(torch.tensor(image)[None, None]))[0]
     truth = torch.tensor(mask).to(maps.device)
     correlations = _correlations(maps, truth, values_at_a_time).cpu().numpy()
     # NaN is no positive number and sorts to the end.
