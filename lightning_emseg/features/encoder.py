@@ -172,7 +172,7 @@ class Encoder:
         return next((value.device for value in self.network.parameters()), torch.device("cpu"))
 
     def normalise(self, grey: Tensor) -> Tensor:
-        """Images as the network wants them.
+        """Normalise grey images for the network.
 
         Args:
             grey: ``(B, 1, Y, X)`` of any type, grey levels 0–255.
