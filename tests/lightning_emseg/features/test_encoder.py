@@ -47,7 +47,7 @@ def test_file_gives_torchvisions_maps_and_features(tmp_path: Path, grey: Tensor)
     network = torchvisions()
     file = save_released(tmp_path / "e.pth", network, norms={"mean": 0.5, "std": 0.25})
     encoder = open_encoder("a", str(file), IMAGES)
-    assert (encoder.architecture, encoder.channels, encoder.normalise_by) == ("resnet18", 1, "the file")
+    assert (encoder.architecture, encoder.channels, encoder.normalised_by) == ("resnet18", 1, "the file")
     wanted = maps_of(network, (grey / 255 - 0.5) / 0.25)
     torch.testing.assert_close(encoder.maps(encoder.normalise(grey)), wanted, rtol=1e-4, atol=1e-4)
     features = encoder.features(encoder.normalise(grey))
@@ -56,13 +56,13 @@ def test_file_gives_torchvisions_maps_and_features(tmp_path: Path, grey: Tensor)
 
 def test_grey_files_default_to_image_norms(tmp_path: Path, grey: Tensor) -> None:
     encoder = open_encoder("a", str(save_released(tmp_path / "e.pth", small(), arch="test_resnet")), IMAGES)
-    assert encoder.normalise_by == "the images"
+    assert encoder.normalised_by == "the images"
     torch.testing.assert_close(encoder.normalise(grey), (grey.float() - 100) / 20)
 
 
 def test_colour_files_default_to_imagenet_norms(tmp_path: Path, grey: Tensor) -> None:
     encoder = open_encoder("a", str(save_released(tmp_path / "e.pth", small(3), arch="test_resnet")), IMAGES)
-    assert (encoder.channels, encoder.normalise_by) == (3, "ImageNet")
+    assert (encoder.channels, encoder.normalised_by) == (3, "ImageNet")
     normalised = encoder.normalise(grey)
     assert normalised.shape == (2, 3, 96, 96)
     torch.testing.assert_close(normalised[:, 2:], (grey / 255 - 0.406) / 0.225)
@@ -115,7 +115,7 @@ def test_imagenet_weights_come_with_their_norms(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(timm, "create_model", without_download)
     encoder = open_encoder("a", "imagenet:resnet18", IMAGES)
     assert asked == [True]
-    assert (encoder.channels, encoder.normalise_by) == (3, "ImageNet")
+    assert (encoder.channels, encoder.normalised_by) == (3, "ImageNet")
     assert encoder.mean == pytest.approx((123.675, 116.28, 103.53))
 
 
@@ -226,7 +226,7 @@ def test_files_state_their_architecture(tmp_path: Path, architecture: str) -> No
     network = grey_network(architecture, seed=3)
     file = save_released(tmp_path / "e.pth", network, arch=architecture, norms={"mean": 0.5, "std": 0.25})
     encoder = opened(file)
-    assert (encoder.architecture, encoder.channels, encoder.normalise_by) == (architecture, 1, "the file")
+    assert (encoder.architecture, encoder.channels, encoder.normalised_by) == (architecture, 1, "the file")
     wanted = open_encoder("b", f"random:{architecture}:3", IMAGES)
     normalised = encoder.normalise(images())
     assert torch.equal(encoder.maps(normalised), wanted.maps(normalised))
@@ -250,7 +250,7 @@ def test_architecture_can_be_given_with_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("architecture", ["test_resnet", "resnet10t", "test_vit"])
 def test_three_channel_files_are_recognised(tmp_path: Path, architecture: str) -> None:
     encoder = opened(save_released(tmp_path / "e.pth", grey_network(architecture, channels=3), arch=architecture))
-    assert (encoder.channels, encoder.normalise_by) == (3, "ImageNet")
+    assert (encoder.channels, encoder.normalised_by) == (3, "ImageNet")
     assert torch.isfinite(encoder.features(encoder.normalise(images()))).all()
 
 
