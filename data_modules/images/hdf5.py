@@ -57,7 +57,7 @@ def _choose(file: Any, path: str, dataset: str | None) -> str:
     if dataset is None and len(found) == 1:
         return next(iter(found))
     if dataset is None and found:
-        raise RefusedError(f"{path} holds several images: give one as {path}:NAME, or in --sources; there are: {known}")
+        raise RefusedError(f"{path} holds several images: name one, as {path}:NAME; there are: {known}")
     raise RefusedError(f"{path} has no image (Y, X) or (Z, Y, X) {dataset or ''}: it has {known}")
 
 

@@ -24,7 +24,7 @@ from lightning_emseg.metrics.boundary.distances import SURFACE_DISTANCES
 from lightning_emseg.metrics.boundary.skeleton import SHORTEST_BREAK_NM, skeleton_recall
 from lightning_emseg.metrics.boundary.tolerance import tolerant_f1
 from lightning_emseg.metrics.mosaic_pair import MosaicPair
-from lightning_emseg.metrics.pixels import Counts, choose_level, level_of
+from lightning_emseg.metrics.pixels import Counts, choose_level, count_pixels, level_of
 from lightning_emseg.metrics.segmentation.scores import (
     ADAPTED_RAND,
     VARIATION_OF_INFORMATION,
@@ -84,7 +84,7 @@ def score_pairs(
     notes, counts, binary = list(pairing.notes), [], True
     for pair in tqdm(pairs, desc="read", unit="image", disable=None):
         loaded = reader.read(pair)
-        counts.append(evaluator.count(loaded.found, loaded.truth))
+        counts.append(count_pixels(loaded.found, loaded.truth, len(evaluator.classes)))
         binary &= loaded.binary
         if not evaluator.classes and not counts[-1][1].any():
             notes.append(f"{pair.truth.what} has no foreground: scores that need some do not exist")
