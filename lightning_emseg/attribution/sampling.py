@@ -164,7 +164,7 @@ def make_tiles(
     return tiles
 
 
-def choose_tiles(
+def choose_grid_windows(
     tiles: Sequence[GridWindow], views: Sequence[MosaicView], count: int | None, seed: int
 ) -> list[GridWindow]:
     """Choose windows at random, each as likely as any other and the same each time, in the order given."""
