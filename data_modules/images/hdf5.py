@@ -55,10 +55,7 @@ def _choose(file: Any, path: str, dataset: str | None) -> str:
     known = shorten([f"{name} {item.shape}" for name, item in every.items()]) or "none"
     if dataset is None:
         if len(images) > 1:
-            raise RefusedError(
-                f"{path} holds several images: name one as {Path(path).name}:NAME, or in a table of sources where a "
-                f"folder is tiled; it has: {known}"
-            )
+            raise RefusedError(f"{path} holds several images: name one, as {path}:NAME; there are: {known}")
         if not images:
             raise RefusedError(f"{path} has no image (Y, X) or (Z, Y, X); it has: {known}")
         dataset = images[0]

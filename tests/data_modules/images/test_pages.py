@@ -156,7 +156,7 @@ def test_hdf5_datasets_are_images_or_stacks(tmp_path: Path) -> None:
     # The only image of a file needs no name.
     np.testing.assert_array_equal(find_images(f"{tmp_path}/one.h5")[1].read(), stack[1])
     for spec, message in [
-        ("v.h5", "name one as v.h5:NAME.*volumes/raw"),
+        ("v.h5", "name one, as .*v.h5:NAME.*volumes/raw"),
         ("v.h5:no", "has no dataset"),
         ("v.h5:colour", "like colours"),
     ]:
