@@ -95,6 +95,8 @@ def line_chart(
                 scaled("log", nonpositive="mask")
         if is_unit:
             axes.set(xlim=(0, 1), ylim=(0, 1))
+        elif not is_log and all(float(each).is_integer() for line in shown for each in line.x):
+            axes.locator_params(axis="x", integer=True)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
         _legend(axes, [(_draw(axes, line), line.name) for line in shown])

@@ -111,7 +111,7 @@ def test_a_table_leaves_out_true_background(comparison: CountedComparison, thinn
 
 def test_metrics_share_two_tables(comparison: CountedComparison) -> None:
     for metric in (VRand(), VInfo(), VRand(thinned=False), AdaptedRand(), VariationOfInformation()):
-        metric.update(comparison)
+        metric.row(comparison)
     assert comparison.asked == 2
 
 
