@@ -1,6 +1,6 @@
 """Scores of all pairs, one in memory at a time: first all are read and counted, then measured."""
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -249,9 +249,11 @@ def _run_threshold(path: Path) -> Threshold:
         )
     if found.suffix == ".json":
         try:
-            scores = json.loads(found.read_text())
-            threshold, criterion = float(scores["threshold"]), str(scores["criterion"])
-        except (ValueError, KeyError, TypeError) as error:
+            scores = ScoreTable.read(found)
+            threshold, criterion = scores.threshold, scores.criterion
+            if math.isnan(threshold):
+                raise ValueError("its threshold is null")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{found} is no score file of a run ({error!r}): test the run again, or pass a number"
             ) from error
