@@ -177,14 +177,17 @@ class Sweep:
                     yield tuple((*line, at) for at in across[first : first + self.batch_size])
 
 
-def is_isotropic(pixel_size_nm: Sequence[float]) -> bool:
-    """Whether Z is within 20 % of X and Y (Conrad and Narayan 2021).
+def is_isotropic(pixel_size_nm: Sequence[float] | None) -> bool:
+    """Whether Z differs by less than 20 % from Y and from X (Conrad and Narayan 2021).
 
     Args:
-        pixel_size_nm: Sizes along Z, Y and X.
+        pixel_size_nm: Sizes along Z, Y and X; unknown sizes, and those of Y and X alone, are not isotropic.
 
-    >>> is_isotropic((5, 4.2, 4.2)), is_isotropic((40, 4, 4))
-    (True, False)
+    >>> is_isotropic((5, 4.2, 4.2)), is_isotropic((5, 6.25, 6.25)), is_isotropic(None)
+    (True, False, False)
     """
-    z, *xy = pixel_size_nm
-    return all(abs(z - side) <= 0.2 * side for side in xy)
+    if pixel_size_nm is None or len(pixel_size_nm) < 3:
+        return False
+    z, *lateral = pixel_size_nm
+    # Exactly a fifth is too much, also where it comes as 9.6 and 8 in binary or from 32 bits.
+    return all(abs(z - side) < 0.2 * side * (1 - 1e-6) for side in lateral)

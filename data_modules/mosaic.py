@@ -138,7 +138,7 @@ class Mosaic(RunShare, pl.LightningDataModule):
         classes: All classes of such a label, the background first, to tell them apart instead; ``model.classes`` takes
             the same list.
         planes: Planes in which networks of images see volumes: ``xy``, or ``orthogonal`` (xy, xz and yz) for volumes
-            whose Z is within 20 % of X and Y. Patches are then of two axes; stores may hold images and volumes.
+            whose Z is less than 20 % off X and Y. Patches are then of two axes; stores may hold images and volumes.
         patch_size: Side of a training patch in px, or one value an axis.
         batch_size: Patches per step and process.
         patches_per_epoch: Patches over all processes; a grid sampling and the patch split know their own number.

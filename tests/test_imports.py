@@ -41,7 +41,17 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 """Rooms from the bottom to the top. A room imports from lower levels only, never from its own level."""
 SEEN_BY_TRAINING = tuple(
     f"data_modules.{name}"
-    for name in ("batch", "errors", "geometry", "lazy_exports", "randomness", "short_names", "store", "tile_set")
+    for name in (
+        "batch",
+        "errors",
+        "geometry",
+        "images",
+        "lazy_exports",
+        "randomness",
+        "short_names",
+        "store",
+        "tile_set",
+    )
 )
 """Rooms of ``data_modules`` that training code may import. Commands put data and training together."""
 COMPOSITION = tuple(f"lightning_emseg.{name}" for name in ("__main__", "cli", "commands", "trainer_cli"))

@@ -67,7 +67,7 @@ def convert_folder(
     """Convert images, and their labels where there are any, into samples of one split.
 
     Args:
-        images: A folder of PNG, JPEG and TIFF files, one such file (every page of a TIFF becomes a sample), or
+        images: A folder of PNG, JPEG, TIFF, MRC and NIfTI files, one such file (every page becomes a sample), or
             FILE.h5:dataset (2D, or 3D as a stack of sections).
         out: The store to write into, made where it does not exist.
         pixel_size_nm: Side of a pixel in nanometers.

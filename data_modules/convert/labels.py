@@ -6,17 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from data_modules.batch import IGNORE
 from data_modules.errors import UserError, shorten
 from data_modules.images.image import Pixels
+from data_modules.images.masks import MAX_BETWEEN, share_between, value_counts
 from data_modules.store import LabelInfo, LabelKind
 
 Foreground = Literal["dark", "bright"]
-IGNORE = 255
-MAX_BETWEEN = 0.01
-"""Share of pixels that may be far from both extremes of a mask, for antialiased edges."""
-_NEAR = 1 / 8
-"""How far from an extreme a value may be, as a share of the range; JPEG noise reaches 1/32, antialiased ends more."""
-_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -145,26 +141,6 @@ class CustomRule:
     apply: Callable[[Pixels, str], Label]
 
 
-def value_counts(pixels: Pixels) -> tuple[Pixels, Pixels]:
-    """Distinct values, ascending, and how often each occurs.
-
-    Args:
-        pixels: ``(Y, X)``, any real data type.
-    """
-    bands = (pixels[start : start + _ROWS] for start in range(0, len(pixels), _ROWS))
-    if pixels.dtype.kind in "bu" and pixels.dtype.itemsize <= 2:
-        # Many times faster than sorting a mosaic; bands, because bincount makes a copy of 8 bytes a pixel.
-        length = 2 ** (8 * pixels.dtype.itemsize)
-        total = sum((np.bincount(band.ravel(), minlength=length) for band in bands), np.zeros(length, np.int64))
-        values = np.flatnonzero(total)
-        return values, total[values]
-    parts = [np.unique(band, return_counts=True) for band in bands]
-    values, where = np.unique(np.concatenate([part[0] for part in parts]), return_inverse=True)
-    counts = np.zeros(len(values), np.int64)
-    np.add.at(counts, where, np.concatenate([part[1] for part in parts]))
-    return values, counts
-
-
 def half_range(values: Pixels, counts: Pixels, what: str) -> float:
     """Threshold of a mask that has two extremes; anything else is refused.
 
@@ -185,8 +161,7 @@ def half_range(values: Pixels, counts: Pixels, what: str) -> float:
     found = f"{len(values)} values ({_listed(values)})"
     if top is None or values[0] < 0:
         raise UserError(f"{what} is no binary mask: it has {found}; {advice}")
-    between = (values > top * _NEAR) & (values < top * (1 - _NEAR))
-    share = float(counts[between].sum() / counts.sum())
+    share = share_between(values, counts, top)
     if share > MAX_BETWEEN:
         raise UserError(
             f"{what} is no binary mask: {share:.1%} of its pixels lie between the extremes, {found}; {advice}"

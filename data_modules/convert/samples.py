@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_modules.convert.labels import IGNORE, CustomRule, LabelRule, half_range, value_counts
+from data_modules.batch import IGNORE
+from data_modules.convert.labels import CustomRule, LabelRule, half_range
 from data_modules.convert.shrink import Shrink
 from data_modules.errors import UserError, shorten
 from data_modules.images.grey import check_rule, to_8_bit, volume_rule
 from data_modules.images.image import Image, Pixels
+from data_modules.images.masks import value_counts
 from data_modules.images.pages import Page
 from data_modules.store import ArrayWriter, SampleWriter, shard_rows
 

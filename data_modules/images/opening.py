@@ -5,8 +5,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from data_modules.images.hdf5 import HDF5_SUFFIXES, open_hdf5
-from data_modules.images.image import Image, Opened, RefusedError, refusing
+from data_modules.images.hdf5 import open_hdf5
+from data_modules.images.image import HDF5_SUFFIXES, Image, Opened, RefusedError, refusing
 from data_modules.images.mrc import open_mrc
 from data_modules.images.nifti import open_nifti
 from data_modules.images.raster import open_raster
@@ -31,6 +31,8 @@ OPENERS: Mapping[str, Callable[[str], Opened]] = {
     **dict.fromkeys(HDF5_SUFFIXES, open_hdf5),
 }
 """By the end of a file's name, in lower case; a new format is a file of this room and a line here."""
+PAGED = tuple(suffix for suffix, opener in OPENERS.items() if opener is not open_video)
+"""Ends of files whose sections may become samples; frames of a video follow one another in time."""
 
 
 def suffix_of(name: str) -> str | None:
@@ -51,7 +53,7 @@ def open_image(
     Args:
         path: A file, the folder of a Zarr array or OME-Zarr image, or a URL of one.
         dataset: Name inside an HDF5 file; may be left out where the file holds one image only.
-        page: Index of the one page of a TIFF, or section of an HDF5 dataset, that is wanted; all by default.
+        page: Index of the one page or section that is wanted, whose pixel size is not looked for; all by default.
         as_values: Whether values are class numbers or ids rather than grey: palettes of PNG and TIFF then give their
             indices, and white-is-zero TIFFs are not inverted.
 
@@ -63,6 +65,9 @@ def open_image(
     with ExitStack() as stack:
         with refusing(what):
             image = replace(stack.enter_context(_opened(path, dataset, page, as_values)), what=what)
+            if page is not None and image.shape[0] > 1:
+                # Openers of TIFF and HDF5 read one page alone, which is faster; the others show all.
+                image = replace(image.crop(page, page + 1), pixel_size_nm=None)
         yield image
 
 

@@ -12,17 +12,13 @@ import numpy as np
 import tifffile
 
 from data_modules.errors import UserError, shorten
-from data_modules.images.hdf5 import HDF5_SUFFIXES, section_shape, sections_in
-from data_modules.images.image import Image, Pixels, Region, refusing, to_bytes
-from data_modules.images.opening import open_image
-from data_modules.images.raster import raster_shape
+from data_modules.images.hdf5 import section_shape, sections_in
+from data_modules.images.image import HDF5_SUFFIXES, Image, Pixels, Region, refusing, split_dataset, to_bytes
+from data_modules.images.opening import OPENERS, PAGED, open_image, suffix_of
+from data_modules.images.raster import open_raster, raster_shape
 from data_modules.images.tiff import TIFF_SUFFIXES, is_block, page_shape, pages_in
 
-SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, *HDF5_SUFFIXES)
-"""Ends of files that folders are searched for."""
-HDF5_SPEC = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf))(?::(?P<dataset>.+))?", re.IGNORECASE)
-"""``FILE.h5:dataset``, the dataset optional."""
-_FORMATS = "PNG, JPEG, TIFF or HDF5 (FILE.h5:dataset)"
+_FORMATS = "PNG, JPEG, TIFF, HDF5 (FILE.h5:dataset), MRC or NIfTI"
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Page:
         source: File as the provenance names it: relative to what the user gave, so no path of a machine is stored.
         stem: Stem of the file's name.
         number: Position in a file of several pages; ``None`` where it holds one.
-        index: Page of a TIFF or section of an HDF5 dataset.
+        index: Page of a TIFF, or section of a file of another format.
         dataset: Inside an HDF5 file.
     """
 
@@ -87,8 +83,13 @@ class Page:
         with refusing(self.path):
             if self.dataset is not None:
                 return section_shape(self.path, self.dataset)
-            is_tiff = self.path.suffix.lower() in TIFF_SUFFIXES
-            return page_shape(self.path, self.index) if is_tiff else raster_shape(self.path)
+            suffix = suffix_of(self.path.name) or ""
+            if suffix in TIFF_SUFFIXES:
+                return page_shape(self.path, self.index)
+            if OPENERS[suffix] is open_raster:
+                return raster_shape(self.path)
+            with open_image(str(self.path)) as image:
+                return image.shape[1:]
 
 
 def natural_key(name: str) -> list[str | int]:
@@ -105,8 +106,9 @@ def find_images(spec: str) -> list[Page]:
     """List the pages of a folder, a file, or a dataset.
 
     Args:
-        spec: A folder (its files in natural order, no subfolders), a PNG, JPEG or TIFF file, or ``FILE.h5:dataset``
-            (2D, or 3D as a stack of sections; the dataset may be left out where the file holds one only).
+        spec: A folder (its files in natural order, no subfolders), a PNG, JPEG, TIFF, MRC or NIfTI file, or
+            ``FILE.h5:dataset`` (2D, or 3D as a stack of sections; the dataset may be left out where the file holds
+            one only). Every section is a page.
 
     Returns:
         At least one page; names are unique.
@@ -117,14 +119,15 @@ def find_images(spec: str) -> list[Page]:
     path = Path(spec)
     if path.is_dir():
         files = sorted((file for file in path.iterdir() if _visible(file)), key=lambda file: natural_key(file.name))
-        pages = [page for file in files if file.suffix.lower() in SUFFIXES for page in pages_of(file, path)]
-        if skipped := [file.name for file in files if file.suffix.lower() not in SUFFIXES]:
+        pages = [page for file in files if _is_paged(file) for page in pages_of(file, path)]
+        if skipped := [file.name for file in files if not _is_paged(file)]:
             warnings.warn(f"{path}: not read, since not {_FORMATS}: {shorten(skipped)}", stacklevel=2)
     else:
-        path, dataset = _split(spec)
+        name, dataset = split_dataset(spec)
+        path = Path(name)
         if not path.is_file():
             raise UserError(f"{path} does not exist: give a folder, an image file, or FILE.h5:dataset")
-        if path.suffix.lower() not in SUFFIXES:
+        if not _is_paged(path):
             raise UserError(f"{path} is not {_FORMATS}: convert it to one of these first")
         pages = pages_of(path, path.parent, dataset)
     if not pages:
@@ -143,7 +146,7 @@ def find_images_below(folder: Path, root: Path) -> list[Page]:
         folder: Folder to search.
         root: Folder relative to which the provenance names files.
     """
-    files = [file for file in folder.rglob("*") if _visible(file) and file.suffix.lower() in SUFFIXES]
+    files = [file for file in folder.rglob("*") if _visible(file) and _is_paged(file)]
     files.sort(key=lambda file: natural_key(file.relative_to(folder).as_posix()))
     return [page for file in files for page in pages_of(file, root)]
 
@@ -159,29 +162,31 @@ def pages_of(path: Path, root: Path, dataset: str | None = None) -> list[Page]:
     Raises:
         UserError: if the file is damaged or the dataset is neither 2D nor 3D.
     """
-    source = path.relative_to(root).as_posix()
-    indices = [0]
+    suffix = suffix_of(path.name) or ""
+    source, stem, indices = path.relative_to(root).as_posix(), path.name[: -len(suffix)], [0]
     with refusing(path):
-        if path.suffix.lower() in HDF5_SUFFIXES:
+        if suffix in HDF5_SUFFIXES:
             dataset, indices = sections_in(path, dataset)
-        elif path.suffix.lower() in TIFF_SUFFIXES:
+        elif suffix in TIFF_SUFFIXES:
             indices = pages_in(path)
+        elif OPENERS[suffix] is not open_raster:
+            with open_image(str(path)) as image:
+                indices = list(range(image.shape[0]))
     if len(indices) == 1:
-        return [Page(path.stem, path, source, path.stem, None, indices[0], dataset)]
+        return [Page(stem, path, source, stem, None, indices[0], dataset)]
     digits = max(3, len(str(len(indices) - 1)))
     return [
-        Page(f"{path.stem}-{number:0{digits}}", path, source, path.stem, number, index, dataset)
+        Page(f"{stem}-{number:0{digits}}", path, source, stem, number, index, dataset)
         for number, index in enumerate(indices)
     ]
 
 
+def _is_paged(file: Path) -> bool:
+    return suffix_of(file.name) in PAGED
+
+
 def _visible(file: Path) -> bool:
     return file.is_file() and not file.name.startswith(".")
-
-
-def _split(spec: str) -> tuple[Path, str | None]:
-    match = HDF5_SPEC.fullmatch(spec)
-    return (Path(match["file"]), match["dataset"]) if match else (Path(spec), None)
 
 
 @contextmanager
@@ -196,7 +201,8 @@ def open_stack(spec: str, as_values: bool = False) -> Iterator[Image]:
     Raises:
         UserError: if there is nothing to read, it cannot be read, or sections differ in size or type.
     """
-    path, dataset = _split(spec)
+    name, dataset = split_dataset(spec)
+    path = Path(name)
     if not path.exists():
         raise UserError(f"{path} does not exist: give a folder of sections, a TIFF or NIfTI file, or FILE.h5:dataset")
     by_pages = path.is_dir()

@@ -52,7 +52,8 @@ def create_array(
     return zarr.create_array(
         store=group / name,
         shape=tuple(shape),
-        dtype=np.dtype(dtype),
+        # Files of TIFF give C's name of a type, `unsigned long long`, which zarr does not know.
+        dtype=np.dtype(np.dtype(dtype).name),
         chunks=tuple(chunk),
         shards=tuple(shard),
         compressors=codecs,

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.geometry import is_isotropic
 from data_modules.images.grey import ToGrey
-from data_modules.images.image import Image, Pixels, Region, fit_axes, is_isotropic
+from data_modules.images.image import Image, Pixels, Region, fit_axes
 from data_modules.tile_set import PLANES, SIDE
 
 BLOCK_PX = 2**24

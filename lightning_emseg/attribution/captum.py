@@ -17,7 +17,7 @@ from data_modules.geometry import Shape
 from lightning_emseg.attribution.captum_networks import prepare_network
 from lightning_emseg.attribution.fields import compute_answers
 from lightning_emseg.attribution.method import AttributionMethod, BoundMethod, Field
-from lightning_emseg.attribution.network import Output, PixelOutput, flat_index, single_precision
+from lightning_emseg.attribution.network import Output, PixelOutput, flat_index, refuse_training, single_precision
 from lightning_emseg.attribution.windows import Baseline
 
 _NETWORK_NAMES = ("forward_func", "model")
@@ -65,6 +65,7 @@ class Captum(AttributionMethod):
 
     def bind(self, network: nn.Module, stride: int | Sequence[int]) -> "BoundCaptum":
         """Prepare for one network; see :meth:`AttributionMethod.bind`."""
+        refuse_training(network)
         return BoundCaptum(self, network)
 
     def attribute(
@@ -83,9 +84,10 @@ class Captum(AttributionMethod):
             ``float32 (P, *S)`` on the CPU, the sum over channels, in the units of the method.
 
         Raises:
-            UserError: if the method would be wrong on this network, or refuses its arguments.
+            UserError: if the network is in training mode, or the method would be wrong on it or refuses its arguments.
             ValueError: if a pixel lies outside the window.
         """
+        refuse_training(network)
         targets = flat_index(pixels, window.shape[1:]).tolist()
         inputs = window.detach().clone()[None]
         options = dict(self.attribute_args)

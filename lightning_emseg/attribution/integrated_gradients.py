@@ -21,7 +21,7 @@ from lightning_emseg.attribution.fields import (
     shared_fields,
 )
 from lightning_emseg.attribution.method import AttributionMethod, BoundMethod, Field
-from lightning_emseg.attribution.network import Output, PixelOutput, fold_batch_norms, receptive_radius
+from lightning_emseg.attribution.network import Output, PixelOutput, fold_batch_norms, receptive_radius, refuse_training
 from lightning_emseg.attribution.points import group_pixels
 from lightning_emseg.attribution.windows import Baseline
 
@@ -70,6 +70,7 @@ class IntegratedGradients(AttributionMethod):
 
     def bind(self, network: nn.Module, stride: int | Sequence[int]) -> "BoundIntegratedGradients":
         """Prepare for one network; see :meth:`AttributionMethod.bind`."""
+        refuse_training(network)
         return BoundIntegratedGradients(self, network, stride)
 
 

@@ -123,4 +123,7 @@ class AttributionMethod(ABC):
                 evaluation mode and without trainable weights, from
                 :func:`~lightning_emseg.attribution.network.detached_copy`.
             stride: Multiple that the sides of its windows must have, one for all axes or one an axis.
+
+        Raises:
+            UserError: if the network is in training mode.
         """

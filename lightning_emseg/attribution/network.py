@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from data_modules.errors import UserError
 from data_modules.geometry import Shape
 from lightning_emseg.attribution.windows import SECTION_AXES, Window, per_axis
 
@@ -56,6 +57,18 @@ class GreyNetwork(nn.Module):
         return logits
 
 
+def refuse_training(network: nn.Module) -> None:
+    """Refuse a network in training mode: dropout and batch statistics would change its answers without notice.
+
+    Raises:
+        UserError: if the network or a part of it is in training mode.
+    """
+    if any(module.training for module in network.modules()):
+        raise UserError(
+            f"{type(network).__name__} is in training mode; attribution needs evaluation mode: call its eval() first"
+        )
+
+
 class PixelOutput(nn.Module):
     """A network whose outputs are a flat list, so that an index names a pixel, as captum's ``target`` does.
 
@@ -68,6 +81,8 @@ class PixelOutput(nn.Module):
         super().__init__()
         self.network = network
         self.answer: nn.Module = nn.Sigmoid() if output == "probability" else nn.Identity()
+        # New modules are in training mode, which `refuse_training` would take for the network's.
+        self.training = self.answer.training = network.training
 
     def forward(self, window: Tensor) -> Tensor:
         """Compute answers ``float (B, prod(S))`` at all pixels of windows ``(B, C, *S)``, in C order."""
@@ -99,8 +114,6 @@ def flat_index(pixels: Sequence[Sequence[int]], shape: Sequence[int]) -> Tensor:
 
 _TOLERANCE = 1e-4
 _CELL = 32
-_Convolution = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
-_Norm = nn.BatchNorm2d | nn.BatchNorm3d
 
 
 def detached_copy(network: nn.Module, grey_mean: float, grey_std: float) -> GreyNetwork:

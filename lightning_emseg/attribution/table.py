@@ -1,19 +1,30 @@
 """Tables of a study: one row a pixel, mean ± SE by outcome, records for files, text for a terminal."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_modules.geometry import Shape
-from lightning_emseg.attribution.areas import Accuracy, Extent, FieldSize, Values, normalise
+from lightning_emseg.attribution.areas import EXTENTS, Accuracy, Extent, FieldSize, Values, normalise
 from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES
-from lightning_emseg.core.tables import MeanSE, align, mean_se
+from lightning_emseg.core.tables import MeanSE, align, mean_se, read_csv, read_json, to_number
 
 Record = dict[str, str | int | float | None]
 EVERY = "all"
 """Name of the summary over all outcomes."""
+_EXTENTS = tuple(dict.fromkeys(each for extents in EXTENTS.values() for each in extents))
+_JSON_NAMES = {
+    "k": "threshold",
+    "relative_completeness_error": "completeness",
+    **{each.column: f"{each.quantity}{each.suffix}_{each.unit}" for each in _EXTENTS},
+    **{f"{each.column}_se": f"{each.quantity}{each.suffix}_se" for each in _EXTENTS},
+}
+"""Names in ``summary.json`` by column of the CSV files."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ class FieldSummary:
         pixels: Number of pixels n.
         sizes: Sizes of the fields; first S_k.
         completeness: Mean over pixels of the completeness error over ``max(|F(x) − F(x')|, 1)``.
+        epoch: Epoch of a fit, where it is read from the callback's table.
     """
 
     outcome: str
@@ -73,6 +85,7 @@ class FieldSummary:
     pixels: int
     sizes: tuple[MeanSize, ...]
     completeness: float
+    epoch: int | None = None
 
 
 def normalise_inside(field: Field, inside: Sequence[slice]) -> Values:
@@ -160,11 +173,31 @@ def summary_records(summaries: Sequence[FieldSummary]) -> list[Record]:
 
 def json_records(summaries: Sequence[FieldSummary]) -> list[Record]:
     """Make one record an outcome and threshold, under the names of ``summary.json``."""
-    names = {"k": "threshold", "relative_completeness_error": "completeness"}
-    for size in (size for each in summaries[:1] for size in each.sizes):
-        quantity = f"{size.extent.quantity}{size.extent.suffix}"
-        names |= {size.extent.column: f"{quantity}_{size.extent.unit}", f"{size.extent.column}_se": f"{quantity}_se"}
-    return [{names.get(key, key): value for key, value in record.items()} for record in summary_records(summaries)]
+    records = summary_records(summaries)
+    return [{_JSON_NAMES.get(key, key): value for key, value in record.items()} for record in records]
+
+
+def read_summary(path: Path) -> tuple[list[FieldSummary], list[FieldSummary], dict[str, Any]]:
+    """Read a study's ``summary.json``: its table, its curve of many thresholds, and the record of its method.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError, AttributeError: if it is missing or damaged.
+    """
+    found, columns = read_json(path), {name: column for column, name in _JSON_NAMES.items()}
+    table, curve = (
+        [_parse_record({columns.get(key, key): value for key, value in record.items()}) for record in found[part]]
+        for part in ("summary", "curve")
+    )
+    return table, curve, found.get("method", {})
+
+
+def read_epochs(path: Path) -> list[FieldSummary]:
+    """Read a ``summary-<verb>.csv`` of the callback; a fit has rows of several epochs.
+
+    Raises:
+        OSError, ValueError, LookupError: if it is missing or damaged.
+    """
+    return [_parse_record(record) for record in read_csv(path)]
 
 
 def summary_text(summaries: Sequence[FieldSummary], accuracy: Accuracy | None, exact_completeness: float | None) -> str:
@@ -206,3 +239,28 @@ def format_mean(value: MeanSE, form: str) -> str:
     '50.0% ± 12.5%'
     """
     return f"{value.mean:{form}}" + ("" if value.se is None else f" ± {value.se:{form}}")
+
+
+def _parse_record(record: Mapping[str, Any]) -> FieldSummary:
+    """Parse a record of :func:`summary_records`."""
+    pixels, epoch = int(record["pixels"]), record.get("epoch")
+
+    def mean(column: str) -> MeanSE:
+        error = to_number(record.get(f"{column}_se"))
+        return MeanSE(to_number(record[column]), None if math.isnan(error) else error, pixels)
+
+    for extents in EXTENTS.values():
+        if extents[0].column in record:
+            return FieldSummary(
+                str(record["outcome"]),
+                to_number(record["k"]),
+                pixels,
+                tuple(
+                    MeanSize(extent, mean(extent.column), mean(f"share{extent.suffix}"))
+                    for extent in extents
+                    if extent.column in record
+                ),
+                to_number(record.get("relative_completeness_error")),
+                int(epoch) if epoch else None,
+            )
+    raise KeyError(" or ".join(extents[0].column for extents in EXTENTS.values()))

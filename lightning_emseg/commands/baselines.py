@@ -8,7 +8,7 @@ from tqdm import tqdm
 from data_modules.store import MosaicStore, MosaicView, shard_rows
 from lightning_emseg.evaluation.evaluator import Evaluator
 from lightning_emseg.evaluation.score_table import ScoreTable
-from lightning_emseg.metrics.pixels import Counts, choose_level, mean_curves, truth_histogram
+from lightning_emseg.metrics.pixels import Counts, choose_level, count_pixels, mean_curves
 
 
 def baselines(store: str, split: str = "test", fit: str = "train", label: str = "membrane") -> str:
@@ -58,5 +58,5 @@ def grey_histogram(mosaic: MosaicView) -> Counts:
     for start in tqdm(range(0, mosaic.shape[0], step), desc=mosaic.key, leave=False, disable=None):
         size = (min(step, mosaic.shape[0] - start), *rest)
         origin = (start, *(0,) * len(rest))
-        counts += truth_histogram(255 - mosaic.read_image(origin, size), mosaic.read_mask(origin, size))
+        counts += count_pixels(255 - mosaic.read_image(origin, size), mosaic.read_mask(origin, size))
     return counts

@@ -5,7 +5,7 @@ from pathlib import Path
 from data_modules.errors import UserError
 from lightning_emseg.results.page.document import album_text, make_page
 from lightning_emseg.results.page.sections import quality_tables
-from lightning_emseg.results.runs import read_runs, read_study
+from lightning_emseg.results.runs import read_area_study, read_runs
 
 
 def report(
@@ -32,7 +32,10 @@ def report(
     """
     found = read_runs(runs)
     html, album, notes = make_page(
-        found, [read_study(path) for path in studies or ()], [quality_tables(path) for path in quality or ()], max_mb
+        found,
+        [read_area_study(path) for path in studies or ()],
+        [quality_tables(path) for path in quality or ()],
+        max_mb,
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

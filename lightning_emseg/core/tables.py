@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,24 +74,20 @@ def write_csv(
     target.replace(path)
 
 
-def read_csv(path: Path, required: Collection[str] = ()) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a CSV file with a row of headings.
 
     Args:
         path: File.
-        required: Columns that it must have.
 
     Returns:
         Cells by column; empty cells, and those that a row lacks because it was cut off, are left out.
 
     Raises:
-        ValueError: if the file lacks a column or is no text.
+        ValueError: if the file is no text.
     """
     with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if lacking := set(required) - set(reader.fieldnames or ()):
-            raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}")
-        return [{name: cell for name, cell in row.items() if name and cell} for row in reader]
+        return [{name: cell for name, cell in row.items() if name and cell} for row in csv.DictReader(file)]
 
 
 def json_text(content: object) -> str:
@@ -106,6 +102,34 @@ def json_text(content: object) -> str:
 def write_json(path: Path, content: object) -> None:
     """Write :func:`json_text` whole or not at all."""
     write_whole(path, f"{json_text(content)}\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        ValueError: if it is damaged or holds something else.
+    """
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+        raise ValueError(f"expected an object, found {type(found).__name__}")
+    return found
+
+
+def to_number(value: object) -> float:
+    """Convert a value of a JSON or CSV file; NaN where there is none.
+
+    >>> to_number("0.5"), to_number(None)
+    (0.5, nan)
+
+    Raises:
+        ValueError: if it is a text that is no number.
+    """
+    if value is None or value == "":
+        return math.nan
+    if isinstance(value, int | float | str):
+        return float(value)
+    raise ValueError(f"expected a number, found {value!r}")
 
 
 def _plain(content: Any) -> Any:

@@ -1,8 +1,9 @@
-"""Pictures and figures of a mosaic's errors, as the HTML report shows them."""
+"""Pictures and figures of a mosaic's errors: their writer, and the reader of an ``index.json`` of them."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
 from lightning_emseg.core.pictures import FALSE_NEGATIVE, FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, Picture
+from lightning_emseg.core.tables import read_json, to_number
 from lightning_emseg.evaluation.errors import (
     Codes,
     ErrorAnalysis,
@@ -121,25 +123,47 @@ def write_error_files(
         planes = [plane[section] for plane in planes]
     step = -(-max(planes[0].shape) // LONGEST_PX)
     name = re.sub(r"[^\w.-]+", "_", key.replace("/", "__"))
-    regions = []
     try:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for earlier in (folder / name).glob("region-*.png"):
-            earlier.unlink()
-        _save_views(folder / name, _WHOLE_FILES, planes, step)
-        for number, region in enumerate(worst_regions(planes[3], REGION_PX, REGIONS), 1):
-            files = {view: f"region-{number}-{view}.png" for view in _WHOLE_FILES}
-            _save_views(folder / name, files, [plane[region.slices] for plane in planes], 1)
-            regions.append(
-                {
-                    "origin_px": list(region.origin),
-                    "size_px": list(region.size),
-                    "error_px": region.error_px,
-                    "files": {view: f"{name}/{file}" for view, file in files.items()},
-                }
-            )
+        regions = _write_pictures(folder, name, planes, step)
     except OSError as error:
         raise UserError(f"{folder / name}: pictures of {key} cannot be written: {error}") from error
+    entry = {
+        "key": key,
+        "pixel_size_nm": list(pixel_size_nm),
+        "shape_px": list(image.shape),
+        "section": section,
+        "scale": 1 / step,
+        "threshold": level / 255,
+        "tolerance_nm": tolerance_nm,
+        "files": {view: f"{name}/{file}" for view, file in _WHOLE_FILES.items()},
+        **_describe_errors(found),
+        "regions": regions,
+    }
+    return entry, found
+
+
+def _write_pictures(folder: Path, name: str, planes: Sequence[NDArray[np.uint8]], step: int) -> list[Entry]:
+    """Write the pictures of the whole and of the worst regions; returns the entries of the regions."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    for earlier in (folder / name).glob("region-*.png"):
+        earlier.unlink()
+    _save_views(folder / name, _WHOLE_FILES, planes, step)
+    regions = []
+    for number, region in enumerate(worst_regions(planes[3], REGION_PX, REGIONS), 1):
+        files = {view: f"region-{number}-{view}.png" for view in _WHOLE_FILES}
+        _save_views(folder / name, files, [plane[region.slices] for plane in planes], 1)
+        regions.append(
+            {
+                "origin_px": list(region.origin),
+                "size_px": list(region.size),
+                "error_px": region.error_px,
+                "files": {view: f"{name}/{file}" for view, file in files.items()},
+            }
+        )
+    return regions
+
+
+def _describe_errors(found: ErrorAnalysis) -> Entry:
     breaks = None
     if found.breaks is not None:
         count = len(found.breaks.found)
@@ -150,28 +174,15 @@ def write_error_files(
     counts = count_outcomes(found.codes)
     near_positive = counts[PixelOutcome.TOLERATED_FALSE_POSITIVE]
     near_negative = counts[PixelOutcome.TOLERATED_FALSE_NEGATIVE]
-    entry = {
-        "key": key,
-        "pixel_size_nm": list(pixel_size_nm),
-        "shape_px": list(image.shape),
-        "section": section,
-        "scale": 1 / step,
-        "threshold": level / 255,
-        "tolerance_nm": tolerance_nm,
-        "files": {view: f"{name}/{file}" for view, file in _WHOLE_FILES.items()},
-        "pixels": {
-            "tp": counts[PixelOutcome.TRUE_POSITIVE],
-            "fp": counts[PixelOutcome.FALSE_POSITIVE] + near_positive,
-            "fn": counts[PixelOutcome.FALSE_NEGATIVE] + near_negative,
-            "tn": counts[PixelOutcome.TRUE_NEGATIVE],
-            "fp_within_tolerance": near_positive,
-            "fn_within_tolerance": near_negative,
-        },
-        "breaks": breaks,
-        "spurious": _listed(found.spurious.found),
-        "regions": regions,
+    pixels = {
+        "tp": counts[PixelOutcome.TRUE_POSITIVE],
+        "fp": counts[PixelOutcome.FALSE_POSITIVE] + near_positive,
+        "fn": counts[PixelOutcome.FALSE_NEGATIVE] + near_negative,
+        "tn": counts[PixelOutcome.TRUE_NEGATIVE],
+        "fp_within_tolerance": near_positive,
+        "fn_within_tolerance": near_negative,
     }
-    return entry, found
+    return {"pixels": pixels, "breaks": breaks, "spurious": _listed(found.spurious.found)}
 
 
 def _check(key: str, image: Picture, truth: Picture, probability: Picture, pixel_size_nm: Sequence[float]) -> None:
@@ -225,3 +236,97 @@ def _listed(found: Sequence[ErrorObject]) -> Entry:
         for one in found[:LISTED]
     ]
     return {"count": len(found), "worst": worst}
+
+
+Layers = Mapping[str, Path]
+"""Picture files by name of layer."""
+WorstObject = tuple[float, float, float]
+"""Row and column in px and length in nm of a break or spurious membrane; NaN where it was not measured."""
+
+
+@dataclass(frozen=True)
+class WorstRegion:
+    """Window with many errors: origin and size in px, wrong pixels beyond the tolerance, and its pictures."""
+
+    origin_px: tuple[int, int]
+    size_px: tuple[int, int]
+    error_px: int
+    layers: Layers
+
+
+@dataclass(frozen=True)
+class MosaicErrors:
+    """Errors in one mosaic.
+
+    Attributes:
+        key: ``<split>/<sample>``.
+        shape_px: Height and width.
+        section: Section of a volume that is shown, else ``None``.
+        threshold: Probability from which on a pixel was foreground.
+        tolerance_nm: Width of the band in which errors are of thickness alone.
+        layers: Pictures of the whole mosaic, those that exist.
+        pixels: Numbers of pixels by outcome.
+        breaks: Number of breaks of true membranes; NaN where they were not looked for, as in a volume.
+        breaks_per_mm: Breaks in a millimetre of true membrane; NaN where it was not measured.
+        spurious: Number of membranes that the truth does not have.
+        worst: Largest objects by kind, ``break`` and ``spurious membrane``.
+        regions: Windows with most errors, worst first.
+    """
+
+    key: str
+    shape_px: tuple[int, int]
+    section: int | None
+    threshold: float
+    tolerance_nm: float
+    layers: Layers
+    pixels: Mapping[str, int]
+    breaks: float
+    breaks_per_mm: float
+    spurious: float
+    worst: Mapping[str, Sequence[WorstObject]]
+    regions: Sequence[WorstRegion]
+
+
+def read_errors(path: Path) -> list[MosaicErrors]:
+    """Read an ``index.json`` of error maps; files are named relative to its folder, and none outside of it is taken."""
+    root = path.parent.resolve()
+
+    def layers(files: Mapping[str, str]) -> Layers:
+        paths = {name: path.parent / files[name] for name in _WHOLE_FILES if name in files}
+        return {name: each for name, each in paths.items() if each.resolve().is_relative_to(root) and each.is_file()}
+
+    # Of a volume the files show one section, so that the last two axes count.
+    return [
+        MosaicErrors(
+            key=str(entry["key"]),
+            shape_px=_pair(entry["shape_px"]),
+            section=entry.get("section"),
+            threshold=to_number(entry["threshold"]),
+            tolerance_nm=to_number(entry["tolerance_nm"]),
+            layers=layers(entry["files"]),
+            pixels={str(name): int(count) for name, count in entry["pixels"].items()},
+            breaks=to_number((entry.get("breaks") or {}).get("count")),
+            breaks_per_mm=to_number((entry.get("breaks") or {}).get("per_mm")),
+            spurious=to_number((entry.get("spurious") or {}).get("count")),
+            worst={
+                kind: [_place(each) for each in (entry.get(part) or {}).get("worst", [])]
+                for kind, part in (("break", "breaks"), ("spurious membrane", "spurious"))
+            },
+            regions=[
+                WorstRegion(
+                    _pair(each["origin_px"]), _pair(each["size_px"]), int(each["error_px"]), layers(each["files"])
+                )
+                for each in entry.get("regions", [])
+            ],
+        )
+        for entry in read_json(path)["mosaics"]
+    ]
+
+
+def _place(entry: Mapping[str, Any]) -> WorstObject:
+    y, x = map(to_number, entry["centre_px"][-2:])
+    return y, x, to_number(entry.get("length_nm"))
+
+
+def _pair(values: Sequence[Any]) -> tuple[int, int]:
+    return int(values[-2]), int(values[-1])

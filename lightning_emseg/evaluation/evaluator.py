@@ -19,13 +19,11 @@ from lightning_emseg.metrics.pixels import (
     Criterion,
     average_precision,
     choose_level,
-    class_confusion,
     class_scores,
     confusion_at,
     level_of,
     mean_curves,
     roc_auc,
-    truth_histogram,
 )
 
 if TYPE_CHECKING:
@@ -35,8 +33,6 @@ Pixels = NDArray[np.uint8]
 WholeMetric: TypeAlias = "MosaicScore | MosaicMetric"
 Panel: TypeAlias = Mapping[str, Sequence[WholeMetric]]
 """Metrics of whole mosaics in groups that share what they compute on the way."""
-_ROWS = 1024
-"""Rows counted at a time: counting needs 10 to 16 bytes a pixel meanwhile."""
 _MASK_LEVEL = 128
 """Threshold of masks of 0 and 255, which any would cut alike."""
 
@@ -68,17 +64,6 @@ class Evaluator:
                 f"{option}: {' and '.join(sorted(taken))} has columns of its own in tables of scores: rename that "
                 "class, or name the background first"
             )
-
-    def count(self, found: Pixels, truth: Pixels) -> Counts:
-        """Count the pixels of a prediction ``uint8 (*S)`` by truth; counts of parts of a mosaic add up.
-
-        Returns:
-            Histogram ``int64 (2, 256)`` of one foreground, confusion ``int64 (C, C)`` of classes.
-        """
-        count = partial(class_confusion, classes=len(self.classes)) if self.classes else truth_histogram
-        bands = [slice(start, start + _ROWS) for start in range(0, len(truth), _ROWS)]
-        total: Counts = np.sum([count(found[rows], truth[rows]) for rows in bands], axis=0)
-        return total
 
     def best_level(self, counts: Counts, criterion: Criterion) -> int | None:
         """Choose a quantised threshold from counts of mosaics; ``None`` of classes, which need none."""

@@ -260,3 +260,23 @@ def check_classes(classes: Sequence[str], datasets: Sequence[EvaluationData]) ->
                 f"model.classes are {list(classes) or 'not given'} but the masks of {mosaic.key} have "
                 f"{named or 'one foreground'}: pass the same list as --model.classes and --data.classes"
             )
+
+
+def check_planes(metrics: Iterable[MosaicMetric], datasets: Sequence[EvaluationData]) -> None:
+    """Refuse metrics of planes where a volume is to be scored whole, before it is predicted.
+
+    Args:
+        metrics: Metrics of whole mosaics.
+        datasets: Datasets; those whose tiles are scored one by one, or that know no mosaics, are left alone.
+
+    Raises:
+        UserError: naming the metric and the volume.
+    """
+    names = [type(metric).__name__ for metric in metrics if metric.planes_only]
+    mosaics = chain.from_iterable(data.mosaics for data in datasets if getattr(data, "sweep", None) is not None)
+    volume = next((mosaic for mosaic in mosaics if len(mosaic.shape) > 2), None)
+    if names and volume is not None:
+        raise UserError(
+            f"model.metrics: {names[0]} is defined for planes, but {volume.key} is a volume of {volume.shape} px: "
+            f"score its sections one by one, or leave {names[0]} out of the metrics"
+        )

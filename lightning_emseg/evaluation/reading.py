@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
+from data_modules.images.masks import MAX_BETWEEN, share_between, value_counts
 from lightning_emseg.evaluation.sources import ClassValues, Pair, Pixels, ScoredImage
 
 Grey = NDArray[np.uint8]
@@ -21,10 +22,6 @@ _CLEAR = 0.7
 _UNKNOWN = 254
 """Mark in tables of classes, of which there are fewer."""
 
-_NEAR = 1 / 8
-"""How far from an extreme a noisy value may be, as a share of the range; JPEG leaves 1/32."""
-_MOST_BETWEEN = 0.01
-"""Share of pixels that may be farther from both, for antialiased edges."""
 _FEW = 8
 """Values up to which those off the extremes are classes and no noise."""
 
@@ -63,16 +60,15 @@ def nearly_two_values(pixels: Pixels) -> NDArray[np.bool_] | None:
     exact = two_values(pixels)
     if exact is not None or pixels.dtype not in (np.uint8, np.uint16):
         return exact
-    lowest, highest = pixels.min(), pixels.max()
-    top = 255 if highest <= 255 else 65535
-    if lowest > top * (1 - _NEAR):
+    values, counts = value_counts(pixels)
+    top = 255 if values[-1] <= 255 else 65535
+    share = share_between(values, counts, top)
+    if values[0] > top / 2 and share == 0:
         return np.ones(pixels.shape, bool)
-    counts = np.bincount(pixels.ravel(), minlength=top + 1)
     # Dark values alone may be classes as well.
-    if highest < top / 2 or np.count_nonzero(counts) <= _FEW:
+    if values[-1] < top / 2 or len(values) <= _FEW:
         return None
-    between = counts[int(top * _NEAR) + 1 : int(top * (1 - _NEAR)) + 1].sum()
-    return pixels > top / 2 if between <= _MOST_BETWEEN * pixels.size else None
+    return pixels > top / 2 if share <= MAX_BETWEEN else None
 
 
 def is_mask_with_ignored(pixels: Pixels) -> bool:

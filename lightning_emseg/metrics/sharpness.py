@@ -43,14 +43,19 @@ class Sharpness(NamedTuple):
 class SharpnessSums:
     """Criteria of an image that comes in bands of rows, from top to bottom, in one pass.
 
-    Sums of ``uint8`` are integers and do not depend on the bands; those of floats do so to rounding. Memory is that of
+    Sums of integers are exact and do not depend on the bands; those of floats do so to rounding. Memory is that of
     one band.
     """
 
     def __init__(self) -> None:
         self._height = self._width = 0
         self._last: Grey = np.empty((0, 0))
-        self._sum = self._squares = self._products = self._brenner = self._smd2 = 0.0
+        # Integers of any length: a constant image has no variance, however many pixels it has.
+        self._sum: float = 0
+        self._squares: float = 0
+        self._products: float = 0
+        self._brenner: float = 0
+        self._smd2: float = 0
 
     def update(self, rows: Grey) -> None:
         """Add the next rows.
@@ -97,8 +102,13 @@ class SharpnessSums:
         """
         if not self._height:
             raise ValueError("an image without rows has no sharpness")
-        squared_mean = self._sum**2 / (self._height * self._width)
-        return Sharpness(self._brenner, self._smd2, self._squares - squared_mean, self._products - squared_mean)
+        pixels = self._height * self._width
+        return Sharpness(
+            float(self._brenner),
+            float(self._smd2),
+            (pixels * self._squares - self._sum**2) / pixels,
+            (pixels * self._products - self._sum**2) / pixels,
+        )
 
     @property
     def per_pixel(self) -> Sharpness:

@@ -21,6 +21,7 @@ from lightning_emseg.evaluation.mosaics import (
     NonFinite,
     TileEvaluation,
     check_classes,
+    check_planes,
     datasets_of,
 )
 from lightning_emseg.evaluation.score_table import ScoreTable
@@ -280,6 +281,7 @@ class SegmentationMixin(pl.LightningModule):
         kept = maps if self.keeps_maps and not self.trainer.sanity_checking else None
         datasets = datasets_of(loaders)
         check_classes(self.classes, datasets)
+        check_planes(self.metrics, datasets)
         self._evaluations = [
             TileEvaluation(data, self.evaluator, self.device)
             if data.sweep is None

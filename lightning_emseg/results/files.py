@@ -1,7 +1,6 @@
 """Files of a run, read back as the framework writes them."""
 
 import csv
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from typing import Any, TypeVar
 import yaml
 
 from data_modules.errors import UserError
-from lightning_emseg.core.tables import read_csv
+from lightning_emseg.core.tables import read_csv, read_json, to_number
 
 Read = TypeVar("Read")
 
 _SOURCES = {"train": "training patches", "val_tiles": "validation tiles", "val": "validation, whole mosaics"}
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error, yaml.YAMLError)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error, yaml.YAMLError)
+"""What readers raise when a file is damaged."""
 
 
 class RunFileError(UserError):
@@ -57,8 +57,13 @@ def read_file(path: Path, read: Callable[[Path], Read], advice: str) -> Read:
         return read(path)
     except FileNotFoundError:
         raise RunFileError(f"{path.parent} has no {path.name}: {advice}") from None
-    except _DAMAGE as error:
-        raise RunFileError(f"{path} is damaged ({type(error).__name__}: {error}): {advice}") from None
+    except DAMAGE as error:
+        raise RunFileError(f"{describe_damage(path, error)}: {advice}") from None
+
+
+def describe_damage(path: Path, error: Exception) -> str:
+    """Say that a file is damaged, and how."""
+    return f"{path} is damaged ({type(error).__name__}: {error})"
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -67,7 +72,9 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it holds something else.
     """
-    found = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+    if path.suffix == ".json":
+        return read_json(path)
+    found = yaml.safe_load(path.read_text())
     if not isinstance(found, dict):
         raise ValueError(f"expected an object, found {type(found).__name__}")
     return found
@@ -91,20 +98,14 @@ def read_log(path: Path) -> tuple[TrainingCurve, ...]:
     return tuple(_curve(column, points) for column in columns if points[column] and not _is_shadowed(column, columns))
 
 
-def to_number(value: object) -> float:
-    """Convert a value of a JSON or CSV file; NaN where there is none.
-
-    >>> to_number("0.5"), to_number(None)
-    (0.5, nan)
+def read_steps(path: Path) -> int:
+    """Read how many optimiser steps a ``metrics.csv`` logs.
 
     Raises:
-        ValueError: if it is a text that is no number.
+        ValueError: if a step is no number.
     """
-    if value is None or value == "":
-        return math.nan
-    if isinstance(value, int | float | str):
-        return float(value)
-    raise ValueError(f"expected a number, found {value!r}")
+    steps = [to_number(row.get("step")) for row in read_csv(path)]
+    return 1 + int(max(filter(math.isfinite, steps), default=-1))
 
 
 def environment_file(verb: str) -> str:

@@ -198,8 +198,9 @@ def test_rows_left_are_those_not_done(length: int, mine: list[bool], done: list[
 
 @pytest.mark.parametrize(
     ("size", "even"),
-    [((4, 4, 4), True), ((5.0, 4.2, 4.2), True), ((40.0, 4.0, 4.0), False), ((4.8, 4, 4), True), ((4.9, 4, 4), False),
-     ((3.2, 4, 4), True), ((3.1, 4, 4), False), ((5, 5, 4), False), ((4, 5, 5), True)],
+    [((4, 4, 4), True), ((5.0, 4.2, 4.2), True), ((40.0, 4.0, 4.0), False), ((4.7, 4, 4), True), ((4.8, 4, 4), False),
+     ((3.3, 4, 4), True), ((3.2, 4, 4), False), ((5, 5, 4), False), ((5, 6.25, 6.25), False), ((9.6, 8, 8), False),
+     ((4, 4), False), (None, False)],
 )  # fmt: skip
-def test_isotropic_means_z_within_a_fifth(size: tuple[float, ...], even: bool) -> None:
+def test_isotropic_means_z_within_a_fifth(size: tuple[float, ...] | None, even: bool) -> None:
     assert is_isotropic(size) == even

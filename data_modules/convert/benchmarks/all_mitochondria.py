@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_modules.convert.labels import IGNORE
+from data_modules.batch import IGNORE
 from data_modules.convert.samples import check_new
 from data_modules.errors import UserError
 from data_modules.store import ArrayRef, LabelInfo, MosaicStore, Sample, SampleWriter, read, shard_rows

@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 
+from data_modules.batch import IGNORE
 from data_modules.convert.benchmarks.layout import by_number, find_root, match_numbers
 from data_modules.convert.folder import parse_volume_pixel_size
-from data_modules.convert.labels import IGNORE, CustomRule, Label, LabelRule
+from data_modules.convert.labels import CustomRule, Label, LabelRule
 from data_modules.convert.samples import LabelSource, Rule, SampleSource, check_pixel_size, page_label, write_samples
 from data_modules.errors import UserError, shorten
 from data_modules.images.image import Image, Pixels, Region

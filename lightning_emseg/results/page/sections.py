@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning_emseg.attribution.areas import AREA, VOLUME
-from lightning_emseg.core.tables import MeanSE, mean_se, read_csv
-from lightning_emseg.results.files import flatten_settings, read_file, to_number
+from lightning_emseg.attribution.table import FieldSummary
+from lightning_emseg.core.tables import mean_se, read_csv, to_number
+from lightning_emseg.evaluation.error_pictures import Layers, MosaicErrors
+from lightning_emseg.results.files import flatten_settings, read_file
 from lightning_emseg.results.page.charts import Chart, ChartLine, line_chart
 from lightning_emseg.results.page.tables import NOTHING, PageCell, PageTable, column_title, mean_cell, number_cell
-from lightning_emseg.results.runs import VERBS, AreaStudy, CollectedRun, Layers, MeanArea, MosaicErrors
+from lightning_emseg.results.runs import VERBS, AreaStudy, CollectedRun
 
 _SETTINGS = {
     "network": "model.class_path",
@@ -194,7 +196,7 @@ def _facts(run: CollectedRun) -> Iterator[tuple[str, str]]:
     for verb, environment in run.environments.items():
         if environment.get("started"):
             yield f"{verb} began", str(environment["started"])
-    recorded = next(iter(run.environments.values()), {})
+    recorded = next(filter(None, run.environments.values()), {})
     for key, value in recorded.items():
         if key not in ("started", "packages", "git"):
             listed = " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
@@ -271,8 +273,8 @@ def _study(title: str, study: AreaStudy) -> dict[str, Any]:
             PageCell(area.outcome),
             PageCell(f"{area.threshold:g}", area.threshold),
             number_cell(area.pixels),
-            mean_cell(MeanSE(area.size, area.se, area.pixels)),
-            PageCell(f"{area.share:.3%}", area.share),
+            mean_cell(area.sizes[0].nm),
+            PageCell(f"{area.sizes[0].share.mean:.3%}", area.sizes[0].share.mean),
             number_cell(area.completeness),
         ]
         for area in study.latest
@@ -282,13 +284,13 @@ def _study(title: str, study: AreaStudy) -> dict[str, Any]:
     charts = [_by_threshold("Sₖ by threshold", _by_outcome(study.curve), unit)] if study.curve else []
     smallest = min((area.threshold for area in study.areas), default=math.nan)
     areas = [area for area in study.areas if area.threshold == smallest]
-    if len({area.epoch for area in areas if not math.isnan(area.epoch)}) > 1:
-        lines = [
-            ChartLine(
-                outcome, [a.epoch for a in found], [a.size for a in found], colour=n, errors=[a.se for a in found]
-            )
-            for n, (outcome, found) in enumerate(_by_outcome(areas).items())
-        ]
+    if len({area.epoch for area in areas if area.epoch is not None}) > 1:
+        lines = []
+        for number, (outcome, found) in enumerate(_by_outcome(areas).items()):
+            epochs = [math.nan if area.epoch is None else area.epoch for area in found]
+            means = [area.sizes[0].nm for area in found]
+            errors = [math.nan if mean.se is None else mean.se for mean in means]
+            lines.append(ChartLine(outcome, epochs, [mean.mean for mean in means], number, errors=errors))
         charts.append(line_chart(f"Sₖ at k = {smallest:g} during training", lines, "epoch", f"Sₖ ({unit})"))
     return {
         "title": title,
@@ -299,13 +301,13 @@ def _study(title: str, study: AreaStudy) -> dict[str, Any]:
     }
 
 
-def _by_threshold(title: str, curves: Mapping[str, Sequence[MeanArea]], unit: str) -> Chart:
+def _by_threshold(title: str, curves: Mapping[str, Sequence[FieldSummary]], unit: str) -> Chart:
     lines = [
-        ChartLine(name, [area.threshold for area in curve], [area.size for area in curve], colour)
+        ChartLine(name, [area.threshold for area in curve], [area.sizes[0].nm.mean for area in curve], colour)
         for colour, (name, curve) in enumerate(curves.items())
     ]
     return line_chart(title, lines, "threshold k", f"Sₖ ({unit})", is_log=True)
 
 
-def _by_outcome(areas: Sequence[MeanArea]) -> dict[str, list[MeanArea]]:
+def _by_outcome(areas: Sequence[FieldSummary]) -> dict[str, list[FieldSummary]]:
     return {name: [area for area in areas if area.outcome == name] for name in dict.fromkeys(a.outcome for a in areas)}

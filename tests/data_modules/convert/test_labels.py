@@ -3,10 +3,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from data_modules.convert.labels import Foreground, LabelRule, value_counts
+from data_modules.convert.labels import Foreground, LabelRule
 from data_modules.errors import UserError
 from tests.support.convert_checks import Pixels, object_mask
 
@@ -130,12 +128,3 @@ def test_values_that_are_no_ids_are_refused() -> None:
 def test_rules_that_contradict_themselves_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         LabelRule(**arguments)
-
-
-@given(st.sampled_from([np.uint8, np.uint16, np.int16, np.float32]), st.integers(0, 2**31))
-def test_values_are_counted(dtype: type[np.generic], seed: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, 9, (13, 5)).astype(dtype)
-    values, counts = value_counts(pixels)
-    expected = np.unique(pixels, return_counts=True)
-    np.testing.assert_array_equal(values, expected[0])
-    np.testing.assert_array_equal(counts, expected[1])

@@ -13,6 +13,7 @@ from PIL import Image
 from data_modules.errors import UserError
 from data_modules.images.pages import Page, find_images, find_images_below, pair
 from tests.support.convert_checks import Pixels, object_mask, picture, save
+from tests.support.volume_files import stack, write_mrc, write_nifti
 
 
 def _read(path: Path, as_values: bool = False) -> Pixels:
@@ -151,12 +152,13 @@ def test_hdf5_datasets_are_images_or_stacks(tmp_path: Path) -> None:
     assert [page.name for page in find_images(f"{tmp_path}/v.h5:flat")] == ["v"]
     with h5py.File(tmp_path / "one.h5", "w") as file:
         file["raw"] = stack
-    # The only dataset of a file needs no name.
+        file["offset"] = np.arange(3.0)
+    # The only image of a file needs no name.
     np.testing.assert_array_equal(find_images(f"{tmp_path}/one.h5")[1].read(), stack[1])
     for spec, message in [
-        ("v.h5", "name the dataset.*volumes/raw"),
+        ("v.h5", "name one, as .*v.h5:NAME.*volumes/raw"),
         ("v.h5:no", "has no dataset"),
-        ("v.h5:colour", "stack"),
+        ("v.h5:colour", "like colours"),
     ]:
         with pytest.raises(UserError, match=message):
             find_images(f"{tmp_path}/{spec}")
@@ -258,3 +260,23 @@ def test_names_are_matched_by_their_differing_part() -> None:
 def test_names_that_do_not_match_are_listed(images: list[str], labels: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         _paired(images, labels)
+
+
+def test_sections_of_volume_files_are_pages(tmp_path: Path) -> None:
+    sections = stack(np.int16)
+    write_mrc(tmp_path, sections)
+    write_nifti(tmp_path, sections, "b.nii.gz")
+    pages = find_images(str(tmp_path))
+    assert [page.name for page in pages] == [f"{stem}-{number:03}" for stem in "ab" for number in range(5)]
+    for page in pages:
+        assert page.shape() == (12, 9)
+        np.testing.assert_array_equal(page.read(), sections[page.number or 0])
+
+
+def test_videos_are_left_out_of_folders(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", picture())
+    (tmp_path / "b.mp4").write_bytes(b"frames")
+    with pytest.warns(UserWarning, match=r"not read, since not PNG, JPEG, TIFF, HDF5 .*, MRC or NIfTI: b\.mp4"):
+        assert [page.name for page in find_images(str(tmp_path))] == ["a"]
+    with pytest.raises(UserError, match=r"b\.mp4 is not PNG"):
+        find_images(str(tmp_path / "b.mp4"))

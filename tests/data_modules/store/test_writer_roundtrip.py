@@ -71,6 +71,14 @@ def test_instances_keep_the_largest_ids(tmp_path: Path, dtype: type[np.unsignedi
     np.testing.assert_array_equal(stock(folder / "labels" / "cells" / "0"), ids)
 
 
+def test_ids_may_be_of_c_types(tmp_path: Path) -> None:
+    ids = noise((20, 30), top=3, dtype=np.uint64).astype(np.dtype("ulonglong"))
+    write_sample(tmp_path / "s", noise((20, 30)), {"cells": (LabelInfo("instances"), ids)})
+    label = MosaicStore(tmp_path / "s").sample("train/a").label("cells")
+    assert label.dtype == "uint64"
+    np.testing.assert_array_equal(read_all(label), ids)
+
+
 def test_kinds_names_and_counts_come_back(tmp_path: Path) -> None:
     shape = (64, 48)
     organelles = noise(shape, 3, top=4)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from data_modules.errors import UserError
 from lightning_emseg.attribution.captum import Captum
+from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.network import PixelOutput
 from lightning_emseg.modules.vanilla_unet import VanillaUNet
 from tests.support.attribution_checks import bias_free, windows
@@ -112,6 +113,30 @@ def test_every_pixel_has_its_own_field_in_order() -> None:
     apart = [method.attribute(network, window, baseline, [pixel]) for pixel in PIXELS]
     assert torch.equal(together, torch.cat(apart))
     assert method.attribute(network, window, baseline, []).shape == (0, 4, 5)
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1, 2)])
+def test_networks_in_training_mode_are_refused(part: slice) -> None:
+    network = nn.Sequential(nn.Conv2d(2, 1, 1), nn.Dropout(0.5)).eval()
+    network[part].train()
+    window, baseline = windows(*SHAPE)
+    methods = (Captum("captum.attr.Saliency"), IntegratedGradients(2))
+    for method in methods:
+        with pytest.raises(UserError, match=r"is in training mode; attribution needs evaluation mode: call its eval"):
+            method.bind(network, 1)
+    with pytest.raises(UserError, match="is in training mode"):
+        methods[0].attribute(PixelOutput(network), window, baseline, [(1, 2)])
+    for method in methods:
+        fields = method.bind(network.eval(), 1).fields(window, baseline, PIXELS, [[0], [1], [2]])
+        assert [field.pixel for field in fields] == PIXELS
+
+
+def test_attribution_leaves_modes_after_a_failure() -> None:
+    network = nn.Sequential(Dense(*SHAPE), nn.SiLU()).eval()
+    window, baseline = windows(*SHAPE)
+    with pytest.raises(UserError, match="silu"):
+        Captum("captum.attr.DeepLift").attribute(network, window, baseline, PIXELS)
+    assert not any(module.training for module in network.modules())
 
 
 @pytest.mark.parametrize(

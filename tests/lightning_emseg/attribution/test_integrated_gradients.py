@@ -76,7 +76,7 @@ def test_exact_path_needs_every_axis_covered(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "shared_fields", lambda *_: used.append("fast"))
     image, baseline = windows(1, 64, 64)
     for kernel, expected in (((3, 9), "fast"), ((9, 3), "fast"), ((3, 3), "exact")):
-        convolution = nn.Conv2d(1, 1, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
+        convolution = nn.Conv2d(1, 1, kernel, padding=(kernel[0] // 2, kernel[1] // 2)).eval()
         IntegratedGradients(3, reach=4).bind(convolution, 1).fields(image, baseline, [(5, 5)], [[0]])
         assert used.pop() == expected
 

@@ -1,6 +1,7 @@
 """Panels of windows: images, marks, boxes, bars and colours against what they claim to show."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_hex, to_rgb
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # type: ignore[import-untyped]
 from numpy.typing import NDArray
@@ -76,7 +78,7 @@ def test_first_row_shows_image_probability_and_truth() -> None:
     cells = window_figure(window, probability, shown, THRESHOLDS, None).axes
     np.testing.assert_array_equal(image_of(cells[0]), window.image[0])
     np.testing.assert_array_equal(image_of(cells[1]), probability)
-    # Ignored truth is neither black nor white.
+    # Of ignored truth the grey level is 90.
     np.testing.assert_array_equal(image_of(cells[2]), np.array([0, 255, 90])[np.minimum(window.truth, 2)])
     for axes in cells[:3]:
         ring = axes.lines[0]
@@ -93,6 +95,58 @@ def test_fields_are_normalised_and_in_place() -> None:
     assert tuple(axes.images[0].get_extent()) == (-0.5, 29.5, 19.5, -0.5)
     assert to_hex(axes.spines["left"].get_edgecolor()) == OUTCOME_COLOURS["FP"]
     assert axes.get_title(loc="left") == "1  FP  at y 4, x 5\nS(0.01) = 16 nm²\nF(x) = 1.00, F(x') = 0.00"
+
+
+def screen_places(axes: Axes) -> Callable[[int, int], tuple[int, int]]:
+    """Find where the pixels of an image are in its figure, which has to be drawn first."""
+
+    def place(y: int, x: int) -> tuple[int, int]:
+        across, up = axes.transData.transform((x, y))
+        return int(axes.figure.bbox.height - up), int(across)
+
+    return place
+
+
+def test_marks_surround_pixels_and_hide_none() -> None:
+    window, probability = make_window((64, 64))
+    window.truth[16:25, 26:35] = 1
+    shown = [measured(window, (20, 30), "FP", field_at((64, 64), {(20, 30): 1.0}))]
+    figure = window_figure(window, probability, shown, THRESHOLDS, None)
+    picture, cells = figure_picture(figure), figure.axes
+    colour = np.multiply(to_rgb(OUTCOME_COLOURS["FP"]), 255)
+    for axes, grey in zip(cells[:3], (window.image[0], probability, 255 * window.truth), strict=True):
+        place = screen_places(axes)
+        y, x = place(20, 30)
+        np.testing.assert_allclose(picture[y, x], grey[20, 30], atol=1)
+        far = place(20, 34)[1] - x
+        lines = (picture[y, x : x + far], picture[y, x - far : x], picture[y : y + far, x], picture[y - far : y, x])
+        assert all((np.abs(line - colour).max(axis=1) < 40).any() for line in lines)
+
+
+def test_ignored_truth_is_drawn_in_grey() -> None:
+    window, probability = make_window((16, 16))
+    figure = window_figure(window, probability, [], THRESHOLDS, None)
+    picture, place = figure_picture(figure), screen_places(figure.axes[2])
+    # The scale bar is drawn over the lower part.
+    for y, x in itertools.product(range(10), range(16)):
+        expected = {0: 0, 1: 255, 255: 90}[int(window.truth[y, x])]
+        np.testing.assert_allclose(picture[place(y, x)], expected, atol=1)
+
+
+@pytest.fixture(scope="module")
+def drawn_field() -> ScalarMappable:
+    """Image of a field, as a panel draws it."""
+    window, probability = make_window((20, 30))
+    shown = [measured(window, (4, 5), "TP", field_at((20, 30), {(4, 5): 1.0}))]
+    return window_figure(window, probability, shown, THRESHOLDS, None).axes[4].images[0]
+
+
+@given(values=st.lists(st.floats(0, 1, width=32), min_size=2, max_size=9))
+def test_stronger_evidence_is_never_paler(drawn_field: ScalarMappable, values: list[float]) -> None:
+    for sign, blue_or_red in ((1, 2), (-1, 0)):
+        colours = drawn_field.to_rgba(sign * np.sort(np.array(values)), bytes=True).astype(int)
+        assert np.all(np.diff(colours[:, :3].sum(axis=1)) <= 1)
+        assert np.all(colours[:, blue_or_red] >= colours[:, 2 - blue_or_red])
 
 
 @pytest.mark.parametrize("value", [0.0, 0.04, 0.25, 1.0])

@@ -1,6 +1,7 @@
 """The table of a study against numpy, scipy and sums made by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import sem
 
-from lightning_emseg.attribution.areas import AREA, FieldSize
+from lightning_emseg.attribution.areas import AREA, SHADOW, VOLUME, FieldSize
 from lightning_emseg.attribution.method import Field
 from lightning_emseg.attribution.points import OUTCOMES
-from lightning_emseg.attribution.table import EVERY, FieldRow, normalise_inside, relative_error, summarise
+from lightning_emseg.attribution.table import (
+    EVERY,
+    FieldRow,
+    json_records,
+    normalise_inside,
+    read_epochs,
+    read_summary,
+    relative_error,
+    summarise,
+    summary_records,
+)
+from lightning_emseg.core.tables import write_csv, write_json
 
 THRESHOLDS = (0.01, 0.05, 0.1)
 ROW = FieldRow("val/a", (3, 4), (0, 0), "TP", 2.0, -1.0, 0.3, (FieldSize(AREA, (100, 40, 10), 16.0, 4096),))
@@ -95,3 +107,22 @@ def test_a_field_of_zeros_has_no_area() -> None:
 def test_uncounted_threshold_is_refused() -> None:
     with pytest.raises(ValueError, match="not in list"):
         summarise([ROW], THRESHOLDS, [0.2])
+
+
+VOLUME_SIZES = (FieldSize(VOLUME, (90, 30, 10), 640.0, 4096), FieldSize(SHADOW, (60, 20, 5), 16.0, 1024))
+
+
+@pytest.mark.parametrize("sizes", [ROW.sizes, VOLUME_SIZES])
+def test_summaries_are_read_as_written(tmp_path: Path, sizes: tuple[FieldSize, ...]) -> None:
+    # A single FP has no standard error.
+    made = [replace(ROW, sizes=sizes), replace(ROW, sizes=sizes), replace(ROW, sizes=sizes, outcome="FP")]
+    table, curve = summarise(made, THRESHOLDS, [0.01]), summarise(made, THRESHOLDS, THRESHOLDS)
+    path = tmp_path / "summary.json"
+    write_json(path, {"summary": json_records(table), "curve": json_records(curve), "method": {"steps": 20}})
+    assert read_summary(path) == (table, curve, {"steps": 20})
+    for epoch in (0, 4):
+        records = [{"epoch": epoch, "step": 9, **record} for record in summary_records(table)]
+        write_csv(tmp_path / "summary-fit.csv", records, append=True)
+    assert read_epochs(tmp_path / "summary-fit.csv") == [
+        replace(summary, epoch=epoch) for epoch in (0, 4) for summary in table
+    ]

@@ -78,7 +78,7 @@ def test_no_class_is_missing(kind: str) -> None:
 
 def test_no_class_of_data_is_missing() -> None:
     for kind in ("data", "splits"):
-        assert set(classes_of("data_modules", KINDS[kind])) == set(of_data.SHORT_NAMES[kind])
+        assert set(classes_of("data_modules", KINDS[kind])) - {"TileModule"} == set(of_data.SHORT_NAMES[kind])
 
 
 @pytest.mark.parametrize("kind", ["losses", "callbacks"])

@@ -13,9 +13,10 @@ from skimage.color import rgb2lab
 
 from data_modules.errors import UserError
 from lightning_emseg.core.pictures import IGNORED
-from lightning_emseg.evaluation.error_pictures import COLOURS, DARKEST, draw_errors, write_error_files
+from lightning_emseg.evaluation.error_pictures import COLOURS, DARKEST, draw_errors, read_errors, write_error_files
 from lightning_emseg.evaluation.errors import PixelOutcome
 from tests.support.error_cases import Pixels, broken_membrane
+from tests.support.example_run import write_run
 
 # Machado, Oliveira and Fernandes, IEEE TVCG 15 (2009), severity 1, for linear RGB.
 SEEN_BY: dict[str, list[list[float]]] = {
@@ -211,3 +212,33 @@ def test_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "test__15").write_text("a file in the way")
     with pytest.raises(UserError, match="pictures of test/15 cannot be written"):
         written(tmp_path)
+
+
+def test_errors_are_read_as_the_analysis_writes_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    truth = np.zeros((120, 150), np.uint8)
+    truth[40:46] = 1
+    probability = np.where(truth == 1, 200, 20).astype(np.uint8)
+    probability[:, 60:90] = 0
+    image = random.integers(0, 256, truth.shape, np.uint8)
+    entry = write_error_files(tmp_path, "test/x", image, truth, probability, 128, (4.0, 4.0), 8.0)[0]
+    (tmp_path / "index.json").write_text(json.dumps({"mosaics": [entry]}))
+    (errors,) = read_errors(tmp_path / "index.json")
+    assert errors.shape_px == (120, 150)
+    assert list(errors.layers) == ["image", "truth", "probability", "errors"]
+    assert (errors.breaks, errors.spurious) == (1, 0)
+    # The missing part is 30 px long, and the rest of the line is near enough to fill 2 px at each end.
+    assert errors.worst["break"][0][2] == pytest.approx(104, abs=16)
+    assert errors.worst["break"][0][:2] == pytest.approx((42.5, 74.5), abs=1.5)
+    assert all(set(region.layers) == set(errors.layers) for region in errors.regions)
+    assert errors.pixels["tp"] + errors.pixels["fn"] == truth.sum()
+
+
+def test_files_outside_the_error_folder_are_ignored(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run") / "errors-test"
+    index = json.loads((folder / "index.json").read_text())
+    (tmp_path / "secret.png").write_bytes((folder / "test__a" / "image.png").read_bytes())
+    index["mosaics"][0]["files"]["image"] = "../../secret.png"
+    index["mosaics"][0]["files"]["truth"] = str(tmp_path / "secret.png")
+    (folder / "index.json").write_text(json.dumps(index))
+    assert list(read_errors(folder / "index.json")[0].layers) == ["probability", "errors"]

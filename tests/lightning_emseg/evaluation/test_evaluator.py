@@ -14,7 +14,9 @@ from sklearn.metrics import jaccard_score
 from data_modules.errors import UserError
 from lightning_emseg.evaluation.evaluator import Evaluator
 from lightning_emseg.evaluation.score_table import Row
+from lightning_emseg.metrics.boundary.skeleton import skeleton_recall
 from lightning_emseg.metrics.classes import CleftDistances, LabelledObjectsIoU, MosaicMetric, SkeletonRecall
+from lightning_emseg.metrics.mosaic_pair import MosaicScore
 
 Pixels = NDArray[np.uint8]
 NAMES = ("background", "mito", "golgi")
@@ -94,3 +96,21 @@ def test_two_columns_of_one_name_are_refused() -> None:
     Evaluator(NAMES).check([LabelledObjectsIoU()])
     with pytest.raises(UserError, match="would be named axon_skeleton_recall, axon_skeleton_precision: rename"):
         Evaluator(["background", "axon", "axon_skeleton"]).check([SkeletonRecall(0.0, 0.0)])
+
+
+def test_functions_and_classes_agree_on_volumes() -> None:
+    truth = np.ones((2, 8, 8), np.uint8)
+    for metric in (skeleton_recall(10.0, 40.0), SkeletonRecall(10.0, 40.0)):
+        found = Evaluator().measure({"": [metric]}, truth, 255 * truth, 128, NM)
+        assert list(found) == list(metric.columns)
+        assert all(map(math.isnan, found.values()))
+
+
+class Short(MosaicMetric):
+    score = MosaicScore(("one", "two"), lambda pair: (1.0,))
+
+
+def test_too_few_numbers_name_the_metric() -> None:
+    truth = np.ones((4, 4), np.uint8)
+    with pytest.raises(UserError, match=r"Short: its score returned 1 number\(s\) for the 2 column\(s\) one, two"):
+        Evaluator().measure({"": [Short()]}, truth, truth, 128, NM[1:])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pytorch_lightning.callbacks import ModelCheckpoint
 from scipy import ndimage
+from torch import Tensor
 
 from data_modules.errors import UserError
 from data_modules.store import MosaicStore, MosaicView
@@ -17,6 +18,7 @@ from lightning_emseg.metrics.classes import (
     MosaicMetric,
     SkeletonRecall,
     SurfaceDistances,
+    UriscF1,
     VInfo,
 )
 from lightning_emseg.metrics.mosaic_pair import MosaicPair, MosaicScore
@@ -155,9 +157,16 @@ def test_metric_of_probabilities_is_refused_by_name() -> None:
     BandModule(metrics=[VInfo()])
 
 
-def test_a_metric_of_planes_still_refuses_volumes(
+class Unpredictable(BandModule):
+    """A module that fails as soon as it predicts."""
+
+    def probability(self, image: Tensor) -> Tensor:
+        raise AssertionError("predicted")
+
+
+def test_a_metric_of_planes_refuses_volumes_before_prediction(
     made: tuple[Path, dict[str, tuple[Pixels, Pixels]]], tmp_path: Path
 ) -> None:
-    module = BandModule(metrics=[SkeletonRecall(10.0, 40.0)])
-    with pytest.raises(UserError, match="SkeletonRecall"):
-        tiny.quiet_trainer(tmp_path).test(module, data_of(made[0]), verbose=False)
+    for module in (Unpredictable(metrics=[metric]) for metric in (SkeletonRecall(10.0, 40.0), UriscF1())):
+        with pytest.raises(UserError, match=r"(SkeletonRecall|UriscF1) is defined for planes, but test/stack is"):
+            tiny.quiet_trainer(tmp_path).test(module, data_of(made[0]), verbose=False)

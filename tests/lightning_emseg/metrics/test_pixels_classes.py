@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision
 from lightning_emseg.core.tables import json_text
 from lightning_emseg.evaluation.evaluator import Evaluator
 from lightning_emseg.metrics.classes import MosaicCounts
-from lightning_emseg.metrics.pixels import by_class, class_confusion, class_scores
+from lightning_emseg.metrics.pixels import by_class, class_confusion, class_scores, count_pixels, truth_histogram
 
 Pixels = NDArray[np.uint8]
 SCORERS: dict[str, Any] = {
@@ -117,6 +117,22 @@ def test_ignored_pixels_may_be_predicted_as_anything() -> None:
         class_confusion(np.array([0, 0, 1], np.uint8), np.array([0, 2, 1], np.uint8), 2)
     with pytest.raises(ValueError, match="differ in shape"):
         class_confusion(np.zeros((1, 3), np.uint8), truth, 2)
+
+
+@pytest.mark.parametrize("shape", [(3000, 3000), (9, 1000, 1100), (9_000_000,), (0, 5), (3, 4)])
+def test_bands_add_up_to_the_whole(shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(2)
+    probability, truth = (random.integers(0, high, shape, dtype=np.uint8) for high in (256, 2))
+    truth[random.random(shape) < 0.1] = 255
+    np.testing.assert_array_equal(count_pixels(probability, truth), truth_histogram(probability, truth))
+    found = probability % 3
+    np.testing.assert_array_equal(count_pixels(found, truth, 3), class_confusion(found, truth, 3))
+
+
+def test_counted_shapes_must_be_equal() -> None:
+    for classes in (0, 2):
+        with pytest.raises(ValueError, match="differ in shape"):
+            count_pixels(np.zeros((2, 3), np.uint8), np.zeros((1, 3), np.uint8), classes)
 
 
 def test_mosaics_are_counted_part_by_part() -> None:

@@ -1,46 +1,13 @@
-"""Error indices of the report."""
+"""Run folders and studies, read as the framework writes them."""
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from data_modules.errors import UserError
-from lightning_emseg.evaluation.error_pictures import write_error_files
 from lightning_emseg.results.page.document import make_page
-from lightning_emseg.results.runs import read_errors, read_runs, read_study
+from lightning_emseg.results.runs import read_area_study, read_runs
 from tests.support.example_run import KEYS, write_run, write_study
-
-
-def test_errors_are_read_as_the_analysis_writes_them(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    truth = np.zeros((120, 150), np.uint8)
-    truth[40:46] = 1
-    probability = np.where(truth == 1, 200, 20).astype(np.uint8)
-    probability[:, 60:90] = 0
-    image = random.integers(0, 256, truth.shape, np.uint8)
-    entry = write_error_files(tmp_path, "test/x", image, truth, probability, 128, (4.0, 4.0), 8.0)[0]
-    (tmp_path / "index.json").write_text(json.dumps({"mosaics": [entry]}))
-    (errors,) = read_errors(tmp_path / "index.json")
-    assert errors.shape_px == (120, 150)
-    assert list(errors.layers) == ["image", "truth", "probability", "errors"]
-    assert (errors.breaks, errors.spurious) == (1, 0)
-    # The missing part is 30 px long, and the rest of the line is near enough to fill 2 px at each end.
-    assert errors.worst["break"][0][2] == pytest.approx(104, abs=16)
-    assert errors.worst["break"][0][:2] == pytest.approx((42.5, 74.5), abs=1.5)
-    assert all(set(region.layers) == set(errors.layers) for region in errors.regions)
-    assert errors.pixels["tp"] + errors.pixels["fn"] == truth.sum()
-
-
-def test_files_outside_the_error_folder_are_ignored(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run") / "errors-test"
-    index = json.loads((folder / "index.json").read_text())
-    (tmp_path / "secret.png").write_bytes((folder / "test__a" / "image.png").read_bytes())
-    index["mosaics"][0]["files"]["image"] = "../../secret.png"
-    index["mosaics"][0]["files"]["truth"] = str(tmp_path / "secret.png")
-    (folder / "index.json").write_text(json.dumps(index))
-    assert list(read_errors(folder / "index.json")[0].layers) == ["probability", "errors"]
 
 
 def test_attribution_of_volumes_is_shown_in_cubic_nanometers(tmp_path: Path) -> None:
@@ -50,7 +17,8 @@ def test_attribution_of_volumes_is_shown_in_cubic_nanometers(tmp_path: Path) -> 
     (folder / "attribution" / "summary-fit.csv").write_text(f"{columns}\n{row}\n")
     (run,) = read_runs([folder])
     (area,) = run.attribution[0].areas
-    assert (area.size, area.se, area.extent.sign) == (1280, 64, "nm³")
+    size = area.sizes[0]
+    assert (size.nm.mean, size.nm.se, size.extent.sign) == (1280, 64, "nm³")
     assert not run.notes
     html, _, _ = make_page([run], [], [], 5)
     assert "Sₖ (nm³), mean ± SE" in html
@@ -59,8 +27,10 @@ def test_attribution_of_volumes_is_shown_in_cubic_nanometers(tmp_path: Path) -> 
 
 def test_studies_are_read(tmp_path: Path) -> None:
     write_study(tmp_path / "study")
-    study = read_study(tmp_path / "study")
-    assert [area.size for area in study.curve if area.outcome == "TP"] == pytest.approx([1e5, 1e4, 1e3, 1e2])
+    study = read_area_study(tmp_path / "study")
+    assert [area.sizes[0].nm.mean for area in study.curve if area.outcome == "TP"] == pytest.approx(
+        [1e5, 1e4, 1e3, 1e2]
+    )
     assert len(study.panels) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lightning_emseg.results.page.document import make_page
 from lightning_emseg.results.page.sections import quality_tables
-from lightning_emseg.results.runs import read_runs, read_study
+from lightning_emseg.results.runs import read_area_study, read_runs
 from tests.support.example_run import (
     KEYS,
     score_row,
@@ -66,7 +66,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Outline:
     for name, factor in (("s1", 1.0), ("s2", 2.0)):
         write_study(root / name, factor)
     write_quality(root / "quality")
-    studies = [read_study(root / name) for name in ("s1", "s2")]
+    studies = [read_area_study(root / name) for name in ("s1", "s2")]
     return Outline(make_page(read_runs(runs), studies, [quality_tables(root / "quality")], 5)[0])
 
 
