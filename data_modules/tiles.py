@@ -1,7 +1,6 @@
 """Data module of tile sets, for pretraining without labels."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from data_modules.augment.views import TwoViews
 from data_modules.batch import Batch, TileBatch
 from data_modules.errors import UserError, check_fractions, check_positive
 from data_modules.geometry import Shape
+from data_modules.images.image import split_dataset
 from data_modules.patches.loaders import EpochSampler, Patch, ResumableLoader, RunShare, make_loader, require_setup
 from data_modules.patches.sampling import PatchSampling, Position
 from data_modules.randomness import Purpose, stream
@@ -31,7 +31,6 @@ Labels = tuple[NDArray[np.int64], ...]
 
 FOLDER = "folder"
 """Says that tiles are labelled by folder, where the path of a table of labels might stand."""
-_DATASET = re.compile(r"(\.h5|\.hdf5|\.hdf):.+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def label_tiles(labels: str | os.PathLike[str] | None, sources: Sequence[SourceT
     names = list(groups)
     if labels:
         files = [source.source.file for source in sources]
-        parts = [(file,) if is_url(file) else PurePosixPath(_DATASET.sub(r"\1", file)).parts for file in files]
+        parts = [(file,) if is_url(file) else PurePosixPath(split_dataset(file)[0]).parts for file in files]
         groups = [each[1] if len(each) > 2 else each[0] for each in parts]
         names = sorted(set(groups))
         if len(names) < 2:

@@ -1,4 +1,4 @@
-"""Images of any file format, read lazily: axes, shape, data type, voxel size and regions."""
+"""Images of any file format, read lazily: shape, data type, voxel size and regions."""
 
 from data_modules.lazy_exports import lazy_exports
 

@@ -8,11 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from data_modules.errors import UserError, shorten
+from data_modules.errors import shorten
 from data_modules.images.image import Image, RefusedError, in_nm, last_axes_are_colours, stored_array
-
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-"""Ends of files that hold several arrays."""
 
 
 @contextmanager
@@ -25,7 +22,7 @@ def open_hdf5(path: str, dataset: str | None = None, section: int | None = None)
         section: The one section that is wanted, of a dataset that :func:`sections_in` takes; all by default.
 
     Raises:
-        UserError: if there is none, or several and no name.
+        RefusedError: if there is none, or several and no name.
         OSError: if the file is damaged.
     """
     with h5py.File(path, "r") as file:
@@ -35,9 +32,7 @@ def open_hdf5(path: str, dataset: str | None = None, section: int | None = None)
             yield stored_array(path, "HDF5", pixels, pixels.dtype)
             return
         stored = file[_choose(file, path, dataset)]
-        depth, *_ = shape = stored.shape if stored.ndim == 3 else (1, *stored.shape)
-        if last_axes_are_colours(stored.shape):
-            raise RefusedError(f"{path}:{stored.name} is {shape}, like colours: save (Y, X) or (Z, Y, X) of grey")
+        depth = stored.shape[0] if stored.ndim == 3 else 1
         stated = [float(value) for value in np.ravel(stored.attrs.get("resolution", ()))]
         size = in_nm(stated, ["nm"] * len(stated)) if len(stated) in (2, 3) else None
         size = size[-2:] if size is not None and depth == 1 else size
@@ -46,46 +41,40 @@ def open_hdf5(path: str, dataset: str | None = None, section: int | None = None)
 
 
 def _choose(file: Any, path: str, dataset: str | None) -> str:
-    found = {
-        name: item.shape
-        for name, item in _datasets(file).items()
-        if item.ndim in (2, 3) and item.dtype.kind in "biuf" and item.size > 0
-    }
-    known = shorten([f"{name} {shape}" for name, shape in found.items()]) or "none"
-    if dataset is not None and dataset.strip("/") in found:
-        return dataset
-    if dataset is None and len(found) == 1:
-        return next(iter(found))
-    if dataset is None and found:
-        raise RefusedError(f"{path} holds several images: name one, as {path}:NAME; there are: {known}")
-    raise RefusedError(f"{path} has no image (Y, X) or (Z, Y, X) {dataset or ''}: it has {known}")
+    """Name of the dataset of one section or a stack; it may be left out where the file has no other such.
 
-
-def _datasets(file: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    Raises:
+        RefusedError: if there is none, several and no name, or it looks like colours.
+    """
+    every: dict[str, Any] = {}
     # The lambda has to return None: anything else ends the visit.
-    file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-    return found
+    file.visititems(lambda name, item: every.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+    images = [
+        name for name, item in every.items() if item.ndim in (2, 3) and item.dtype.kind in "biuf" and item.size > 0
+    ]
+    known = shorten([f"{name} {item.shape}" for name, item in every.items()]) or "none"
+    if dataset is None:
+        if len(images) > 1:
+            raise RefusedError(f"{path} holds several images: name one, as {path}:NAME; there are: {known}")
+        if not images:
+            raise RefusedError(f"{path} has no image (Y, X) or (Z, Y, X); it has: {known}")
+        dataset = images[0]
+    elif dataset.strip("/") not in images:
+        raise RefusedError(f"{path} has no dataset {dataset!r} of grey (Y, X) or (Z, Y, X); it has: {known}")
+    if last_axes_are_colours(shape := file[dataset].shape):
+        raise RefusedError(f"{path}:{dataset} is {shape}, like colours: save (Y, X) or (Z, Y, X) of grey")
+    return dataset
 
 
 def sections_in(path: Path, dataset: str | None) -> tuple[str, list[int]]:
-    """Name of a dataset, which may be left out where the file holds one only, and indices of its sections.
+    """Name of a dataset, as :func:`open_hdf5` finds it, and indices of its sections.
 
     Raises:
-        UserError: if there is none, or it is neither 2D nor a stack.
+        RefusedError: if there is none, or it is neither 2D nor a stack of grey.
     """
     with h5py.File(path, "r") as file:
-        shapes = {name: item.shape for name, item in _datasets(file).items()}
-    known = shorten([f"{name} {shape}" for name, shape in shapes.items()]) or "none"
-    if dataset is None and len(shapes) == 1:
-        dataset = next(iter(shapes))
-    if dataset is None:
-        raise UserError(f"{path}: name the dataset as {path.name}:NAME; the file has: {known}")
-    shape = shapes.get(dataset.strip("/"))
-    if shape is None:
-        raise UserError(f"{path} has no dataset {dataset!r}; it has: {known}")
-    if len(shape) not in (2, 3) or min(shape) < 1 or (len(shape) == 3 and shape[-1] <= 4):
-        raise UserError(f"{path}:{dataset} is {shape}: only (Y, X) and a stack (Z, Y, X) of grey can be converted")
+        dataset = _choose(file, str(path), dataset)
+        shape = file[dataset].shape
     return dataset, list(range(shape[0])) if len(shape) == 3 else [0]
 
 

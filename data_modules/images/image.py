@@ -1,6 +1,7 @@
-"""Lazy image that every format opens as, with its axes and voxel size."""
+"""Lazy image that every format opens as, with its voxel size."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,21 @@ NM_PER_UNIT: Mapping[str, float] = {
     "m": 1e9,
 }
 """By the name of a unit in lower case; ``\\u00b5m`` is how ImageJ escapes it."""
+
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+"""Ends of files that hold several arrays."""
+_HDF5_SPEC = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, HDF5_SUFFIXES))})):(.+)", re.IGNORECASE)
+
+
+def split_dataset(spec: str) -> tuple[str, str | None]:
+    """Split ``FILE.h5:dataset`` into file and dataset; anything else is a path without a dataset.
+
+    >>> split_dataset("raw/a.h5:volumes/raw"), split_dataset("raw/a.h5")
+    (('raw/a.h5', 'volumes/raw'), ('raw/a.h5', None))
+    """
+    match = _HDF5_SPEC.fullmatch(spec)
+    return (match[1], match[2]) if match else (spec, None)
 
 
 def in_nm(values: Sequence[float], units: Sequence[str | None]) -> tuple[float, ...] | None:
@@ -120,7 +136,6 @@ class Image:
         scattered: Whether small regions are read fast, and from several threads at once.
         remarks: Oddities of the file, and what had to be done to get one channel of grey.
         record: JSON-ready origin for the provenance, without a path of this machine.
-        axes: Names of the axes of ``shape``.
 
     Raises:
         RefusedError: if there are no pixels, or their type is none of bool, integer and floating point.
@@ -137,7 +152,6 @@ class Image:
     scattered: bool = False
     remarks: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
-    axes: tuple[str, str, str] = ("z", "y", "x")
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:

@@ -5,8 +5,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from data_modules.images.hdf5 import HDF5_SUFFIXES, open_hdf5
-from data_modules.images.image import Image, Opened, RefusedError, refusing
+from data_modules.images.hdf5 import open_hdf5
+from data_modules.images.image import HDF5_SUFFIXES, Image, Opened, RefusedError, refusing
 from data_modules.images.mrc import open_mrc
 from data_modules.images.nifti import open_nifti
 from data_modules.images.raster import open_raster

@@ -12,14 +12,12 @@ import numpy as np
 import tifffile
 
 from data_modules.errors import UserError, shorten
-from data_modules.images.hdf5 import HDF5_SUFFIXES, section_shape, sections_in
-from data_modules.images.image import Image, Pixels, Region, refusing, to_bytes
+from data_modules.images.hdf5 import section_shape, sections_in
+from data_modules.images.image import HDF5_SUFFIXES, Image, Pixels, Region, refusing, split_dataset, to_bytes
 from data_modules.images.opening import OPENERS, PAGED, open_image, suffix_of
 from data_modules.images.raster import open_raster, raster_shape
 from data_modules.images.tiff import TIFF_SUFFIXES, is_block, page_shape, pages_in
 
-HDF5_SPEC = re.compile(r"(?P<file>.+\.(?:h5|hdf5|hdf))(?::(?P<dataset>.+))?", re.IGNORECASE)
-"""``FILE.h5:dataset``, the dataset optional."""
 _FORMATS = "PNG, JPEG, TIFF, HDF5 (FILE.h5:dataset), MRC or NIfTI"
 
 
@@ -125,7 +123,8 @@ def find_images(spec: str) -> list[Page]:
         if skipped := [file.name for file in files if not _is_paged(file)]:
             warnings.warn(f"{path}: not read, since not {_FORMATS}: {shorten(skipped)}", stacklevel=2)
     else:
-        path, dataset = _split(spec)
+        name, dataset = split_dataset(spec)
+        path = Path(name)
         if not path.is_file():
             raise UserError(f"{path} does not exist: give a folder, an image file, or FILE.h5:dataset")
         if not _is_paged(path):
@@ -190,11 +189,6 @@ def _visible(file: Path) -> bool:
     return file.is_file() and not file.name.startswith(".")
 
 
-def _split(spec: str) -> tuple[Path, str | None]:
-    match = HDF5_SPEC.fullmatch(spec)
-    return (Path(match["file"]), match["dataset"]) if match else (Path(spec), None)
-
-
 @contextmanager
 def open_stack(spec: str, as_values: bool = False) -> Iterator[Image]:
     """Open a folder of sections, a stack in one file, or a dataset of an HDF5 file; 1-bit pixels become bytes.
@@ -207,7 +201,8 @@ def open_stack(spec: str, as_values: bool = False) -> Iterator[Image]:
     Raises:
         UserError: if there is nothing to read, it cannot be read, or sections differ in size or type.
     """
-    path, dataset = _split(spec)
+    name, dataset = split_dataset(spec)
+    path = Path(name)
     if not path.exists():
         raise UserError(f"{path} does not exist: give a folder of sections, a TIFF or NIfTI file, or FILE.h5:dataset")
     by_pages = path.is_dir()

@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from data_modules.errors import UserError
-from data_modules.images.hdf5 import HDF5_SUFFIXES
-from data_modules.images.image import parse_pixel_size, refusing
+from data_modules.images.image import parse_pixel_size, refusing, split_dataset
 from data_modules.images.zarr import NODE_FILES, image_of, is_array, node_file
 from data_modules.store.layout import is_url
 
-_DATASET = re.compile(rf"(.+(?:{'|'.join(re.escape(suffix) for suffix in HDF5_SUFFIXES)})):(.+)", re.IGNORECASE)
 _HEAD = 2**16
 _LONGEST = 120
 
@@ -91,11 +89,12 @@ def find_sources(data: str, stated: Mapping[str, Stated]) -> Iterator[Entry]:
     if is_url(data):
         yield Entry(data.rstrip("/"), data.rstrip("/"), _about(data.rstrip("/"), stated))
         return
-    if (match := _DATASET.fullmatch(data)) and not Path(data).exists():
-        file = Path(match[1])
+    name, dataset = split_dataset(data)
+    if dataset is not None and not Path(data).exists():
+        file = Path(name)
         if not file.is_file():
             raise UserError(f"{file} does not exist: give FILE.h5:dataset")
-        yield Entry(str(file), file.name, replace(_about(file.name, stated), dataset=match[2]))
+        yield Entry(str(file), file.name, replace(_about(file.name, stated), dataset=dataset))
         return
     path = Path(data)
     if not path.exists():

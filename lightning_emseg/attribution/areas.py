@@ -16,6 +16,8 @@ THRESHOLDS = (0.01, 0.05, 0.1)
 """Of the tables; 0.01 is the one that U-RISC's figures are of."""
 NORMALISATION = "the largest magnitude in the window is 1"
 """What :func:`normalise` does, for records."""
+_KEPT = 0.99
+"""Share of a field's area within its effective reach."""
 
 
 def normalise(attributions: Values) -> Values:
@@ -218,18 +220,17 @@ def summarise_accuracy(differences: Sequence[Difference], thresholds: Sequence[f
     )
 
 
-def effective_reach(fields: Sequence[Field], threshold: float, kept: float = 0.99) -> Shape:
-    """Compute the distance from the pixel within which almost all of a field's area lies.
+def effective_reach(fields: Sequence[Field], threshold: float) -> Shape:
+    """Compute the distance from the pixel within which 99 % of the pixels above a threshold lie, over all fields.
 
     Args:
         fields: Exact ones, at least one.
         threshold: The smallest k of interest.
-        kept: Share of all pixels above the threshold, over the fields together, 0–1.
 
     Returns:
         Distance in px, at least 1, one value an axis. That along Y and X is the same, Chebyshev's. Voxels are rarely
         cubes, and networks shrink sections and their number differently: along Z it is a distance of its own, and
-        almost all of the area lies within both.
+        99 % of the volume lie within both.
     """
     distances: list[NDArray[np.int64]] = []
     for field in fields:
@@ -239,7 +240,7 @@ def effective_reach(fields: Sequence[Field], threshold: float, kept: float = 0.9
         distances.append(np.concatenate([apart[:, :-SECTION_AXES], in_plane], axis=1))
     found = np.concatenate(distances)
     # The shares beyond each of the distances add up, at worst.
-    each = 1 - (1 - kept) / found.shape[1] if found.shape[1] > 1 else kept
+    each = 1 - (1 - _KEPT) / found.shape[1] if found.shape[1] > 1 else _KEPT
     reaches = np.quantile(found, each, axis=0, method="higher") if len(found) else np.ones(found.shape[1])
     *across, plane = (max(1, int(reach)) for reach in reaches)
     return (*across, *(plane,) * min(SECTION_AXES, len(fields[0].pixel)))

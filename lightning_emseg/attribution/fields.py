@@ -20,6 +20,8 @@ Precision = Literal["32", "bf16"]
 # Larger batches are slower on a CPU, whose caches they leave; an accelerator wants more, and its memory allows this.
 _BATCH_PX = {"cpu": 2**18, "cuda": 2**22}
 _GROUPS_AT_ONCE = 64
+_PROBES = 12
+"""Positions at which cut windows are compared with whole ones."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +192,7 @@ def exact_fields(
     return [fields[index] for index in range(len(pixels))]
 
 
-def cuts_are_safe(
-    network: nn.Module, shape: Sequence[int], radius: Shape, stride: int | Sequence[int], probes: int = 12
-) -> bool:
+def cuts_are_safe(network: nn.Module, shape: Sequence[int], radius: Shape, stride: int | Sequence[int]) -> bool:
     """Find out whether windows that are cut to receptive fields keep the answers.
 
     They do not where a network treats a position by the size of its window. Asked of noise at a few random positions,
@@ -203,11 +203,10 @@ def cuts_are_safe(
         shape: Shape ``(C, *S)`` of the windows.
         radius: Radius of the receptive field in px, one value an axis.
         stride: Stride of the network; windows are cut at multiples of it.
-        probes: Number of positions.
     """
     sides = tuple(shape[1:])
     random = np.random.default_rng(0)
-    pixels = [tuple(random.integers(0, sides).tolist()) for _ in range(probes)]
+    pixels = [tuple(random.integers(0, sides).tolist()) for _ in range(_PROBES)]
     boxes = [box_around(pixel, radius, sides, stride) for pixel in pixels]
     if not any(_saves_work(box, sides) for box in boxes):
         return False

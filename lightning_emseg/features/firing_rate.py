@@ -217,7 +217,6 @@ def measure_firing(
     noise_images: int = 1000,
     seed: int = 0,
     batch_size: int = 32,
-    distortions: Sequence[Distortion] = DISTORTIONS,
     progress: Callable[[int], object] = lambda images: None,
 ) -> FiringRates:
     """Mean firing rates of an encoder under all distortions.
@@ -232,7 +231,6 @@ def measure_firing(
         noise_images: Number of noise images of the same size.
         seed: Random seed of the noise images.
         batch_size: Images at a time.
-        distortions: Distortions to apply.
         progress: Callback with the number of images that were encoded, of :func:`images_needed`.
     """
 
@@ -245,23 +243,23 @@ def measure_firing(
 
     noise = responses(_noise(encoder, noise_images, images.shape[-1], seed, batch_size))
     grey = images.to(encoder.device).float()
-    undistorted = responses(map(encoder.normalised, torch.split(grey, batch_size)))
+    undistorted = responses(map(encoder.normalise, torch.split(grey, batch_size)))
     firing = find_firing(noise, undistorted)
     curves = {}
-    for distortion in distortions:
+    for distortion in DISTORTIONS:
         curve = []
         for strength in distortion.strengths:
             same = strength == distortion.identity
             changed = torch.split(distortion(grey, strength), batch_size)
-            distorted = undistorted if same else responses(map(encoder.normalised, changed))
+            distorted = undistorted if same else responses(map(encoder.normalise, changed))
             curve.append(mean_se(firing_rates(firing, distorted).tolist()))
         curves[distortion.name] = curve
     return FiringRates(len(firing.selective), int(firing.selective.sum()), curves)
 
 
-def images_needed(images: int, noise_images: int, distortions: Sequence[Distortion] = DISTORTIONS) -> int:
-    """How many images :func:`measure_firing` encodes."""
-    return noise_images + images * (1 + sum(len(each.strengths) - 1 for each in distortions))
+def images_needed(images: int, noise_images: int) -> int:
+    """Count the images that :func:`measure_firing` encodes."""
+    return noise_images + images * (1 + sum(len(each.strengths) - 1 for each in DISTORTIONS))
 
 
 def _noise(encoder: Encoder, count: int, side: int, seed: int, batch_size: int) -> Iterator[Tensor]:
@@ -280,30 +278,25 @@ _COLOURS = tuple(map(hex_colour, ("blue", "red", "green", "pink", "orange", "lig
 _COLUMNS = 3
 
 
-def firing_rate_figure(rates: Mapping[str, FiringRates], distortions: Sequence[Distortion] = DISTORTIONS) -> Figure:
-    """A panel a distortion: a line an encoder with a band of ± SE, and the range of the paper's pretraining dashed.
+def firing_rate_figure(rates: Mapping[str, FiringRates]) -> Figure:
+    """Draw a panel a distortion: a line an encoder with a band of ± SE, and the paper's pretraining range dashed.
 
     Args:
         rates: Rates by encoder, with a curve for each distortion.
-        distortions: One panel each.
 
     Returns:
         11 inches wide.
     """
-    rows = -(-len(distortions) // _COLUMNS)
+    rows = len(DISTORTIONS) // _COLUMNS
     figure = Figure(figsize=(11, 1 + 3.1 * rows), dpi=150, layout="constrained")
     panels = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False)
-    for axes, distortion in itertools.zip_longest(panels.flat, distortions):
-        if distortion is None:
-            axes.set_visible(False)
-        else:
-            _draw(axes, distortion, rates)
+    for axes, distortion in zip(panels.flat, DISTORTIONS, strict=True):
+        _draw(axes, distortion, rates)
     for axes in panels[:, 0]:
         axes.set_ylabel("mean firing rate")
     lines, names = panels[0, 0].get_legend_handles_labels()
-    if any(each.pretraining for each in distortions):
-        lines.append(next(axes for axes in panels.flat if axes.get_gid() == "range").lines[0])
-        names.append("range of the paper's pretraining")
+    lines.append(next(axes for axes in panels.flat if axes.get_gid() == "range").lines[0])
+    names.append("range of the paper's pretraining")
     figure.legend(lines, names, loc="outside upper center", ncols=min(4, len(lines)), frameon=False)
     return figure
 

@@ -15,6 +15,8 @@ from lightning_emseg.core.figures import PictureGrid, show_grey, show_heat, show
 from lightning_emseg.features.encoder import Encoder
 
 FILTERS, RESPONSE_THRESHOLD = 32, 0.3
+_VALUES_AT_A_TIME = 2**24
+"""Enlarged values held at once; they take 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,8 @@ def measure_selectivity(
     encoder: Encoder,
     image: NDArray[np.uint8],
     mask: NDArray[np.bool_],
-    filters: int = FILTERS,
-    threshold: float = RESPONSE_THRESHOLD,
-    values_at_a_time: int = 2**24,
 ) -> Selectivity:
-    """Correlate all maps with a mask, average the best and binarise the mean (Conrad and Narayan 2021, Figure 3b).
+    """Correlate all maps with a mask, average the 32 best and binarise the mean (Conrad and Narayan 2021, Figure 3b).
 
     The best maps are found with the mask that they are judged by, as in the paper: the numbers compare encoders on one
     image, they do not say how well it could be segmented. Maps are enlarged bilinearly, corners on corners.
@@ -55,18 +54,15 @@ def measure_selectivity(
         encoder: Encoder with few downsamplings, see :func:`~lightning_emseg.features.downsampling.keep_resolution`.
         image: ``(Y, X)``, grey levels.
         mask: Mask of the organelle, neither empty nor full.
-        filters: Most maps to average.
-        threshold: Threshold of the mean map.
-        values_at_a_time: Enlarged values that are held at once; 2²⁴ take 128 MiB.
     """
-    maps = encoder.maps(encoder.normalised(torch.tensor(image)[None, None]))[0]
+    maps = encoder.maps(encoder.normalise(torch.tensor(image)[None, None]))[0]
     truth = torch.tensor(mask).to(maps.device)
-    correlations = _correlations(maps, truth, values_at_a_time).cpu().numpy()
+    correlations = _correlations(maps, truth).cpu().numpy()
     # NaN is no positive number and sorts to the end.
-    ranked = np.argsort(-correlations, kind="stable")[:filters]
+    ranked = np.argsort(-correlations, kind="stable")[:FILTERS]
     chosen = ranked[correlations[ranked] > 0]
     response = _mean_response(maps[torch.from_numpy(chosen).to(maps.device)], truth)
-    binary = response > threshold
+    binary = response > RESPONSE_THRESHOLD
     return Selectivity(
         correlations,
         chosen,
@@ -107,8 +103,8 @@ def _mean_response(maps: Tensor, mask: Tensor) -> Tensor:
     return (mean - low) / (high - low) if high > low else torch.zeros_like(mean)
 
 
-def _correlations(maps: Tensor, mask: Tensor, values_at_a_time: int) -> Tensor:
-    step = max(1, values_at_a_time // mask.numel())
+def _correlations(maps: Tensor, mask: Tensor) -> Tensor:
+    step = max(1, _VALUES_AT_A_TIME // mask.numel())
     parts = [point_biserial(_enlarged(part, mask), mask) for part in torch.split(maps, step)]
     # Enlarging leaves rounding errors on a constant map, which would correlate with anything.
     constant = maps.amax(dim=(1, 2)) == maps.amin(dim=(1, 2))

@@ -5,17 +5,22 @@ Each wraps the pure functions of :mod:`~lightning_emseg.metrics.boundary` and
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from data_modules.batch import IGNORE
 from data_modules.errors import UserError
 from lightning_emseg.metrics.boundary.distances import CLEFT_DISTANCES, SURFACE_DISTANCES
 from lightning_emseg.metrics.boundary.skeleton import skeleton_recall
 from lightning_emseg.metrics.boundary.tolerance import tolerant_f1, urisc_binary_f1
 from lightning_emseg.metrics.mosaic_pair import MosaicPair, MosaicScore
-from lightning_emseg.metrics.pixels import LEVELS, Counts, count_pixels
+from lightning_emseg.metrics.pixels import LEVELS, Counts, count_pixels, level_of
 from lightning_emseg.metrics.segmentation.scores import (
     ADAPTED_RAND,
     LABELLED_OBJECTS_IOU,
@@ -70,14 +75,11 @@ class MosaicCounts(Metric):
 class MosaicMetric(Metric):
     """Metric that needs a whole mosaic at once, as segmentations and distances do.
 
-    One rank owns a mosaic and computes its row. As a metric of torchmetrics, rows of all ranks are summed, each being
-    zero elsewhere, so that no list of unequal length is gathered. Named under a module's ``metrics``, its columns are
-    logged as ``val/<column>`` and ``test/<column>`` and written to the score files.
+    Named under a module's ``metrics``, its columns are logged as ``val/<column>`` and ``test/<column>`` and written to
+    the score files; the rank that owns a mosaic computes its :meth:`row`. In a notebook it is a metric of torchmetrics,
+    which averages over mosaics and ranks.
 
     A metric is a subclass with a ``score``, which it may also set before the base's ``__init__``.
-
-    Args:
-        mosaics: Number of mosaics that :meth:`update` is called for, over all ranks.
 
     Attributes:
         score: Columns and the function that computes them.
@@ -90,10 +92,10 @@ class MosaicMetric(Metric):
 
     full_state_update = False
     score: MosaicScore
-    rows: Tensor
-    seen: Tensor
+    total: Tensor
+    defined: Tensor
 
-    def __init__(self, mosaics: int = 1) -> None:
+    def __init__(self) -> None:
         super().__init__()
         if not isinstance(getattr(self, "score", None), MosaicScore):
             raise UserError(
@@ -102,25 +104,52 @@ class MosaicMetric(Metric):
             )
         self.columns, self.needs_probability = self.score.columns, self.score.needs_probability
         self.planes_only = self.score.planes_only
-        self.add_state("rows", torch.zeros(mosaics, len(self.columns), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("seen", torch.zeros(mosaics, dtype=torch.int64), dist_reduce_fx="sum")
+        # Sums, as lists of unequal length are hard to gather from ranks.
+        self.add_state("total", torch.zeros(len(self.columns), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("defined", torch.zeros(len(self.columns), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, pair: MosaicPair, mosaic: int = 0) -> None:
-        """Measure a mosaic.
+    def update(
+        self,
+        preds: Tensor | NDArray[Any],
+        target: Tensor | NDArray[Any],
+        pixel_size_nm: Sequence[float] | float = 1.0,
+        threshold: float = 0.5,
+    ) -> None:
+        """Measure one whole mosaic.
 
         Args:
-            pair: Truth and prediction of the whole mosaic.
-            mosaic: Position of the mosaic.
+            preds: Probabilities ``(Y, X)`` or ``(Z, Y, X)``: floats from 0 to 1, which are quantised as a run's are, or
+                ``uint8``, where 255 is certain foreground.
+            target: Truth of the same shape: 0 and 1 of any integer type or ``bool``, and 255 for ignored.
+            pixel_size_nm: Size of a pixel in nm, one value for all axes or one an axis; lengths are in px at 1.
+            threshold: Probability from which on a pixel is foreground, above 0 and up to 1.
 
         Raises:
-            UserError: if it is a volume and the metric is of planes.
+            UserError: if shapes, types or values do not fit, or it is a volume and the metric is of planes.
         """
-        self.rows[mosaic] = torch.tensor(self.row(pair), dtype=torch.float64)
-        self.seen[mosaic] = 1
+        if isinstance(preds, Tensor) and preds.is_floating_point():
+            preds = preds.float()  # numpy has no bfloat16
+        probability, truth = (
+            each.detach().cpu().numpy() if isinstance(each, Tensor) else np.asarray(each) for each in (preds, target)
+        )
+        sizes = (pixel_size_nm,) * truth.ndim if isinstance(pixel_size_nm, int | float) else tuple(pixel_size_nm)
+        _check_mosaic(type(self).__name__, probability, truth, sizes, threshold)
+        if probability.dtype != np.uint8:
+            # In single precision, as the loops quantise.
+            probability = np.rint(probability.astype(np.float32) * np.float32(255)).astype(np.uint8)
+        pair = MosaicPair(truth.astype(np.uint8), probability, level_of(threshold), sizes)
+        row = torch.tensor(self.row(pair), dtype=torch.float64, device=self.total.device)
+        self.total += row.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
+        self.defined += ~row.isnan()
 
     def compute(self) -> Tensor:
-        """Return rows ``float64 (mosaics, columns)``; NaN for mosaics that nobody measured."""
-        return torch.where(self.seen[:, None] > 0, self.rows, torch.nan)
+        """Average over mosaics.
+
+        Returns:
+            Means ``float64 (columns,)`` in the order of ``columns``. Mosaics whose number is NaN have no part in the
+            mean; it is NaN where all are, and infinite where one is.
+        """
+        return self.total / self.defined
 
     def row(self, pair: MosaicPair) -> tuple[float, ...]:
         """Compute the numbers of one mosaic in the order of ``columns``, without touching the state.
@@ -143,6 +172,28 @@ class MosaicMetric(Metric):
         return values
 
 
+def _check_mosaic(
+    name: str, probability: NDArray[Any], truth: NDArray[Any], sizes: tuple[float, ...], threshold: float
+) -> None:
+    if probability.shape != truth.shape or truth.ndim not in (2, 3):
+        raise UserError(
+            f"{name}: preds of {probability.shape} px and target of {truth.shape} px: give one whole mosaic a call, "
+            "both (Y, X) or both (Z, Y, X)"
+        )
+    is_float = probability.dtype.kind == "f"
+    if not is_float and probability.dtype != np.uint8:
+        raise UserError(f"{name}: preds are {probability.dtype}: give probabilities as floats from 0 to 1, or as uint8")
+    # NaN fails this too.
+    if is_float and not ((probability >= 0) & (probability <= 1)).all():
+        raise UserError(f"{name}: preds have values outside 0 to 1, or NaN: give probabilities, not logits")
+    if truth.dtype.kind not in "iub" or not np.isin(truth, (0, 1, IGNORE)).all():
+        raise UserError(f"{name}: target has other values than 0, 1 and {IGNORE} (unknown): make it binary first")
+    if len(sizes) != truth.ndim or not all(0 < size < math.inf for size in sizes):
+        raise UserError(f"{name}: pixel_size_nm is {sizes}: give a size above 0 for {truth.ndim} axes")
+    if not 0 < threshold <= 1:
+        raise UserError(f"{name}: threshold is {threshold}: give a probability above 0 and up to 1")
+
+
 class VRand(MosaicMetric):
     """V-Rand of cells, see :func:`~.segmentation.scores.v_rand`; columns: :func:`~.segmentation.scores.cell_score`.
 
@@ -150,12 +201,11 @@ class VRand(MosaicMetric):
         thinned: Whether predicted borders are thinned to one pixel first, as ISBI 2012 does; if not, columns begin
             with ``v_rand_unthinned``.
         max_over_thresholds: Whether to add the best over ISBI 2012's thresholds, which takes 11 segmentations.
-        mosaics: Number of mosaics.
     """
 
-    def __init__(self, thinned: bool = True, max_over_thresholds: bool = False, mosaics: int = 1) -> None:
+    def __init__(self, thinned: bool = True, max_over_thresholds: bool = False) -> None:
         self.score = cell_score("v_rand", v_rand, thinned, max_over_thresholds)
-        super().__init__(mosaics)
+        super().__init__()
 
 
 class VInfo(MosaicMetric):
@@ -165,12 +215,11 @@ class VInfo(MosaicMetric):
         thinned: Whether predicted borders are thinned to one pixel first, as ISBI 2012 does; if not, columns begin
             with ``v_info_unthinned``.
         max_over_thresholds: Whether to add the best over ISBI 2012's thresholds, which takes 11 segmentations.
-        mosaics: Number of mosaics.
     """
 
-    def __init__(self, thinned: bool = True, max_over_thresholds: bool = False, mosaics: int = 1) -> None:
+    def __init__(self, thinned: bool = True, max_over_thresholds: bool = False) -> None:
         self.score = cell_score("v_info", v_info, thinned, max_over_thresholds)
-        super().__init__(mosaics)
+        super().__init__()
 
 
 class AdaptedRand(MosaicMetric):
@@ -233,20 +282,19 @@ class TolerantF1(MosaicMetric):
 
     Args:
         tolerance_nm: One or several tolerances, in nm.
-        mosaics: Number of mosaics.
 
     Raises:
         UserError: if a tolerance is negative or not finite, or given twice.
     """
 
-    def __init__(self, tolerance_nm: list[float] | float, mosaics: int = 1) -> None:
+    def __init__(self, tolerance_nm: list[float] | float) -> None:
         tolerances = tolerance_nm if isinstance(tolerance_nm, list) else [tolerance_nm]
         if not all(0 <= tolerance < math.inf for tolerance in tolerances):
             raise UserError(f"TolerantF1: tolerance_nm must be 0 or more nanometers, got {tolerance_nm}")
         self.score = tolerant_f1(tolerances)
         if len(set(self.score.columns)) < len(self.score.columns):
             raise UserError(f"TolerantF1: tolerance_nm names a tolerance twice, got {tolerance_nm}; give it once")
-        super().__init__(mosaics)
+        super().__init__()
 
 
 class SkeletonRecall(MosaicMetric):
@@ -258,18 +306,17 @@ class SkeletonRecall(MosaicMetric):
     Args:
         tolerance_nm: Distance from a skeleton up to which foreground covers it.
         shortest_break_nm: Length that breaks must exceed to count.
-        mosaics: Number of mosaics.
 
     Raises:
         UserError: if a length is negative or not finite.
     """
 
-    def __init__(self, tolerance_nm: float, shortest_break_nm: float, mosaics: int = 1) -> None:
+    def __init__(self, tolerance_nm: float, shortest_break_nm: float) -> None:
         for name, length in (("tolerance_nm", tolerance_nm), ("shortest_break_nm", shortest_break_nm)):
             if not 0 <= length < math.inf:
                 raise UserError(f"SkeletonRecall: {name} must be 0 or more nanometers, got {length}")
         self.score = skeleton_recall(tolerance_nm, shortest_break_nm)
-        super().__init__(mosaics)
+        super().__init__()
 
 
 class UriscF1(MosaicMetric):
@@ -280,14 +327,13 @@ class UriscF1(MosaicMetric):
 
     Args:
         bound_pix: Radius in px of the disk that grows both masks; 0 in the competition.
-        mosaics: Number of mosaics.
 
     Raises:
         UserError: if the radius is negative.
     """
 
-    def __init__(self, bound_pix: int = 0, mosaics: int = 1) -> None:
+    def __init__(self, bound_pix: int = 0) -> None:
         if bound_pix < 0:
             raise UserError(f"UriscF1: bound_pix must be 0 or more pixels, got {bound_pix}")
         self.score = urisc_binary_f1(bound_pix)
-        super().__init__(mosaics)
+        super().__init__()

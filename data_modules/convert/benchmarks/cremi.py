@@ -17,8 +17,7 @@ from data_modules.convert.folder import parse_volume_pixel_size
 from data_modules.convert.labels import CustomRule, Label
 from data_modules.convert.samples import LabelSource, SampleSource, write_samples
 from data_modules.errors import UserError, shorten
-from data_modules.images.hdf5 import HDF5_SUFFIXES
-from data_modules.images.image import Image, Pixels, Region, doubtful_axes, refusing
+from data_modules.images.image import HDF5_SUFFIXES, Image, Pixels, Region, doubtful_axes, refusing
 from data_modules.store import LabelInfo
 
 RAW, CLEFTS, NEURONS = "volumes/raw", "volumes/labels/clefts", "volumes/labels/neuron_ids"

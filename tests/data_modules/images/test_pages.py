@@ -152,12 +152,13 @@ def test_hdf5_datasets_are_images_or_stacks(tmp_path: Path) -> None:
     assert [page.name for page in find_images(f"{tmp_path}/v.h5:flat")] == ["v"]
     with h5py.File(tmp_path / "one.h5", "w") as file:
         file["raw"] = stack
-    # The only dataset of a file needs no name.
+        file["offset"] = np.arange(3.0)
+    # The only image of a file needs no name.
     np.testing.assert_array_equal(find_images(f"{tmp_path}/one.h5")[1].read(), stack[1])
     for spec, message in [
-        ("v.h5", "name the dataset.*volumes/raw"),
+        ("v.h5", "name one, as .*v.h5:NAME.*volumes/raw"),
         ("v.h5:no", "has no dataset"),
-        ("v.h5:colour", "stack"),
+        ("v.h5:colour", "like colours"),
     ]:
         with pytest.raises(UserError, match=message):
             find_images(f"{tmp_path}/{spec}")

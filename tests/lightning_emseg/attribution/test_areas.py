@@ -220,11 +220,16 @@ def test_an_empty_sample_has_no_accuracy() -> None:
 def test_reach_matches_hand_made_field() -> None:
     # Above 0.1 of the largest: distances 0, 1, 2 and 4; the value at distance 5 is below, the negative one against.
     row = [0.9, 0.05, 10.0, 4.0, 1.1, -9.0, 2.0, 0.2]
-    assert effective_reach([field_of([row], (0, 2))], 0.1, kept=1.0) == (4, 4)
-    assert effective_reach([field_of([row], (0, 2))], 0.1, kept=0.75) == (4, 4)
-    assert effective_reach([field_of([row], (0, 2))], 0.1, kept=0.5) == (2, 2)
+    assert effective_reach([field_of([row], (0, 2))], 0.1) == (4, 4)
     # The same field, cut out of a larger window.
-    assert effective_reach([field_of([row], (7, 12), origin=(7, 10))], 0.1, kept=1.0) == (4, 4)
+    assert effective_reach([field_of([row], (7, 12), origin=(7, 10))], 0.1) == (4, 4)
+
+
+@pytest.mark.parametrize(("far", "reach"), [(1, 2), (2, 2), (3, 30)])
+def test_one_percent_may_lie_beyond_reach(far: int, reach: int) -> None:
+    # Two of 201 pixels are less than 1 %, three are more.
+    fields = [field_of([[1.0]], (0, 2))] * (201 - far) + [field_of([[1.0]], (0, 30))] * far
+    assert effective_reach(fields, 0.1) == (reach, reach)
 
 
 def test_the_reach_is_at_least_one() -> None:
@@ -235,22 +240,22 @@ def test_the_reach_is_at_least_one() -> None:
     assert effective_reach([volume], 0.01) == (1, 1, 1)
 
 
-@given(data=st.data(), kept=st.floats(0.1, 1.0))
-def test_reach_is_smallest_that_keeps_the_share(data: st.DataObject, kept: float) -> None:
+@given(data=st.data())
+def test_reach_is_smallest_that_keeps_the_share(data: st.DataObject) -> None:
     values = data.draw(
-        st.lists(hnp.arrays(np.float32, (6, 7), elements=st.floats(-1, 1, width=32)), min_size=1, max_size=3)
+        st.lists(hnp.arrays(np.float32, (6, 50), elements=st.floats(-1, 1, width=32)), min_size=1, max_size=3)
     )
-    pixels = [(data.draw(st.integers(0, 5)), data.draw(st.integers(0, 6))) for _ in values]
+    pixels = [(data.draw(st.integers(0, 5)), data.draw(st.integers(0, 49))) for _ in values]
     fields = [Field(pixel, (0, 0), each, 0.0, 0.0) for pixel, each in zip(pixels, values, strict=True)]
     distances: list[int] = []
     for (y, x), each in zip(pixels, values, strict=True):
         largest = np.abs(each).max() or np.float32(1)
         above = np.argwhere(each / largest > np.float32(0.05))
         distances += [max(abs(int(a) - y), abs(int(b) - x)) for a, b in above]
-    reach = effective_reach(fields, 0.05, kept)[0]
-    assert sum(each <= reach for each in distances) >= kept * len(distances) - 1e-9
+    reach = effective_reach(fields, 0.05)[0]
+    assert sum(each <= reach for each in distances) >= 0.99 * len(distances) - 1e-9
     if reach > 1:
-        assert sum(each < reach for each in distances) <= kept * (len(distances) - 1) + 1
+        assert sum(each < reach for each in distances) <= 0.99 * (len(distances) - 1) + 1
 
 
 def test_sections_have_a_reach_of_their_own() -> None:
@@ -264,7 +269,7 @@ def test_reach_keeps_the_share_of_a_volume() -> None:
     places = random.normal((8, 40, 40), (1.5, 8, 8), (400, 3)).round().astype(int)
     values = np.zeros((17, 81, 81), np.float32)
     values[tuple(places.clip(0, (16, 80, 80)).T)] = 1
-    reach = effective_reach([Field((8, 40, 40), (0, 0, 0), values, 0.0, 0.0)], 0.01, kept=0.9)
+    reach = effective_reach([Field((8, 40, 40), (0, 0, 0), values, 0.0, 0.0)], 0.01)
     inside = values[8 - reach[0] : 9 + reach[0], 40 - reach[1] : 41 + reach[1], 40 - reach[2] : 41 + reach[2]]
-    assert inside.sum() >= 0.9 * values.sum()
+    assert inside.sum() >= 0.99 * values.sum()
     assert reach[1] == reach[2] > reach[0]

@@ -114,12 +114,3 @@ def test_too_few_numbers_name_the_metric() -> None:
     truth = np.ones((4, 4), np.uint8)
     with pytest.raises(UserError, match=r"Short: its score returned 1 number\(s\) for the 2 column\(s\) one, two"):
         Evaluator().measure({"": [Short()]}, truth, truth, 128, NM[1:])
-
-
-class Stateless(MosaicMetric):
-    pass
-
-
-def test_a_metric_without_score_is_named() -> None:
-    with pytest.raises(UserError, match="Stateless has no score: give the class a MosaicScore"):
-        Stateless()

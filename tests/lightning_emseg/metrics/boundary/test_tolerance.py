@@ -113,15 +113,6 @@ def test_ignored_pixels_count_nowhere() -> None:
     assert rows[0] == rows[1]
 
 
-def test_rows_are_kept_by_mosaic() -> None:
-    truth = np.eye(9, dtype=np.uint8)
-    metric = TolerantF1([1.0, 5.0], mosaics=2)
-    metric.update(MosaicPair(truth, 255 * truth, 128, (4.0, 4.0)), mosaic=1)
-    rows = metric.compute()
-    assert rows[1].tolist() == [1.0] * 6
-    assert bool(rows[0].isnan().all())
-
-
 @pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf"), [3.0, -2.0], [3.0, 3.0]])
 def test_impossible_tolerances_are_refused(tolerance: list[float] | float) -> None:
     with pytest.raises(UserError, match="TolerantF1: tolerance_nm"):

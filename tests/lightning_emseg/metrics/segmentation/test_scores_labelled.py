@@ -101,8 +101,7 @@ def test_scores_at_the_threshold_and_at_one_half() -> None:
     probability[0:4, 0:2] = 100
     probability[10:, 10:] = 255
     metric = LabelledObjectsIoU()
-    metric.update(MosaicPair(truth, probability, 90, (4.0, 4.0)))
-    row = dict(zip(metric.columns, metric.compute()[0].tolist(), strict=True))
+    row = dict(zip(metric.columns, metric.row(MosaicPair(truth, probability, 90, (4.0, 4.0))), strict=True))
     assert row == {"labelled_objects_iou": 16 / 24, "labelled_objects_iou_at_0.5": 8 / 24}
     empty = MosaicPair(np.zeros((20, 20), np.uint8), probability, 90, (4.0, 4.0))
     assert torch.isnan(torch.tensor(metric.row(empty))).all()
