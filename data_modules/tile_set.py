@@ -20,7 +20,7 @@ import zarr
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
-from data_modules.store.arrays import ArrayWriter, create_array, explain_failure
+from data_modules.store.arrays import ArrayWriter, create_array, explain_write_failure
 from data_modules.store.location import Location, locate
 from data_modules.store.reader import ArrayRef, read
 
@@ -323,7 +323,7 @@ class SourceWriter:
             shape = (number, SIDE, SIDE)
             tiles = create_array(self._part, "tiles", shape, np.uint8, compress=False, pieces=(CHUNK, SHARD))
         except OSError as error:
-            raise UserError(explain_failure(error, str(self.target))) from error
+            raise UserError(explain_write_failure(error, str(self.target))) from error
         self._tiles = ArrayWriter(tiles)
         self._positions: list[NDArray[np.int32]] = []
 
@@ -357,7 +357,7 @@ class SourceWriter:
             self._group.create_array("positions", data=np.concatenate(self._positions))
             self._part.rename(self.target)
         except OSError as error:
-            raise UserError(explain_failure(error, str(self.target))) from error
+            raise UserError(explain_write_failure(error, str(self.target))) from error
 
 
 __all__ = ["COLUMNS", "PLANES", "SIDE", "Source", "SourceTiles", "SourceWriter", "TileSet", "read_kept", "read_rows"]

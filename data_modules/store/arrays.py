@@ -121,7 +121,7 @@ class ArrayWriter:
         try:
             self._array[self._next : self._next + whole] = rows[:whole]
         except OSError as error:
-            raise UserError(explain_failure(error, str(self._array.store_path))) from error
+            raise UserError(explain_write_failure(error, str(self._array.store_path))) from error
         self._next += whole
         self._pending = [rows[whole:]] if whole < held else []
         if self.complete:
@@ -137,7 +137,7 @@ class ArrayWriter:
             raise ValueError(f"only {self._next} of {self._stop} rows were written")
 
 
-def explain_failure(error: OSError, where: str) -> str:
+def explain_write_failure(error: OSError, where: str) -> str:
     """Word a message for a write that the file system refused."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"no room left while writing {where} ({error.strerror}): free some space, then run the command again"

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from data_modules.errors import UserError
 from data_modules.store import layout
-from data_modules.store.arrays import ArrayWriter, Rows, create_array, explain_failure, write_levels
+from data_modules.store.arrays import ArrayWriter, Rows, create_array, explain_write_failure, write_levels
 from data_modules.store.layout import Attributes, LabelInfo
 from data_modules.store.location import local_folder
 from data_modules.store.reader import ArrayRef, read
@@ -134,7 +134,7 @@ class SampleWriter:
             # Written first, so that whoever finds the folder unfinished knows what it was to become.
             _ensure_group(self._root, {"emseg": {"format": layout.FORMAT, "provenance": self._provenance}})
         except OSError as error:
-            raise UserError(explain_failure(error, str(self.target))) from error
+            raise UserError(explain_write_failure(error, str(self.target))) from error
 
     def _group(self, label: str | None) -> Path:
         return self._root if label is None else self._root / "labels" / label
@@ -203,7 +203,7 @@ class SampleWriter:
             shutil.rmtree(replaced, ignore_errors=True)
             forget_consolidated(self.store)
         except OSError as error:
-            raise UserError(explain_failure(error, str(self.target))) from error
+            raise UserError(explain_write_failure(error, str(self.target))) from error
 
     def _describe(self) -> None:
         levels = len(layout.level_shapes(self._shape))

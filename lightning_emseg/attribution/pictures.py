@@ -168,30 +168,20 @@ def window_figure(
         "probability": probability[window.inside],
         "truth": np.where(window.truth == IGNORE, 90, 255 * (window.truth == 1))[window.inside],
     }
-    sides = window.shape_inside[-SECTION_AXES:]
-    side = None if reach is None else 2 * (reach if isinstance(reach, int) else max(reach[-SECTION_AXES:])) + 1
-    # Boxes nearly as large as the window would hide it and enlarge nothing.
-    zoom = side if side is not None and 1.5 * side < min(sides) else None
+    sides, zoom = window.shape_inside[-SECTION_AXES:], _zoom_side(window, reach)
     volume = len(window.shape_inside) > SECTION_AXES
     columns = 5 if volume else 4
     rows = 1 + (len(shown) if volume else math.ceil(len(shown) / columns))
     size = (columns * _CELL_INCHES, rows * (_CELL_INCHES * min(max(sides[0] / sides[1], 0.6), 2.0) + 0.7))
     figure = Figure(size, dpi=100, layout="constrained")
     cells = iter(figure.subplots(rows, columns, squeeze=False).flat)
-    nm, k = window.pixel_size_nm[-1], THRESHOLDS[0]
-    place = list(thresholds).index(k)
+    nm = window.pixel_size_nm[-1]
     if not volume:
         for title, grey in greys.items():
             _draw_grey(next(cells), grey, title, shown, zoom, nm)
         _draw_key(next(cells), shown)
     for number, (row, field) in enumerate(shown, 1):
-        values = np.zeros(window.shape_inside, np.float32)
-        part = normalise_inside(field, window.inside)
-        values[tuple(slice(first, first + n) for first, n in zip(field.origin, part.shape, strict=True))] = part
-        at = ", ".join(f"{axis} {position}" for axis, position in zip("zyx"[-values.ndim :], field.pixel, strict=True))
-        sizes = [f"S{each.extent.suffix}({k:g}) = {each.nm(place):,.0f} {each.extent.sign}" for each in row.sizes]
-        answers = f"F(x) = {row.output:.2f}, F(x') = {row.baseline_output:.2f}"
-        title = f"{number}  {row.outcome}  at {at}\n{', '.join(sizes)}\n{answers}"
+        values, title = _values_inside(window, field), f"{number}  {_describe(row, field, thresholds)}"
         if not volume:
             _draw_field(next(cells), values, title, row.outcome, field.pixel, zoom, nm)
             continue
@@ -206,6 +196,33 @@ def window_figure(
     for cell in cells:
         cell.set_axis_off()
     return figure
+
+
+def _zoom_side(window: Window, reach: int | Sequence[int] | None) -> int | None:
+    """Find the side of the box that fields reach over; ``None`` where it is unknown or no enlargement."""
+    if reach is None:
+        return None
+    side = 2 * (reach if isinstance(reach, int) else max(reach[-SECTION_AXES:])) + 1
+    # Boxes nearly as large as the window would hide it and enlarge nothing.
+    return side if 1.5 * side < min(window.shape_inside[-SECTION_AXES:]) else None
+
+
+def _values_inside(window: Window, field: Field) -> Values:
+    """Normalise a field and place it in the part of its window that lies inside the mosaic."""
+    values = np.zeros(window.shape_inside, np.float32)
+    part = normalise_inside(field, window.inside)
+    values[tuple(slice(first, first + n) for first, n in zip(field.origin, part.shape, strict=True))] = part
+    return values
+
+
+def _describe(row: FieldRow, field: Field, thresholds: Sequence[float]) -> str:
+    """Describe outcome and place of a pixel, its S_k at the smallest threshold of the tables, and the answers."""
+    k = THRESHOLDS[0]
+    number = list(thresholds).index(k)
+    at = ", ".join(f"{axis} {position}" for axis, position in zip("zyx"[-len(field.pixel) :], field.pixel, strict=True))
+    sizes = [f"S{each.extent.suffix}({k:g}) = {each.nm(number):,.0f} {each.extent.sign}" for each in row.sizes]
+    answers = f"F(x) = {row.output:.2f}, F(x') = {row.baseline_output:.2f}"
+    return f"{row.outcome}  at {at}\n{', '.join(sizes)}\n{answers}"
 
 
 def project_field(values: Values) -> Values:

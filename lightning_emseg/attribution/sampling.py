@@ -25,7 +25,7 @@ from lightning_emseg.attribution.points import (
     find_outcomes,
     lowest_priority,
 )
-from lightning_emseg.attribution.windows import Place, Window, hash_name, per_axis, read_window, window_shape
+from lightning_emseg.attribution.windows import Hashes, Place, Window, hash_name, per_axis, read_window, window_shape
 
 _TRIES = 20
 _EVERYTHING = 2**62
@@ -164,7 +164,7 @@ def make_tiles(
     return tiles
 
 
-def choose_tiles(
+def choose_grid_windows(
     tiles: Sequence[GridWindow], views: Sequence[MosaicView], count: int | None, seed: int
 ) -> list[GridWindow]:
     """Choose windows at random, each as likely as any other and the same each time, in the order given."""
@@ -213,25 +213,12 @@ def choose_pixels(
         quotas = [_EVERYTHING if points is None else points]
     best: list[list[tuple[int, int, Shape, str]]] = [[] for _ in quotas]
     for number, tile in enumerate(tqdm(tiles, desc="choose pixels", unit="window", disable=None)):
-        place, window = tile.place, setting.read(tile.place)
-        view = setting.views[place.mosaic]
-        # Along each axis the pixel of the mosaic that each pixel of the window lies in.
-        positions = [
-            np.floor(start + (np.arange(side) + 0.5) * scale).astype(np.int64)
-            for start, side, scale in zip(place.origin, window.truth.shape, window.scale, strict=True)
-        ]
-        owned = [(axis >= part.start) & (axis < part.stop) for axis, part in zip(positions, tile.owned, strict=True)]
-        free: NDArray[np.bool_] = functools.reduce(np.logical_and.outer, owned)
-        if step is not None:
-            lattice = np.zeros(free.shape, np.bool_)
-            lattice[tuple(slice(each // 2, None, each) for each in per_axis(step, free.ndim))] = True
-            free &= lattice
+        window, view = setting.read(tile.place), setting.views[tile.place.mosaic]
+        free, order = _find_candidates(tile, window, step, (setting.seed, hash_name(view.key)))
         codes = np.full(free.shape, IGNORE, np.uint8)
         if view.mask is not None:
             codes = find_outcomes(window.truth, foreground_probability(network, window, device) >= level)
             free &= codes != IGNORE
-        order = draw_priorities((setting.seed, hash_name(view.key)), place.origin, place.size)
-        order = order[np.ix_(*[axis - start for axis, start in zip(positions, place.origin, strict=True)])]
         for kind, (kept, quota) in enumerate(zip(best, quotas, strict=True)):
             mask = free if len(quotas) == 1 else free & (codes == kind)
             for pixel in lowest_priority(mask, order, quota):
@@ -246,3 +233,23 @@ def choose_pixels(
         ChosenPixels(tiles[number].place, tuple(pixel for pixel, _ in pairs), tuple(outcome for _, outcome in pairs))
         for number, pairs in sorted(found.items())
     ]
+
+
+def _find_candidates(
+    tile: GridWindow, window: Window, step: int | Sequence[int] | None, key: tuple[int, ...]
+) -> tuple[NDArray[np.bool_], Hashes]:
+    """Find the pixels of a window that belong to it and lie on the grid, and the random priority of every pixel."""
+    place = tile.place
+    # Along each axis the pixel of the mosaic that each pixel of the window lies in.
+    positions = [
+        np.floor(start + (np.arange(side) + 0.5) * scale).astype(np.int64)
+        for start, side, scale in zip(place.origin, window.truth.shape, window.scale, strict=True)
+    ]
+    owned = [(axis >= part.start) & (axis < part.stop) for axis, part in zip(positions, tile.owned, strict=True)]
+    free: NDArray[np.bool_] = functools.reduce(np.logical_and.outer, owned)
+    if step is not None:
+        lattice = np.zeros(free.shape, np.bool_)
+        lattice[tuple(slice(each // 2, None, each) for each in per_axis(step, free.ndim))] = True
+        free &= lattice
+    order = draw_priorities(key, place.origin, place.size)
+    return free, order[np.ix_(*[axis - start for axis, start in zip(positions, place.origin, strict=True)])]

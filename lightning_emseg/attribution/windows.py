@@ -67,10 +67,10 @@ def resized_sides(given: int | Sequence[int], window: Shape) -> Shape:
     return (*window[:-SECTION_AXES], *(given,) * SECTION_AXES) if isinstance(given, int) else tuple(given)
 
 
-def check_sides(
+def refuse_sides(
     option: str, given: int | Sequence[int], sides: Shape, axes: int, strides: Shape | None = None
 ) -> Shape:
-    """Refuse sides that are none.
+    """Refuse sides that windows or the network cannot have, and return all others.
 
     Args:
         option: Name of the command's option.

@@ -22,11 +22,11 @@ from lightning_emseg.core.process import explain_failure, keep_freed_memory
 class Command:
     """A function and how its required arguments are given: as options, or by position.
 
-    It is named and not imported, so that nobody waits for what other commands are made of.
+    The function is imported when its command is called, so that other commands start without its libraries.
 
     Attributes:
-        module: That defines the function.
-        name: Of the function, whose arguments and docstring make the options.
+        module: Module that defines the function.
+        name: Name of the function; its arguments and docstring make the options.
         positional: Whether required arguments are given by position.
         many: Name of the one argument that takes all words by position, each a path.
         several: Name of the one option that takes several words, each a text, and what a word is.
@@ -155,7 +155,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Options may be written with dashes or underscores (``--pixel-size-nm``, ``--pixel_size_nm``).
     """
     keep_freed_memory()
-    words = normalised(sys.argv[1:] if args is None else args)
+    words = normalise_words(sys.argv[1:] if args is None else args)
     parser = parser_for(words)
     parsed = parser.parse_args(words)
     warnings.formatwarning = lambda message, *_: f"note: {message}\n"
@@ -188,10 +188,10 @@ def _say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def normalised(words: Sequence[str]) -> list[str]:
-    """Options with underscores, and switches without a value as ``=true``.
+def normalise_words(words: Sequence[str]) -> list[str]:
+    """Write options with underscores, and switches without a value as ``=true``.
 
-    >>> normalised(["--label-name", "membrane", "--overwrite"])
+    >>> normalise_words(["--label-name", "membrane", "--overwrite"])
     ['--label_name', 'membrane', '--overwrite=true']
     """
     result = []

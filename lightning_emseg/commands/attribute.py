@@ -18,7 +18,7 @@ from lightning_emseg.attribution.integrated_gradients import IntegratedGradients
 from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.method import AttributionMethod
 from lightning_emseg.attribution.network import detached_copy, foreground_probability
-from lightning_emseg.attribution.sampling import choose_pixels, choose_tiles, make_tiles
+from lightning_emseg.attribution.sampling import choose_grid_windows, choose_pixels, make_tiles
 from lightning_emseg.attribution.study import (
     CURVE,
     CURVE_FILES,
@@ -38,9 +38,9 @@ from lightning_emseg.attribution.study_store import (
     write_plan,
 )
 from lightning_emseg.attribution.windows import (
-    check_sides,
     grid_steps,
     refuse_planes,
+    refuse_sides,
     resized_sides,
     strides_of,
     window_sides,
@@ -123,8 +123,8 @@ def attribute(
     axes = len(views[0].shape)
     refuse_planes(module.network_axes, axes)
     strides = strides_of(module.network, module.stride, axes)
-    size = check_sides("window", window, window_sides(window, module.hparams, axes), axes)
-    resized = None if resize is None else check_sides("resize", resize, resized_sides(resize, size), axes, strides)
+    size = refuse_sides("window", window, window_sides(window, module.hparams, axes), axes)
+    resized = None if resize is None else refuse_sides("resize", resize, resized_sides(resize, size), axes, strides)
     _check(module, overlap, sampling, points, step, windows)
     where = _device(device)
     network = detached_copy(module.network, float(module.grey_mean), float(module.grey_std)).to(where)
@@ -142,7 +142,9 @@ def attribute(
     if plan is not None and (out / REPORT).is_file() and not overwrite:
         return f"{(out / REPORT).read_text()}\nthe study in {out} was finished before: nothing was left to do"
     if plan is None or (out / REPORT).is_file():
-        tiles = choose_tiles(make_tiles(views, size, overlap, strides, resized is not None), views, windows, seed)
+        tiles = choose_grid_windows(
+            make_tiles(views, size, overlap, strides, resized is not None), views, windows, seed
+        )
         steps = grid_steps(step, views[0].pixel_size_nm, size, resized or size)
         chosen = choose_pixels(network, setting, tiles, level, where, points, steps if sampling == "grid" else None)
         if not chosen:

@@ -14,6 +14,7 @@ from lightning_emseg.results.leaderboard import (
     replace_table,
     write_measured,
 )
+from lightning_emseg.results.runs import read_run
 
 
 def leaderboard(
@@ -54,7 +55,10 @@ def leaderboard(
         _run([*(rows.parent.parent / config for config in configs), *(extra_configs or ())], folder)
         runs[experiment] = [folder]
     file = rows.with_suffix(".json")
-    measured = {**read_measured(file), **{name: collect_scores(run) for name, run in runs.items()}}
+    measured = {
+        **read_measured(file),
+        **{name: collect_scores(list(map(read_run, folders))) for name, folders in runs.items()},
+    }
     table = leaderboard_table(headings, found, measured)
     if readme is not None:
         readme.write_text(replace_table(readme.read_text(), table, str(readme)))

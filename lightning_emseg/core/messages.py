@@ -23,6 +23,7 @@ _PACKAGES = {
     **{name: f"lightning_emseg.{part}" for part, names in of_training.SHORT_NAMES.items() for name in names},
     **{name: "data_modules" for names in of_data.SHORT_NAMES.values() for name in names},
 }
+_OURS = {path.split(".")[0] for path in _PACKAGES.values()}
 _IMPORTED = (torch.optim, torch.optim.lr_scheduler, pytorch_lightning.callbacks, pytorch_lightning.loggers)
 """Modules whose classes have short names because Lightning imports them."""
 _OF_LIGHTNING = (pytorch_lightning.LightningModule, pytorch_lightning.LightningDataModule, pytorch_lightning.Callback)
@@ -119,6 +120,8 @@ def readable(message: str) -> str:
         hint = suggestion(trainer.group(2), option_names("pytorch_lightning.Trainer"))
         return f"there is no option '{trainer.group(1)}'{hint}"
     missing = re.search(r"Expected a dot import path string: (\S+)|No module named '([^']+)'", message)
+    if missing and owner and (text := missing_module(owner[-1], missing.group(2) or "", of)):
+        return text
     if missing:
         return missing_class(missing.group(1) or missing.group(2), of, is_short_name=missing.group(1) is not None)
     absent = re.search(r"module '([^']+)' has no attribute '([^']+)'", message)
@@ -132,6 +135,31 @@ def readable(message: str) -> str:
         plain = re.sub(r"a <class '(\w+)'>", r"\1", expectation)
         return f"{path}: {plain}"
     return re.sub(r"\n\s*Given value type:.*", "", message, flags=re.S)
+
+
+def missing_module(class_path: str, absent: str, of: str) -> str | None:
+    """Say which module could not be imported, where a full path was given and its package is not ours.
+
+    Args:
+        class_path: Full path that was given.
+        absent: Module that Python did not find: that of the path, or one that it imports.
+        of: Key in parentheses, after a space; may be empty.
+
+    Returns:
+        The message; ``None`` where the name may be a misspelt one of this framework.
+
+    >>> missing_module("my_nets.MyNet", "my_nets", " (in model)")
+    'cannot import my_nets (in model): it is not installed and not on PYTHONPATH'
+    >>> missing_module("my_nets.MyNet", "einops", "")
+    "cannot import my_nets: it needs 'einops', which is not installed and not on PYTHONPATH"
+    """
+    module = class_path.rpartition(".")[0]
+    if not absent or not module:
+        return None
+    if f"{module}.".startswith(f"{absent}."):
+        is_ours = module.split(".")[0] in _OURS
+        return None if is_ours else f"cannot import {absent}{of}: it is not installed and not on PYTHONPATH"
+    return f"cannot import {module}{of}: it needs {absent!r}, which is not installed and not on PYTHONPATH"
 
 
 def missing_class(wanted: str, of: str, is_short_name: bool = False) -> str:

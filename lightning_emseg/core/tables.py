@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,24 +74,20 @@ def write_csv(
     target.replace(path)
 
 
-def read_csv(path: Path, required: Collection[str] = ()) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a CSV file with a row of headings.
 
     Args:
         path: File.
-        required: Columns that it must have.
 
     Returns:
         Cells by column; empty cells, and those that a row lacks because it was cut off, are left out.
 
     Raises:
-        ValueError: if the file lacks a column or is no text.
+        ValueError: if the file is no text.
     """
     with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if lacking := set(required) - set(reader.fieldnames or ()):
-            raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}")
-        return [{name: cell for name, cell in row.items() if name and cell} for row in reader]
+        return [{name: cell for name, cell in row.items() if name and cell} for row in csv.DictReader(file)]
 
 
 def json_text(content: object) -> str:

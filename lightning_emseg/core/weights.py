@@ -65,32 +65,20 @@ class MocoWeights:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of each key.
+    """Keys of the weights, by what became of them.
 
     Attributes:
         loaded: Keys that the encoder took over.
-        missing: Keys of the encoder that the weights lack; they keep their values. Counters of batch norm are left out.
-        unexpected: Keys of the weights that the encoder lacks.
-        mismatched: Keys of both whose shapes differ; they keep the encoder's values.
         behind: Keys of layers behind the last stage, which an encoder of smp has not and does not need.
     """
 
     loaded: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: tuple[str, ...]
     behind: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Numbers, and the first keys of what was not loaded."""
-        rest = {
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "of another shape": self.mismatched,
-            "left out behind the last stage": self.behind,
-        }
-        parts = [f"{len(keys)} {what} ({_first(keys)})" for what, keys in rest.items() if keys]
-        return ", ".join([f"{len(self.loaded)} weights loaded", *parts])
+        """Numbers, and the first keys of what was left out."""
+        rest = f", {len(self.behind)} left out behind the last stage ({_first(self.behind)})" if self.behind else ""
+        return f"{len(self.loaded)} weights loaded{rest}"
 
 
 def load_moco_weights(path: str | Path) -> MocoWeights:
@@ -140,7 +128,7 @@ def load_moco_weights(path: str | Path) -> MocoWeights:
     return MocoWeights(path, state_dict, norms, architecture if isinstance(architecture, str) else None)
 
 
-def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = True) -> LoadReport:
+def initialise_encoder(encoder: nn.Module, weights: MocoWeights) -> LoadReport:
     """Copy weights into an encoder that has their keys.
 
     These are, for ResNets, smp's encoders (``smp.Unet(...).encoder``) and timm's (``CASENet(...).encoder``); for others
@@ -152,13 +140,12 @@ def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = 
     Args:
         encoder: Module that is changed in place, or left as it is if an error is raised.
         weights: Weights that `load_moco_weights` has read.
-        strict: Whether a key that is missing, unexpected or of another shape is an error. With False they are reported.
 
     Returns:
         The keys by what became of them.
 
     Raises:
-        UserError: Nothing matches, or, with ``strict``, not everything does.
+        UserError: A key is missing, unexpected or of another shape; counters of batch norm may be missing.
     """
     wanted: dict[str, Tensor] = encoder.state_dict()
     given, behind = named_as_in(wanted, weights.state_dict)
@@ -169,24 +156,19 @@ def initialise_encoder(encoder: nn.Module, weights: MocoWeights, strict: bool = 
                 given[first] = given[first].repeat(1, 3, 1, 1) / 3
             case 3, 1:
                 given[first] = given[first].sum(dim=1, keepdim=True)
-    common = [key for key in wanted if key in given]
-    matching = {key: given[key] for key in common if given[key].shape == wanted[key].shape}
-    report = LoadReport(
-        loaded=tuple(matching),
-        missing=tuple(key for key in wanted if key not in given and not key.endswith(_COUNTER)),
-        unexpected=tuple(key for key in given if key not in wanted),
-        mismatched=tuple(key for key in common if key not in matching),
-        behind=behind,
-    )
+    matching = {key: given[key] for key in wanted if key in given and given[key].shape == wanted[key].shape}
     if not any(value.is_floating_point() for value in matching.values()):
         raise UserError(
             f"{weights.path}: fits no weight of the encoder {type(encoder).__name__}; its keys are "
             f"{_first(list(given))}, the encoder's {_first(list(wanted))}; use the architecture that was pretrained"
         )
-    if strict and (report.missing or report.unexpected or report.mismatched):
-        raise UserError(_partial_fit(report, weights.path, given, wanted))
+    if misfits := _list_misfits(given, wanted):
+        raise UserError(
+            f"{weights.path}: does not fit the encoder: {'; '.join(misfits)}; "
+            f"use the architecture and the channels that were pretrained"
+        )
     encoder.load_state_dict(matching, strict=False)
-    return report
+    return LoadReport(tuple(matching), behind)
 
 
 def first_convolution(state_dict: Mapping[str, Tensor]) -> str | None:
@@ -223,23 +205,24 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _partial_fit(report: LoadReport, path: Path, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+def _list_misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    common = [key for key in wanted if key in given]
+    missing = [key for key in wanted if key not in given and not key.endswith(_COUNTER)]
+    unexpected = [key for key in given if key not in wanted]
+    mismatched = [key for key in common if given[key].shape != wanted[key].shape]
     parts = []
-    if report.missing:
-        parts.append(f"{len(report.missing)} keys are missing ({_first(report.missing)})")
-    if report.unexpected:
-        parts.append(f"{len(report.unexpected)} are not in the encoder ({_first(report.unexpected)})")
-    if report.mismatched:
-        key = report.mismatched[0]
+    if missing:
+        parts.append(f"{len(missing)} keys are missing ({_first(missing)})")
+    if unexpected:
+        parts.append(f"{len(unexpected)} are not in the encoder ({_first(unexpected)})")
+    if mismatched:
+        key = mismatched[0]
         shapes = f"{key}: {tuple(given[key].shape)} in the file, {tuple(wanted[key].shape)} in the encoder"
-        parts.append(f"{len(report.mismatched)} have another shape ({shapes})")
-    untouched = len(report.missing) + len(report.mismatched)
+        parts.append(f"{len(mismatched)} have another shape ({shapes})")
+    untouched = len(missing) + len(mismatched)
     if untouched:
-        parts.append(f"{untouched} of the encoder's {untouched + len(report.loaded)} would stay random")
-    return (
-        f"{path}: does not fit the encoder: {'; '.join(parts)}; "
-        f"use the architecture and the channels that were pretrained, or strict=False to load what fits"
-    )
+        parts.append(f"{untouched} of the encoder's {len(missing) + len(common)} would stay random")
+    return parts
 
 
 def _first(keys: Sequence[str], count: int = 3) -> str:

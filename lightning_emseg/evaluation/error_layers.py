@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from data_modules.batch import IGNORE
 from data_modules.errors import UserError
 from data_modules.store import ArrayWriter, LabelInfo, MosaicStore, layout
-from data_modules.store.arrays import create_array, explain_failure
+from data_modules.store.arrays import create_array, explain_write_failure
 from data_modules.store.location import local_folder
 from data_modules.store.writer import forget_consolidated
 from lightning_emseg.core.pictures import IGNORED
@@ -101,7 +101,7 @@ def write_label_layers(
             _write(folder / key, name, layer, sample.pixel_size_nm, record)
         forget_consolidated(folder)
     except OSError as error:
-        raise UserError(explain_failure(error, str(folder / key))) from error
+        raise UserError(explain_write_failure(error, str(folder / key))) from error
 
 
 _MARK = "error analysis"

@@ -123,25 +123,47 @@ def write_error_files(
         planes = [plane[section] for plane in planes]
     step = -(-max(planes[0].shape) // LONGEST_PX)
     name = re.sub(r"[^\w.-]+", "_", key.replace("/", "__"))
-    regions = []
     try:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for earlier in (folder / name).glob("region-*.png"):
-            earlier.unlink()
-        _save_views(folder / name, _WHOLE_FILES, planes, step)
-        for number, region in enumerate(worst_regions(planes[3], REGION_PX, REGIONS), 1):
-            files = {view: f"region-{number}-{view}.png" for view in _WHOLE_FILES}
-            _save_views(folder / name, files, [plane[region.slices] for plane in planes], 1)
-            regions.append(
-                {
-                    "origin_px": list(region.origin),
-                    "size_px": list(region.size),
-                    "error_px": region.error_px,
-                    "files": {view: f"{name}/{file}" for view, file in files.items()},
-                }
-            )
+        regions = _write_pictures(folder, name, planes, step)
     except OSError as error:
         raise UserError(f"{folder / name}: pictures of {key} cannot be written: {error}") from error
+    entry = {
+        "key": key,
+        "pixel_size_nm": list(pixel_size_nm),
+        "shape_px": list(image.shape),
+        "section": section,
+        "scale": 1 / step,
+        "threshold": level / 255,
+        "tolerance_nm": tolerance_nm,
+        "files": {view: f"{name}/{file}" for view, file in _WHOLE_FILES.items()},
+        **_describe_errors(found),
+        "regions": regions,
+    }
+    return entry, found
+
+
+def _write_pictures(folder: Path, name: str, planes: Sequence[NDArray[np.uint8]], step: int) -> list[Entry]:
+    """Write the pictures of the whole and of the worst regions; returns the entries of the regions."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    for earlier in (folder / name).glob("region-*.png"):
+        earlier.unlink()
+    _save_views(folder / name, _WHOLE_FILES, planes, step)
+    regions = []
+    for number, region in enumerate(worst_regions(planes[3], REGION_PX, REGIONS), 1):
+        files = {view: f"region-{number}-{view}.png" for view in _WHOLE_FILES}
+        _save_views(folder / name, files, [plane[region.slices] for plane in planes], 1)
+        regions.append(
+            {
+                "origin_px": list(region.origin),
+                "size_px": list(region.size),
+                "error_px": region.error_px,
+                "files": {view: f"{name}/{file}" for view, file in files.items()},
+            }
+        )
+    return regions
+
+
+def _describe_errors(found: ErrorAnalysis) -> Entry:
     breaks = None
     if found.breaks is not None:
         count = len(found.breaks.found)
@@ -152,28 +174,15 @@ def write_error_files(
     counts = count_outcomes(found.codes)
     near_positive = counts[PixelOutcome.TOLERATED_FALSE_POSITIVE]
     near_negative = counts[PixelOutcome.TOLERATED_FALSE_NEGATIVE]
-    entry = {
-        "key": key,
-        "pixel_size_nm": list(pixel_size_nm),
-        "shape_px": list(image.shape),
-        "section": section,
-        "scale": 1 / step,
-        "threshold": level / 255,
-        "tolerance_nm": tolerance_nm,
-        "files": {view: f"{name}/{file}" for view, file in _WHOLE_FILES.items()},
-        "pixels": {
-            "tp": counts[PixelOutcome.TRUE_POSITIVE],
-            "fp": counts[PixelOutcome.FALSE_POSITIVE] + near_positive,
-            "fn": counts[PixelOutcome.FALSE_NEGATIVE] + near_negative,
-            "tn": counts[PixelOutcome.TRUE_NEGATIVE],
-            "fp_within_tolerance": near_positive,
-            "fn_within_tolerance": near_negative,
-        },
-        "breaks": breaks,
-        "spurious": _listed(found.spurious.found),
-        "regions": regions,
+    pixels = {
+        "tp": counts[PixelOutcome.TRUE_POSITIVE],
+        "fp": counts[PixelOutcome.FALSE_POSITIVE] + near_positive,
+        "fn": counts[PixelOutcome.FALSE_NEGATIVE] + near_negative,
+        "tn": counts[PixelOutcome.TRUE_NEGATIVE],
+        "fp_within_tolerance": near_positive,
+        "fn_within_tolerance": near_negative,
     }
-    return entry, found
+    return {"pixels": pixels, "breaks": breaks, "spurious": _listed(found.spurious.found)}
 
 
 def _check(key: str, image: Picture, truth: Picture, probability: Picture, pixel_size_nm: Sequence[float]) -> None:

@@ -334,20 +334,15 @@ class ErrorAnalysis:
     skeleton_nm: float
 
 
-def analyse(
-    pair: MosaicPair,
-    tolerance_nm: float,
-    shortest_break_nm: float = SHORTEST_BREAK_NM,
-    smallest_spurious_nm: float | None = None,
-) -> ErrorAnalysis:
+def analyse(pair: MosaicPair, tolerance_nm: float) -> ErrorAnalysis:
     """Find the errors of one mosaic.
+
+    A gap is a break when it is longer than 40 nm. A false membrane is one from the area of a line of 40 nm × 10 nm on,
+    in a volume 40 nm × 40 nm × 10 nm.
 
     Args:
         pair: Truth and prediction, 2D or 3D.
         tolerance_nm: Up to which an error is one of thickness, in nm.
-        shortest_break_nm: A gap is a break when it is longer than this, in nm.
-        smallest_spurious_nm: Area in nm² (volume in nm³) from which on a false membrane is one; by default that of
-            a line of 40 nm × 10 nm, in a volume 40 nm × 40 nm × 10 nm.
 
     Raises:
         UserError: if the tolerance is negative or no finite number.
@@ -356,14 +351,13 @@ def analyse(
     truth, size_nm, axes = pair.truth, pair.pixel_size_nm, codes.ndim
     # Where the caller does not keep it either, its distances, 8 bytes a pixel, make room.
     del pair
-    if smallest_spurious_nm is None:
-        smallest_spurious_nm = SHORTEST_BREAK_NM ** (axes - 1) * SPURIOUS_THICKNESS_NM
+    smallest_spurious_nm = SHORTEST_BREAK_NM ** (axes - 1) * SPURIOUS_THICKNESS_NM
     if axes == 3:
         return ErrorAnalysis(
             codes, tolerance_nm, find_spurious_membranes(codes, size_nm, smallest_spurious_nm), None, math.nan
         )
     lines = skeleton(truth)
-    gaps = find_breaks(codes, lines, size_nm, shortest_break_nm)
+    gaps = find_breaks(codes, lines, size_nm, SHORTEST_BREAK_NM)
     whole = float(runs(lines, size_nm).lengths_nm.sum())
     # Last, as it takes the most memory.
     spurious = find_spurious_membranes(codes, size_nm, smallest_spurious_nm)

@@ -1,6 +1,6 @@
 """Scores of all pairs, one in memory at a time: first all are read and counted, then measured."""
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -81,44 +81,19 @@ def score_pairs(
     chosen = parse_threshold(threshold)
     needed_by = f"--panel {panel}" if metrics else "--official cremi" if official == "cremi" else ""
     sizes = [known_pixel_size_nm(pair, pixel_size_nm, needed_by) for pair in pairs]
-    notes, counts, binary = list(pairing.notes), [], True
-    for pair in tqdm(pairs, desc="read", unit="image", disable=None):
-        loaded = reader.read(pair)
-        counts.append(count_pixels(loaded.found, loaded.truth, len(evaluator.classes)))
-        binary &= loaded.binary
-        if not evaluator.classes and not counts[-1][1].any():
-            notes.append(f"{pair.truth.what} has no foreground: scores that need some do not exist")
-        if loaded.unpredicted:
-            notes.append(f"{pair.prediction.what}: {loaded.unpredicted} px are marked as unknown and count nowhere")
-    in_truth = np.sum(counts, axis=(0, 2))
-    if absent := [name for name, pixels in zip(evaluator.classes, in_truth, strict=False) if not pixels]:
-        notes.append(f"no truth has a pixel of {', '.join(absent)}: scores that need some do not exist")
+    counts, binary, notes = _count_pairs(pairs, evaluator, reader)
     if evaluator.classes:
         chosen = (level_of(0.5), "classes as predicted")
     elif threshold == SWEEP:
-        chosen = sweep_threshold(np.stack(counts))
+        chosen = sweep_threshold(counts)
     level, criterion = chosen or find_default_threshold([pair.prediction for pair in pairs], binary)
-    table = evaluator.table([pair.key for pair in pairs], np.stack(counts), label, level, criterion)
-
+    table = evaluator.table([pair.key for pair in pairs], counts, label, level, criterion)
     official_lines, official_record = list[str](), dict[str, Any]()
     if metrics or official is not None:
-        curves = {}
-        for pair, size in zip(tqdm(pairs, desc="measure", unit="image", disable=None), sizes, strict=True):
-            loaded, row = reader.read(pair), table.rows[pair.key]
-            # Nothing is measured in nm where nobody knows it.
-            nm = size or (1.0,) * loaded.truth.ndim
-            row |= evaluator.measure(metrics, loaded.truth, loaded.found, level, nm)
-            compared = MosaicPair(loaded.truth, loaded.found, level, nm)
-            if official == "urisc":
-                row |= urisc_row(pair.key, loaded, compared)
-            elif official == "cremi":
-                row |= cremi_row(compared)
-            elif official == "isbi2012":
-                curves[pair.key] = isbi2012_curves(compared)
-        if curves:
-            rows, official_lines, official_record = isbi2012_scores(curves)
-            for key, columns in rows.items():
-                table.rows[key].update(columns)
+        official_lines, official_record = _measure_pairs(
+            pairs, evaluator, reader, level, sizes, metrics, official, table
+        )
+    notes = [*pairing.notes, *notes]
 
     common = {
         "panel": panel,
@@ -130,6 +105,57 @@ def score_pairs(
     polarity = {"prediction": reader.prediction.polarity, "truth": reader.truth.polarity}
     said = [reader.prediction.said, reader.truth.said]
     return table, said + notes + official_lines, {"polarity": polarity, **common, "official": official_record}
+
+
+def _count_pairs(pairs: Sequence[Pair], evaluator: Evaluator, reader: PairReader) -> tuple[Counts, bool, list[str]]:
+    """Count the pixels of all pairs; also whether all predictions are binary, and sentences for people."""
+    notes, counts, binary = list[str](), [], True
+    for pair in tqdm(pairs, desc="read", unit="image", disable=None):
+        loaded = reader.read(pair)
+        counts.append(count_pixels(loaded.found, loaded.truth, len(evaluator.classes)))
+        binary &= loaded.binary
+        if not evaluator.classes and not counts[-1][1].any():
+            notes.append(f"{pair.truth.what} has no foreground: scores that need some do not exist")
+        if loaded.unpredicted:
+            notes.append(f"{pair.prediction.what}: {loaded.unpredicted} px are marked as unknown and count nowhere")
+    in_truth = np.sum(counts, axis=(0, 2))
+    if absent := [name for name, pixels in zip(evaluator.classes, in_truth, strict=False) if not pixels]:
+        notes.append(f"no truth has a pixel of {', '.join(absent)}: scores that need some do not exist")
+    return np.stack(counts), binary, notes
+
+
+def _measure_pairs(
+    pairs: Sequence[Pair],
+    evaluator: Evaluator,
+    reader: PairReader,
+    level: int,
+    sizes: Sequence[tuple[float, ...] | None],
+    metrics: Panel,
+    official: Competition | None,
+    table: ScoreTable,
+) -> tuple[list[str], dict[str, Any]]:
+    """Add the scores of whole mosaics to the table; returns the competition's sentences and record."""
+    curves = {}
+    for pair, size in zip(tqdm(pairs, desc="measure", unit="image", disable=None), sizes, strict=True):
+        loaded, row = reader.read(pair), table.rows[pair.key]
+        # Nothing is measured in nm where nobody knows it.
+        nm = size or (1.0,) * loaded.truth.ndim
+        row |= evaluator.measure(metrics, loaded.truth, loaded.found, level, nm)
+        if official is None:
+            continue
+        compared = MosaicPair(loaded.truth, loaded.found, level, nm)
+        if official == "urisc":
+            row |= urisc_row(pair.key, loaded, compared)
+        elif official == "cremi":
+            row |= cremi_row(compared)
+        else:
+            curves[pair.key] = isbi2012_curves(compared)
+    if not curves:
+        return [], {}
+    rows, lines, record = isbi2012_scores(curves)
+    for key, columns in rows.items():
+        table.rows[key].update(columns)
+    return lines, record
 
 
 def known_pixel_size_nm(pair: Pair, given: float | None, needed_by: str) -> tuple[float, ...] | None:
@@ -223,9 +249,11 @@ def _run_threshold(path: Path) -> Threshold:
         )
     if found.suffix == ".json":
         try:
-            scores = json.loads(found.read_text())
-            threshold, criterion = float(scores["threshold"]), str(scores["criterion"])
-        except (ValueError, KeyError, TypeError) as error:
+            scores = ScoreTable.read(found)
+            threshold, criterion = scores.threshold, scores.criterion
+            if math.isnan(threshold):
+                raise ValueError("its threshold is null")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{found} is no score file of a run ({error!r}): test the run again, or pass a number"
             ) from error

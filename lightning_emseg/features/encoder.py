@@ -171,8 +171,8 @@ class Encoder:
         """Where it computes."""
         return next((value.device for value in self.network.parameters()), torch.device("cpu"))
 
-    def normalised(self, grey: Tensor) -> Tensor:
-        """Images as the network wants them.
+    def normalise(self, grey: Tensor) -> Tensor:
+        """Normalise grey images for the network.
 
         Args:
             grey: ``(B, 1, Y, X)`` of any type, grey levels 0–255.

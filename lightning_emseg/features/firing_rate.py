@@ -243,7 +243,7 @@ def measure_firing(
 
     noise = responses(_noise(encoder, noise_images, images.shape[-1], seed, batch_size))
     grey = images.to(encoder.device).float()
-    undistorted = responses(map(encoder.normalised, torch.split(grey, batch_size)))
+    undistorted = responses(map(encoder.normalise, torch.split(grey, batch_size)))
     firing = find_firing(noise, undistorted)
     curves = {}
     for distortion in DISTORTIONS:
@@ -251,7 +251,7 @@ def measure_firing(
         for strength in distortion.strengths:
             same = strength == distortion.identity
             changed = torch.split(distortion(grey, strength), batch_size)
-            distorted = undistorted if same else responses(map(encoder.normalised, changed))
+            distorted = undistorted if same else responses(map(encoder.normalise, changed))
             curve.append(mean_se(firing_rates(firing, distorted).tolist()))
         curves[distortion.name] = curve
     return FiringRates(len(firing.selective), int(firing.selective.sum()), curves)

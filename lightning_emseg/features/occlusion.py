@@ -62,8 +62,8 @@ def measure_occlusion(
         UserError: if the image is smaller than a square.
     """
     corners = square_corners(image.shape)
-    plain = encoder.normalised(torch.tensor(image)[None, None])
-    wanted = _direction(encoder, encoder.normalised(torch.tensor(reference)[None, None]))
+    plain = encoder.normalise(torch.tensor(image)[None, None])
+    wanted = _direction(encoder, encoder.normalise(torch.tensor(reference)[None, None]))
     similarity = float(_direction(encoder, plain) @ wanted.T)
     found = []
     for part in np.array_split(corners, range(batch_size, len(corners), batch_size)):

@@ -55,7 +55,7 @@ def measure_selectivity(
         image: ``(Y, X)``, grey levels.
         mask: Mask of the organelle, neither empty nor full.
     """
-    maps = encoder.maps(encoder.normalised(torch.tensor(image)[None, None]))[0]
+    maps = encoder.maps(encoder.normalise(torch.tensor(image)[None, None]))[0]
     truth = torch.tensor(mask).to(maps.device)
     correlations = _correlations(maps, truth).cpu().numpy()
     # NaN is no positive number and sorts to the end.

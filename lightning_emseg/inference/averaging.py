@@ -36,8 +36,8 @@ def restored(image: Tensor, symmetry: Symmetry) -> Tensor:
     return moved.transpose(-2, -1) if swap else moved
 
 
-def averaged(predict: Callable[[Tensor], Tensor], image: Tensor, kind: Views) -> Tensor:
-    """Mean of the probabilities that ``predict`` gives for the transformed images, each turned back.
+def average_views(predict: Callable[[Tensor], Tensor], image: Tensor, kind: Views) -> Tensor:
+    """Average the probabilities that ``predict`` gives for the transformed images, each turned back.
 
     Blending is linear, so averaging each tile and then blending is the same as stitching one map for every symmetry
     from the same tiles and averaging the maps; thresholds come after both.

@@ -25,7 +25,7 @@ from lightning_emseg.evaluation.mosaics import (
     datasets_of,
 )
 from lightning_emseg.evaluation.score_table import ScoreTable
-from lightning_emseg.inference.averaging import Views, averaged, orthogonal_mean, plane_by_plane
+from lightning_emseg.inference.averaging import Views, average_views, orthogonal_mean, plane_by_plane
 from lightning_emseg.inference.stitching import Blend, MosaicMaps, StitchedRows
 from lightning_emseg.losses.cross_entropy import CrossEntropyLoss
 from lightning_emseg.losses.focal_dice import FocalDiceLoss
@@ -74,8 +74,8 @@ def refuse_tile_monitors(trainer: pl.Trainer) -> None:
             raise UserError(f"nothing here makes {monitor}, which {kind} monitors: set {setting} to null")
 
 
-def maps_of(classes: Sequence[str] | None) -> int:
-    """Return the number of maps that a network returns for ``model.classes``."""
+def count_maps(classes: Sequence[str] | None) -> int:
+    """Count the maps that a network returns for ``model.classes``."""
     return 1 if classes is None else len(classes)
 
 
@@ -369,7 +369,7 @@ class SegmentationMixin(pl.LightningModule):
         # A rank that has no rows of any mosaic gets one batch without tiles.
         if not len(batch["image"]):
             return []
-        return evaluation.update(batch, averaged(self.probability, batch["image"], self.tta))
+        return evaluation.update(batch, average_views(self.probability, batch["image"], self.tta))
 
     def on_test_epoch_end(self) -> None:
         """Score at the checkpoint's threshold."""

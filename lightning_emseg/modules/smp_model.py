@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from data_modules.errors import UserError
-from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
+from lightning_emseg.modules.mixin import SegmentationMixin, count_maps
 from lightning_emseg.networks.wrappers import Hypercolumns, MultiScaleInput
 
 
@@ -35,11 +35,11 @@ def with_extras(
     """Wrap an smp network as configured, and freeze the weights that it does not use.
 
     Args:
-        network: From ``segmentation_models_pytorch``.
+        network: Network of ``segmentation_models_pytorch``.
         hypercolumns: Whether the head sees the outputs of all decoder blocks (Hariharan et al. 2015).
         scales: Scales of the input that are predicted and fused (Chen et al. 2016), or ``None``.
-        in_channels: Channels of its input.
-        maps: That it returns.
+        in_channels: Number of channels of the network's input.
+        maps: Number of maps that the network returns.
 
     Returns:
         The network and the multiple that the sides of its input must have.
@@ -55,7 +55,7 @@ def with_extras(
 
 
 def _freeze_unused(network: nn.Module, in_channels: int, stride: int) -> None:
-    """Freeze weights that the output does not depend on; several ranks would wait for their gradients in vain.
+    """Freeze weights that the output does not depend on; DDP would hang on them, as they get no gradients.
 
     Such are the first attention of the last scSE block, which has no skip connection, the head of an EfficientNet, and
     the layers below the depth that PSPNet takes from its encoder. Networks that refuse the trial image are left alone.
@@ -104,7 +104,7 @@ class SmpModel(SegmentationMixin):
         scales: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        maps = maps_of(classes)
+        maps = count_maps(classes)
         given = {"encoder_weights": encoder_weights, "in_channels": in_channels, "classes": maps}
         try:
             network = smp.create_model(architecture, encoder, **given, **(options or {}))
@@ -137,7 +137,7 @@ class LinkNet(SegmentationMixin):
         scales: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        maps = maps_of(classes)
+        maps = count_maps(classes)
         network = build(smp.Linknet, encoder, encoder_weights=encoder_weights, in_channels=in_channels, classes=maps)
         wrapped, stride = with_extras(network, hypercolumns, scales, in_channels, maps)
         super().__init__(wrapped, in_channels=in_channels, stride=stride, classes=classes, **kwargs)

@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_emseg.core.weights import initialise_encoder, load_moco_weights
-from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
+from lightning_emseg.modules.mixin import SegmentationMixin, count_maps
 from lightning_emseg.modules.smp_model import build, with_extras
 
 
@@ -47,7 +47,7 @@ class UNet(SegmentationMixin):
         **kwargs: Any,
     ) -> None:
         is_file = encoder_weights is not None and encoder_weights.endswith((".pth", ".pt", ".tar"))
-        maps = maps_of(classes)
+        maps = count_maps(classes)
         network: Any = build(
             smp.Unet,
             encoder,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
+from lightning_emseg.modules.mixin import SegmentationMixin, count_maps
 from lightning_emseg.networks import vanilla_unet
 
 
@@ -25,5 +25,5 @@ class VanillaUNet(SegmentationMixin):
         classes: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        network = vanilla_unet.VanillaUNet(in_channels, maps_of(classes), base_channels, depth)
+        network = vanilla_unet.VanillaUNet(in_channels, count_maps(classes), base_channels, depth)
         super().__init__(network, in_channels=in_channels, stride=network.stride, classes=classes, **kwargs)

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from lightning_emseg.modules.mixin import SegmentationMixin, maps_of
+from lightning_emseg.modules.mixin import SegmentationMixin, count_maps
 from lightning_emseg.networks import volumes
 from lightning_emseg.networks.volumes.u_shape import PATCH, WIDTHS
 
@@ -13,7 +13,7 @@ class VolumeBaseline(SegmentationMixin):
     """What these have in common.
 
     Attributes:
-        architecture: Of the network.
+        architecture: Class of the network.
 
     Args:
         patch: ``(Z, Y, X)`` of ``data.patch_size``, from which follows which axes each level halves.
@@ -36,7 +36,7 @@ class VolumeBaseline(SegmentationMixin):
         classes: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        network = self.architecture(in_channels, maps_of(classes), widths, patch, voxel_nm)
+        network = self.architecture(in_channels, count_maps(classes), widths, patch, voxel_nm)
         super().__init__(network, in_channels=in_channels, stride=max(network.stride[1:]), classes=classes, **kwargs)
 
 

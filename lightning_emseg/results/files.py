@@ -15,7 +15,8 @@ from lightning_emseg.core.tables import read_csv, read_json, to_number
 Read = TypeVar("Read")
 
 _SOURCES = {"train": "training patches", "val_tiles": "validation tiles", "val": "validation, whole mosaics"}
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error, yaml.YAMLError)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, csv.Error, yaml.YAMLError)
+"""What readers raise when a file is damaged."""
 
 
 class RunFileError(UserError):
@@ -56,8 +57,13 @@ def read_file(path: Path, read: Callable[[Path], Read], advice: str) -> Read:
         return read(path)
     except FileNotFoundError:
         raise RunFileError(f"{path.parent} has no {path.name}: {advice}") from None
-    except _DAMAGE as error:
-        raise RunFileError(f"{path} is damaged ({type(error).__name__}: {error}): {advice}") from None
+    except DAMAGE as error:
+        raise RunFileError(f"{describe_damage(path, error)}: {advice}") from None
+
+
+def describe_damage(path: Path, error: Exception) -> str:
+    """Say that a file is damaged, and how."""
+    return f"{path} is damaged ({type(error).__name__}: {error})"
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -90,6 +96,16 @@ def read_log(path: Path) -> tuple[TrainingCurve, ...]:
             if text and not column.startswith(("epoch", "step", "attribution/")):
                 points[column][to_number(row.get("step"))] = to_number(text)
     return tuple(_curve(column, points) for column in columns if points[column] and not _is_shadowed(column, columns))
+
+
+def read_steps(path: Path) -> int:
+    """Read how many optimiser steps a ``metrics.csv`` logs.
+
+    Raises:
+        ValueError: if a step is no number.
+    """
+    steps = [to_number(row.get("step")) for row in read_csv(path)]
+    return 1 + int(max(filter(math.isfinite, steps), default=-1))
 
 
 def environment_file(verb: str) -> str:

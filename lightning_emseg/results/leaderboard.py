@@ -11,11 +11,13 @@ import yaml
 from data_modules.errors import UserError
 from lightning_emseg.core.tables import MeanSE, mean_se, to_number, write_json
 from lightning_emseg.evaluation.score_table import ScoreTable
-from lightning_emseg.results.files import environment_file, read_file, read_object
+from lightning_emseg.results.files import environment_file, read_object
 from lightning_emseg.results.papers import paper_scores
+from lightning_emseg.results.runs import VERBS, CollectedRun
 
 BEGIN, END = "<!-- emseg leaderboard: begin -->", "<!-- emseg leaderboard: end -->"
 _KEYS = ("experiment", "base", "data", "paper", "how")
+_ADVICE = "run `lightning test` with its config first"
 _PACKAGES = ("lightning-emseg", "torch", "pytorch-lightning")
 
 
@@ -114,8 +116,8 @@ def write_measured(path: Path, measured: Mapping[str, MeasuredScores], order: Se
     write_json(path, {name: asdict(measured[name]) for name in order if name in measured})
 
 
-def collect_scores(runs: Sequence[Path]) -> MeasuredScores:
-    """Read what finished tests have left in run folders; validations where nothing was tested.
+def collect_scores(runs: Sequence[CollectedRun]) -> MeasuredScores:
+    """Collect what finished tests have left in run folders; validations where nothing was tested.
 
     Args:
         runs: One run, whose scores are means over mosaics, or several of one experiment, as with other seeds: then the
@@ -127,13 +129,16 @@ def collect_scores(runs: Sequence[Path]) -> MeasuredScores:
     found = [_scores(run) for run in runs]
     verbs = {verb for verb, _ in found}
     if len(verbs) > 1:
-        raise UserError(f"some of {', '.join(map(str, runs))} were tested, others only validated: test all of them")
+        names = ", ".join(str(run.folder) for run in runs)
+        raise UserError(f"some of {names} were tested, others only validated: test all of them")
     (verb,) = verbs
     tables = [table for _, table in found]
     means = [{name: each.mean for name, each in table.summary.items()} for table in tables]
     rows = means if len(runs) > 1 else list(tables[0].rows.values())
     summaries = {name: mean_se([row.get(name, math.nan) for row in rows]) for name in rows[0]}
-    environment = read_file(runs[0] / environment_file(verb), read_object, "run `lightning test` with its config first")
+    environment = runs[0].environments.get(verb)
+    if environment is None:
+        raise runs[0].make_error(environment_file(verb), _ADVICE)
     packages = environment.get("packages") or {}
     return MeasuredScores(
         {name: each for name, each in summaries.items() if each.n},
@@ -206,13 +211,14 @@ def _row(path: Path, given: Mapping[str, Any], columns: Mapping[str, str]) -> Le
     return LeaderboardRow(name, str(given.get("base", "")), str(given["data"]), texts, str(given.get("how", "")))
 
 
-def _scores(run: Path) -> tuple[str, ScoreTable]:
-    only_validated = not (run / "scores-test.json").is_file() and (run / "scores-validate.json").is_file()
-    verb = "validate" if only_validated else "test"
-    path = run / f"scores-{verb}.json"
-    table = read_file(path, ScoreTable.read, "run `lightning test` with its config first")
+def _scores(run: CollectedRun) -> tuple[str, ScoreTable]:
+    files = {verb: f"scores-{verb}.json" for verb in VERBS}
+    verb = next((verb for verb, file in files.items() if verb in run.scores or file in run.damage), VERBS[0])
+    table = run.scores.get(verb)
+    if table is None:
+        raise run.make_error(files[verb], _ADVICE)
     if not table.rows:
-        raise UserError(f"{path} has no complete mosaic: run `lightning {verb}` on whole mosaics")
+        raise UserError(f"{run.folder / files[verb]} has no complete mosaic: run `lightning {verb}` on whole mosaics")
     return verb, table
 
 

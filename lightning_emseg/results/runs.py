@@ -3,22 +3,27 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_modules.errors import UserError
-from lightning_emseg.attribution.areas import AREA, Extent
-from lightning_emseg.attribution.table import FieldSummary, read_epochs, read_summary
 from lightning_emseg.evaluation.error_pictures import MosaicErrors, read_errors
 from lightning_emseg.evaluation.score_table import ScoreTable
 from lightning_emseg.results.files import (
+    DAMAGE,
     Read,
     RunFileError,
     TrainingCurve,
+    describe_damage,
     environment_file,
     read_file,
     read_log,
     read_object,
+    read_steps,
 )
+
+if TYPE_CHECKING:  # attribution imports torch, which leaderboards do without
+    from lightning_emseg.attribution.areas import Extent
+    from lightning_emseg.attribution.table import FieldSummary
 
 VERBS = ("test", "validate")
 """Verbs that score whole mosaics; the first one with scores is what a page shows first."""
@@ -40,18 +45,20 @@ class AreaStudy:
     """
 
     name: str
-    areas: Sequence[FieldSummary]
-    curve: Sequence[FieldSummary]
+    areas: "Sequence[FieldSummary]"
+    curve: "Sequence[FieldSummary]"
     method: Mapping[str, Any]
     panels: Sequence[Path]
 
     @property
-    def extent(self) -> Extent:
+    def extent(self) -> "Extent":
         """Kind of S_k of all of its fields."""
+        from lightning_emseg.attribution.areas import AREA
+
         return next((area.sizes[0].extent for area in (*self.areas, *self.curve)), AREA)
 
     @property
-    def latest(self) -> list[FieldSummary]:
+    def latest(self) -> "list[FieldSummary]":
         """Sizes of the last epoch, where there are several."""
         epochs = [area.epoch for area in self.areas if area.epoch is not None]
         return [area for area in self.areas if not epochs or area.epoch == max(epochs)]
@@ -64,28 +71,44 @@ class CollectedRun:
     Attributes:
         name: Name of its folder, with as many parents as make it different from the other runs'.
         folder: Path of the folder.
-        config: Resolved settings, those of the fit if there are any.
+        configs: Resolved settings by config file, that of the fit first.
         config_texts: Config files by name, as they were written.
         environments: Contents of ``environment*.json`` by verb.
         curves: Training curves; empty without a log.
+        steps: Optimiser steps by the log; 0 without one.
         scores: Scores of whole mosaics by verb.
         errors: Errors by verb.
         figures: Overlays.
         attribution: Areas from the attribution callback.
-        notes: Sentences about files that could not be read.
+        damage: What is wrong with files that could not be read, by name below the folder.
     """
 
     name: str
     folder: Path
-    config: Mapping[str, Any]
+    configs: Mapping[str, Mapping[str, Any]]
     config_texts: Mapping[str, str]
     environments: Mapping[str, Mapping[str, Any]]
     curves: Sequence[TrainingCurve]
+    steps: int
     scores: Mapping[str, ScoreTable]
     errors: Mapping[str, Sequence[MosaicErrors]]
     figures: Sequence[Path]
     attribution: Sequence[AreaStudy]
-    notes: Sequence[str]
+    damage: Mapping[str, str]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Resolved settings, those of the fit if there are any."""
+        return next(filter(None, self.configs.values()), {})
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about files that could not be read."""
+        return [f"{problem}: it is left out" for problem in self.damage.values()]
+
+    def make_error(self, file: str, advice: str) -> RunFileError:
+        """Make the error that says that a file is missing or damaged, and what to do."""
+        return RunFileError(f"{self.damage.get(file, f'{self.folder} has no {file}')}: {advice}")
 
     def class_name(self, part: str) -> str:
         """Return the class that the config names for ``model`` or ``data``; empty where it does not say."""
@@ -110,7 +133,7 @@ def read_runs(folders: Sequence[Path]) -> list[CollectedRun]:
     parts = 1
     while len({path.parts[-parts:] for path in resolved}) < len(resolved):
         parts += 1
-    return [_read_run(each, str(Path(*path.parts[-parts:]))) for each, path in zip(folders, resolved, strict=True)]
+    return [read_run(each, str(Path(*path.parts[-parts:]))) for each, path in zip(folders, resolved, strict=True)]
 
 
 def read_area_study(folder: Path) -> AreaStudy:
@@ -119,6 +142,7 @@ def read_area_study(folder: Path) -> AreaStudy:
     Raises:
         RunFileError: if its summary is missing or damaged.
     """
+    from lightning_emseg.attribution.table import read_summary
 
     def read(path: Path) -> AreaStudy:
         areas, curve, method = read_summary(path)
@@ -128,50 +152,55 @@ def read_area_study(folder: Path) -> AreaStudy:
     return read_file(folder / STUDY_FILE, read, "give --studies a folder of `emseg attribute`")
 
 
-def _read_run(folder: Path, name: str) -> CollectedRun:
-    notes: list[str] = []
+def read_run(folder: Path, name: str = "") -> CollectedRun:
+    """Read a run folder; one without any file gives an empty run."""
+    damage: dict[str, str] = {}
 
-    def attempt(read: Callable[[Path], Read], *parts: str) -> Read | None:
-        path = folder.joinpath(*parts)
+    def attempt(read: Callable[[Path], Read], file: str) -> Read | None:
+        path = folder / file
         if not path.is_file():
             return None
         try:
-            return read_file(path, read, "it is left out")
-        except RunFileError as error:
-            notes.append(str(error))
+            return read(path)
+        except DAMAGE as error:
+            damage.setdefault(file, describe_damage(path, error))
             return None
 
     files = [path.name for path in sorted(folder.glob("config*.yaml"))]
     # Sorted by name, config.yaml comes behind config-test.yaml.
-    configs = [attempt(read_object, file) for file in sorted(files, key=lambda file: (file != "config.yaml", file))]
+    ordered = sorted(files, key=lambda file: (file != "config.yaml", file))
+    configs = {file: attempt(read_object, file) for file in ordered}
     texts = {file: attempt(Path.read_text, file) for file in files}
     environments = {verb: attempt(read_object, environment_file(verb)) for verb in _ORDER}
     scores = {verb: attempt(ScoreTable.read, f"scores-{verb}.json") for verb in VERBS}
-    errors = {verb: attempt(read_errors, f"errors-{verb}", "index.json") for verb in VERBS}
+    errors = {verb: attempt(read_errors, f"errors-{verb}/index.json") for verb in VERBS}
     curves = attempt(read_log, "metrics.csv")
     figures = sorted((folder / "figures").glob("*.png"))
     attribution = []
     for path in sorted((folder / "attribution").glob("summary-*.csv")):
+        from lightning_emseg.attribution.table import read_epochs
+
         verb = path.stem.removeprefix("summary-")
-        areas = attempt(read_epochs, "attribution", path.name)
-        settings = attempt(read_object, "attribution", f"{verb}.json") or {}
+        areas = attempt(read_epochs, f"attribution/{path.name}")
+        settings = attempt(read_object, f"attribution/{verb}.json") or {}
         panels = [file for file in figures if file.match(f"attribution-{'epoch-' if verb == 'fit' else verb}*")]
         # Of a fit the last epoch's alone, as there is one an epoch.
         panels = panels[-1:] if verb == "fit" else panels
         if areas:
             attribution.append(AreaStudy(verb, areas, (), _one_line(settings), panels))
     return CollectedRun(
-        name=name,
+        name=name or folder.name,
         folder=folder,
-        config=next(filter(None, configs), {}),
+        configs={file: found for file, found in configs.items() if found is not None},
         config_texts={file: text for file, text in texts.items() if text is not None},
-        environments={verb: found for verb, found in environments.items() if found},
+        environments={verb: found for verb, found in environments.items() if found is not None},
         curves=curves or (),
+        steps=attempt(read_steps, "metrics.csv") or 0,
         scores={verb: found for verb, found in scores.items() if found is not None},
         errors={verb: found for verb, found in errors.items() if found},
         figures=[path for path in figures if not path.stem.startswith("attribution")],
         attribution=attribution,
-        notes=notes,
+        damage=damage,
     )
 
 

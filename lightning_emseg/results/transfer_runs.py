@@ -6,10 +6,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from lightning_emseg.core.tables import mean_se, read_csv
+from lightning_emseg.core.tables import mean_se
 from lightning_emseg.evaluation.score_table import ScoreTable
-from lightning_emseg.results.files import RunFileError, flatten_settings, read_file, read_object
+from lightning_emseg.results.files import RunFileError, flatten_settings
 from lightning_emseg.results.papers import Term
+from lightning_emseg.results.runs import CollectedRun
 
 _MULTICLASS, _AT_ONE_HALF = "mean_iou", "{label}_iou_at_0.5"
 _NOT_COMPARED = (
@@ -80,14 +81,17 @@ class TransferRun:
         return found.mean
 
 
-def read_run(folder: Path) -> TransferRun:
-    """Read a run folder.
+def make_transfer_run(run: CollectedRun) -> TransferRun:
+    """Find out which cell of a table a run belongs to.
 
     Raises:
         RunFileError: if the run is not finished, or its files do not say what a table needs.
     """
-    config = read_file(folder / "config.yaml", read_object, "`lightning fit` writes one")
-    scores = read_file(folder / "scores-test.json", ScoreTable.read, "run `lightning test` with its config.yaml")
+    config, scores = run.configs.get("config.yaml"), run.scores.get("test")
+    if config is None:
+        raise run.make_error("config.yaml", "`lightning fit` writes one")
+    if scores is None:
+        raise run.make_error("scores-test.json", "run `lightning test` with its config.yaml")
     if not scores.rows or scores.partial:
         raise RunFileError("its test was cut short: run `lightning test` on whole mosaics")
     network, data = (_init_args(config, part) for part in ("model", "data"))
@@ -102,16 +106,16 @@ def read_run(folder: Path) -> TransferRun:
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise RunFileError("its config.yaml names no seed (seed_everything)")
     return TransferRun(
-        folder=folder,
+        folder=run.folder,
         store=Path(str(store).rstrip("/")).name.removesuffix(".zarr"),
         label=str(data.get("label", "membrane")),
         encoder=str(network["encoder"]),
         weights=Path(weights).name if weights else None,
         frozen=bool(network.get("freeze_encoder")),
-        iterations=_iterations(folder, config),
+        iterations=_iterations(run.steps, config),
         seed=seed,
         scores=scores,
-        settings=_settings(folder, config),
+        settings=_settings(config, run.configs.get("config-test.yaml", {})),
     )
 
 
@@ -123,14 +127,9 @@ def _init_args(config: Mapping[str, Any], part: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _iterations(folder: Path, config: Mapping[str, Any]) -> int:
+def _iterations(done: int, config: Mapping[str, Any]) -> int:
     wanted = int((config.get("trainer") or {}).get("max_steps") or -1)
-    try:
-        steps = [int(row["step"]) for row in read_csv(folder / "metrics.csv") if row.get("step")]
-    except (OSError, ValueError):
-        # With another logger there is none.
-        steps = []
-    done = 1 + max(steps, default=-1)
+    # With another logger nothing says how many were done.
     if wanted > 0 and 0 < done < wanted:
         raise RunFileError(f"its training ended after {done:,} of {wanted:,} steps")
     if wanted <= 0 and not done:
@@ -138,14 +137,11 @@ def _iterations(folder: Path, config: Mapping[str, Any]) -> int:
     return wanted if wanted > 0 else done
 
 
-def _settings(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+def _settings(config: Mapping[str, Any], test_config: Mapping[str, Any]) -> dict[str, str]:
     found = {
         key: str(value)
         for key, value in flatten_settings(config)
         if value not in (None, [], {}) and value is not False and not key.startswith(_NOT_COMPARED)
     }
-    try:
-        tested = read_object(folder / "config-test.yaml").get("ckpt_path")
-    except (OSError, ValueError):
-        tested = None
+    tested = test_config.get("ckpt_path")
     return {**found, "the tested checkpoint": Path(str(tested)).name} if tested else found

@@ -17,7 +17,8 @@ from lightning_emseg.core.tables import MeanSE, mean_se, write_csv, write_json, 
 from lightning_emseg.results.files import RunFileError
 from lightning_emseg.results.leaderboard import markdown_table
 from lightning_emseg.results.papers import Benchmark, Initialisation, PaperRow, PaperTable
-from lightning_emseg.results.transfer_runs import TransferRun, read_run
+from lightning_emseg.results.runs import read_run
+from lightning_emseg.results.transfer_runs import TransferRun, make_transfer_run
 
 SCORE = (
     "IoU at a probability of 0.5, not at a threshold chosen on validation data; of several classes, their mean. "
@@ -195,7 +196,7 @@ def collect_transfer_runs(folders: Sequence[Path], paper: PaperTable) -> Transfe
     more: dict[str, Initialisation] = {}
     for folder in reversed({each.resolve(): each for each in reversed(folders)}.values()):
         try:
-            run = read_run(folder)
+            run = make_transfer_run(read_run(folder))
             benchmark = _benchmark_of(run, paper)
             score = run.score(benchmark.score)
         except RunFileError as error:

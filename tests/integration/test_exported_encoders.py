@@ -62,4 +62,4 @@ def test_features_of_the_file_equal_mocos(tmp_path: Path) -> None:
     image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         wanted = module(image)
-    torch.testing.assert_close(encoder.features(encoder.normalised(image)), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encoder.features(encoder.normalise(image)), wanted, rtol=1e-4, atol=1e-5)

@@ -30,7 +30,7 @@ def _assert_resolved_to(config: Mapping[str, Any], parameters: Mapping[str, Any]
         found = _at(config, name)
         if isinstance(value, str) and value.startswith("{"):
             expected = json.loads(value)
-            assert found["class_path"] == expected["class_path"]
+            assert found["class_path"] == f"lightning_emseg.losses.{expected['class_path']}"
             assert found["init_args"].items() >= expected.get("init_args", {}).items()
         else:
             expected = None if value == "null" else value
@@ -82,7 +82,7 @@ def test_every_value_of_a_sweep_resolves(name: str) -> None:
 
 def test_the_shipped_sweeps_are_those_that_were_promised() -> None:
     assert set(SWEEPS) == {"attribution", "loss", "transfer", "unet"}
-    losses = {json.loads(text)["class_path"].rpartition(".")[2] for text in _values("loss")["model.init_args.loss"]}
+    losses = {json.loads(text)["class_path"] for text in _values("loss")["model.init_args.loss"]}
     assert losses == {"FocalLoss", "DiceLoss", "FocalDiceLoss", "TverskyLoss", "BCELoss"}
     starts = _values("transfer")["model.init_args.encoder_weights"]
     assert [Path(start).name.partition("_")[0] for start in starts] == ["null", "imagenet", "cem500k"]

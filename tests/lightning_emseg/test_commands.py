@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_emseg.commands import COMMANDS, Command, Tree, main, normalised, parser_for
+from lightning_emseg.commands import COMMANDS, Command, Tree, main, normalise_words, parser_for
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from lightning_emseg.commands import COMMANDS, Command, Tree, main, normalised, 
     ],
 )
 def test_options_may_have_dashes_and_switches_no_value(given: list[str], expected: list[str]) -> None:
-    assert normalised(given) == expected
+    assert normalise_words(given) == expected
 
 
 def test_help_is_shown_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,20 +103,19 @@ class UriscScore(NamedTuple):
     recall: float
 
 
-def urisc_score(truth: Grey, predicted: Mask, bound_pix: int = 0, name: str = "the prediction") -> UriscScore:
+def urisc_score(truth: Grey, predicted: Mask, name: str = "the prediction") -> UriscScore:
     """Compute U-RISC's official score, which takes a grey truth as it is.
 
-    With g = 255 − grey value of the truth, P the predicted membrane and both of them grown by a disk where they are
-    the yardstick: precision = |P ∩ {g > 0}| / |P|, recall = Σ_P g / Σ g. An empty P has precision 1 and recall 0; a
-    truth without membrane precision 0 and recall 1; both together 1 and 1. The script refuses a prediction whose
-    membrane is more than a fifth of its background (and cannot divide by an empty one); here that is a warning.
+    With g = 255 − grey value of the truth and P the predicted membrane: precision = |P ∩ {g > 0}| / |P|, recall =
+    Σ_P g / Σ g. An empty P has precision 1 and recall 0; a truth without membrane precision 0 and recall 1; both
+    together 1 and 1. The script refuses a prediction whose membrane is more than a fifth of its background (and cannot
+    divide by an empty one); here that is a warning.
 
     Source: ``Evaluation/eval.py`` of github.com/EmmaSRH/U-RISC-Data-Code; reproduced to 1e-6 on its own images.
 
     Args:
         truth: ``uint8 (Y, X)``, grey values as released: 0 membrane, 255 background.
         predicted: ``bool (Y, X)``, membrane.
-        bound_pix: Radius of the disk in px; 0 in the competition.
         name: Name of the prediction, for the warning.
 
     Returns:
@@ -131,16 +130,18 @@ def urisc_score(truth: Grey, predicted: Mask, bound_pix: int = 0, name: str = "t
             f"{name}: membrane exceeds a fifth of the background; U-RISC's published script would refuse it",
             stacklevel=2,
         )
-    return _urisc(255 - truth, predicted, bound_pix)
+    return _urisc(255 - truth, predicted, 0)
 
 
 def urisc_binary_score(truth: Mask, predicted: Mask, bound_pix: int = 0) -> UriscScore:
     """Compute U-RISC's score with a binary truth: F1 proper, other than :func:`urisc_score` on grey truths.
 
+    Truth and prediction are grown by a disk where they are the yardstick, as by the script's ``bound_pix``.
+
     Args:
         truth: ``bool (Y, X)``, membrane, e.g. grey values below 128.
         predicted: ``bool (Y, X)``, membrane; ignored pixels must be in neither.
-        bound_pix: Radius of the disk in px, as in :func:`urisc_score`.
+        bound_pix: Radius of the disk in px; 0 in the competition.
 
     Returns:
         F1, precision, recall; empty masks as in :func:`urisc_score`.

@@ -156,17 +156,15 @@ class ThresholdCurve:
 def tabulate_levels(
     truth_cells: Segments,
     probability: NDArray[np.uint8],
-    levels: Sequence[int] = ISBI_LEVELS,
     *,
     thinned: bool = True,
     workers: int = 2,
 ) -> tuple[Contingency, ...]:
-    """Tabulate a truth and what each threshold makes of a prediction.
+    """Tabulate a truth and what each of ISBI 2012's thresholds makes of a prediction.
 
     Args:
         truth_cells: Segments of the truth ``(*S)``, 0 for background and where nothing is known.
         probability: Probability of foreground (membrane), quantised, ``uint8 (*S)``.
-        levels: Foreground is what reaches them, 0–255.
         thinned: Whether predicted borders are thinned first.
         workers: Threads, each with a level of its own at a time and about 12 bytes a pixel.
 
@@ -180,16 +178,12 @@ def tabulate_levels(
         return contingency(truth_cells, predicted, keep_truth_zero=False, threads=1)
 
     with ThreadPoolExecutor(workers) as pool:
-        return tuple(pool.map(table, levels))
+        return tuple(pool.map(table, ISBI_LEVELS))
 
 
-def score_levels(
-    tables: Sequence[Contingency],
-    score: Callable[[Contingency], tuple[float, ...]],
-    levels: Sequence[int] = ISBI_LEVELS,
-) -> ThresholdCurve:
-    """Score tables that were made at these levels, by the first number of a score."""
-    return ThresholdCurve(tuple(levels), tuple(score(table)[0] for table in tables))
+def score_levels(tables: Sequence[Contingency], score: Callable[[Contingency], tuple[float, ...]]) -> ThresholdCurve:
+    """Score the tables of ISBI 2012's thresholds by the first number of a score."""
+    return ThresholdCurve(ISBI_LEVELS, tuple(score(table)[0] for table in tables))
 
 
 def average_curves(curves: Sequence[ThresholdCurve]) -> ThresholdCurve:

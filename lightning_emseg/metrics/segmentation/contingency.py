@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Labels = NDArray[np.integer[Any]]
-Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 
 _BAND_PIXELS = 1 << 22
@@ -52,15 +51,7 @@ class Contingency:
         return _sizes(self.predicted_id, self.count)
 
 
-def contingency(
-    truth: Labels,
-    predicted: Labels,
-    mask: Mask | None = None,
-    *,
-    keep_truth_zero: bool = True,
-    keep_predicted_zero: bool = True,
-    threads: int = 2,
-) -> Contingency:
+def contingency(truth: Labels, predicted: Labels, *, keep_truth_zero: bool = True, threads: int = 2) -> Contingency:
     """Count the pixels of every pair of segments that overlap.
 
     Labels are constant over long stretches of a row, so that runs are counted, not pixels, in bands of rows that
@@ -69,9 +60,7 @@ def contingency(
     Args:
         truth: Labels ``(*S)`` of any integer type, with any number of axes; 0 is background.
         predicted: Labels ``(*S)`` of any integer type, which may be another.
-        mask: ``bool (*S)``, true for pixels that count; all of them without it.
         keep_truth_zero: Whether pixels of the truth's background count.
-        keep_predicted_zero: Whether pixels of the predicted background count.
         threads: Number of bands at a time.
 
     Returns:
@@ -84,20 +73,15 @@ def contingency(
     >>> table.truth_id.tolist(), table.predicted_id.tolist(), table.count.tolist()
     ([1, 2, 2], [5, 0, 5], [2, 1, 1])
     """
-    if truth.shape != predicted.shape or (mask is not None and mask.shape != truth.shape):
-        shapes = [array.shape for array in (truth, predicted, mask) if array is not None]
-        raise ValueError(f"truth, prediction and mask must have one shape, got {shapes}")
+    if truth.shape != predicted.shape:
+        raise ValueError(f"truth and prediction must have one shape, got {truth.shape} and {predicted.shape}")
     if truth.dtype.kind not in "iu" or predicted.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, got {truth.dtype} and {predicted.dtype}")
 
     def count(band: slice) -> Contingency:
-        used = _runs(truth[band].reshape(-1), predicted[band].reshape(-1), None if mask is None else mask[band].ravel())
-        keep = used.count > 0
-        if not keep_truth_zero:
-            keep &= used.truth_id != 0
-        if not keep_predicted_zero:
-            keep &= used.predicted_id != 0
-        return _merged(used.truth_id[keep], used.predicted_id[keep], used.count[keep])
+        found = _runs(truth[band].reshape(-1), predicted[band].reshape(-1))
+        used = found if keep_truth_zero else found.without_background()
+        return _merged(used.truth_id, used.predicted_id, used.count)
 
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(count, _bands(truth.shape)))
@@ -117,17 +101,14 @@ def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, shape[0], rows))
 
 
-def _runs(truth: Labels, predicted: Labels, mask: Mask | None) -> Contingency:
-    """Find stretches over which labels and mask are constant; those that do not count have length 0."""
+def _runs(truth: Labels, predicted: Labels) -> Contingency:
+    """Find stretches over which both labels are constant."""
     if not truth.size:
         return Contingency(truth, predicted, np.empty(0, np.int64))
     change = truth[1:] != truth[:-1]
     change |= predicted[1:] != predicted[:-1]
-    if mask is not None:
-        change |= mask[1:] != mask[:-1]
     starts = np.concatenate([[0], np.flatnonzero(change) + 1])
-    lengths = np.diff(starts, append=truth.size)
-    return Contingency(truth[starts], predicted[starts], lengths if mask is None else lengths * mask[starts])
+    return Contingency(truth[starts], predicted[starts], np.diff(starts, append=truth.size))
 
 
 def _merged(truth: Labels, predicted: Labels, count: Counts) -> Contingency:

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from lightning_emseg.results.page.tables import figure
+from lightning_emseg.results.page.tables import format_value
 
 _MARKERS, _DASHES = "os^DvP", ("-", (0, (5, 2)), (0, (1, 2)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 1.5)))
 STYLES = len(_MARKERS)
@@ -132,7 +132,7 @@ def mosaic_bars(title: str, runs: Mapping[str, Mapping[str, float]], numbers: Ma
             colour = _COLOURS[numbers[name] % STYLES]
             widths = [value if math.isfinite(value) else 0 for _, value in found]
             drawn = axes.barh([place for place, _ in found], widths, 0.85, color=colour)
-            axes.bar_label(drawn, [figure(value) for _, value in found], padding=3)
+            axes.bar_label(drawn, [format_value(value) for _, value in found], padding=3)
             if len(runs) > 1:
                 axes.bar_label(drawn, [f"{numbers[name] + 1}"] * len(found), label_type="center", color=_BACK)
             handles.append((drawn, name if len(numbers) == 1 else f"{numbers[name] + 1}: {name}"))

@@ -196,7 +196,7 @@ def _facts(run: CollectedRun) -> Iterator[tuple[str, str]]:
     for verb, environment in run.environments.items():
         if environment.get("started"):
             yield f"{verb} began", str(environment["started"])
-    recorded = next(iter(run.environments.values()), {})
+    recorded = next(filter(None, run.environments.values()), {})
     for key, value in recorded.items():
         if key not in ("started", "packages", "git"):
             listed = " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

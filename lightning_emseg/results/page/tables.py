@@ -55,7 +55,7 @@ class PageTable:
 
 def number_cell(value: float) -> PageCell:
     """Show a number."""
-    return PageCell(figure(value), value, "" if math.isnan(value) else repr(value))
+    return PageCell(format_value(value), value, "" if math.isnan(value) else repr(value))
 
 
 def mean_cell(found: MeanSE) -> PageCell:
@@ -64,10 +64,10 @@ def mean_cell(found: MeanSE) -> PageCell:
     return PageCell(with_error(found.mean, found.se), found.mean, full)
 
 
-def figure(value: float) -> str:
+def format_value(value: float) -> str:
     """Format a number with as many digits as its size deserves.
 
-    >>> figure(0.82329), figure(25958.24), figure(12.5), figure(1), figure(float("nan"))
+    >>> format_value(0.82329), format_value(25958.24), format_value(12.5), format_value(1), format_value(float("nan"))
     ('0.8233', '25,958', '12.50', '1', '–')
     """
     if isinstance(value, int):
@@ -87,10 +87,10 @@ def with_error(mean: float, error: float | None) -> str:
     ('1,872 ± 106', '0.5000')
     """
     if error is None or math.isnan(error):
-        return figure(mean)
+        return format_value(mean)
     decimals = _decimals(mean)
     # An error that would be rounded to nothing is worth more digits.
-    told = f"{error:,.{decimals}f}" if error == 0 or error >= 0.5 * 10**-decimals else figure(error)
+    told = f"{error:,.{decimals}f}" if error == 0 or error >= 0.5 * 10**-decimals else format_value(error)
     return f"{mean:,.{decimals}f}".replace("-", "−") + f" ± {told}"
 
 

@@ -279,10 +279,12 @@ def test_temporary_files_are_swept_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_failures_of_the_file_system_are_told(tmp_path: Path) -> None:
-    told = arrays.explain_failure(OSError(errno.ENOSPC, "No space left on device"), "s/test/a")
+    told = arrays.explain_write_failure(OSError(errno.ENOSPC, "No space left on device"), "s/test/a")
     assert "no room left while writing s/test/a" in told
     assert "run the command again" in told
-    assert "cannot write s/test/a: " in arrays.explain_failure(PermissionError(errno.EACCES, "denied"), "s/test/a")
+    assert "cannot write s/test/a: " in arrays.explain_write_failure(
+        PermissionError(errno.EACCES, "denied"), "s/test/a"
+    )
     sample = begin(tmp_path / "s")
     # A file in place of the folder of shards, which not even root can write into.
     (tmp_path / "s" / "test" / ".a.partial" / "0" / "c").write_text("")

@@ -15,8 +15,8 @@ from lightning_emseg.attribution.measurement import StudySetting
 from lightning_emseg.attribution.network import GreyNetwork, detached_copy
 from lightning_emseg.attribution.points import OUTCOMES, ChosenPixels, choose_checked, draw_priorities
 from lightning_emseg.attribution.sampling import (
+    choose_grid_windows,
     choose_pixels,
-    choose_tiles,
     choose_windows,
     inner_part,
     make_tiles,
@@ -228,9 +228,9 @@ def test_without_a_label_pixels_have_no_outcome(views: list[MosaicView]) -> None
 
 def test_windows_are_chosen_reproducibly_at_random(views: list[MosaicView]) -> None:
     tiles = make_tiles(views, (16, 16), 0, 1, False)
-    some = choose_tiles(tiles, views, 9, SEED)
+    some = choose_grid_windows(tiles, views, 9, SEED)
     assert len(some) == 9
-    assert some == choose_tiles(tiles, views, 9, SEED) != choose_tiles(tiles, views, 9, SEED + 1)
+    assert some == choose_grid_windows(tiles, views, 9, SEED) != choose_grid_windows(tiles, views, 9, SEED + 1)
     assert [tile for tile in tiles if tile in some] == some
-    assert all(tile in choose_tiles(tiles, views, 20, SEED) for tile in some)
-    assert choose_tiles(tiles, views, None, SEED) == choose_tiles(tiles, views, 10_000, SEED) == tiles
+    assert all(tile in choose_grid_windows(tiles, views, 20, SEED) for tile in some)
+    assert choose_grid_windows(tiles, views, None, SEED) == choose_grid_windows(tiles, views, 10_000, SEED) == tiles

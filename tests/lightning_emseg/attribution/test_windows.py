@@ -19,10 +19,10 @@ from data_modules.store import MosaicStore, MosaicView, SampleWriter
 from lightning_emseg.attribution.windows import (
     Place,
     baseline_window,
-    check_sides,
     hash_name,
     read_window,
     refuse_planes,
+    refuse_sides,
     resized_sides,
     strides_of,
     window_shape,
@@ -192,11 +192,11 @@ def test_one_side_keeps_the_number_of_sections() -> None:
 
 
 def test_unsuitable_sides_are_refused_by_option() -> None:
-    assert check_sides("window", 8, (8, 8), 2) == (8, 8)
+    assert refuse_sides("window", 8, (8, 8), 2) == (8, 8)
     with pytest.raises(UserError, match=r"--window \[8, 8\] has to be one side or 3 sides"):
-        check_sides("window", [8, 8], (8, 8), 3)
+        refuse_sides("window", [8, 8], (8, 8), 3)
     with pytest.raises(UserError, match=r"--resize 30 is no multiple of the network's 4 px: take 32"):
-        check_sides("resize", 30, (7, 30, 30), 3, (1, 4, 4))
+        refuse_sides("resize", 30, (7, 30, 30), 3, (1, 4, 4))
 
 
 def test_planes_of_volumes_are_refused() -> None:

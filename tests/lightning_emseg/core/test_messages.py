@@ -85,6 +85,22 @@ def test_wrong_name_is_told(words: tuple[str, ...], told: str, capsys: pytest.Ca
     assert told in refused(capsys, *words)
 
 
+def test_absent_module_of_the_user_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(capsys, "--model", "no_such_nets.MyNet")
+    assert told == "error: cannot import no_such_nets (in model): it is not installed and not on PYTHONPATH\n"
+
+
+@pytest.mark.parametrize("words", [("--model", "own_nets.MyNet"), ("--model", "UNet", "--model.loss", "own_nets.Loss")])
+def test_absent_package_names_its_importer(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_nets.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = refused(capsys, *words)
+    assert told.startswith("error: cannot import own_nets (in ")
+    assert "): it needs 'no_such_package', which is not installed and not on PYTHONPATH" in told
+
+
 def test_help_of_a_named_class(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["fit", "--model.help", "LinkNet"])

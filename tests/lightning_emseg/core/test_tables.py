@@ -34,7 +34,7 @@ def test_csv_keeps_full_precision_and_empty_cells(tmp_path: Path) -> None:
     records = [{"key": "a, b", "x": 1 / 3, "n": 2}, {"key": "c", "x": np.float64(0.1), "n": None}]
     write_csv(path, records)
     assert [float(row["x"]) for row in read_csv(path)] == [1 / 3, 0.1]
-    assert read_csv(path, ["key"])[1] == {"key": "c", "x": "0.1"}
+    assert read_csv(path)[1] == {"key": "c", "x": "0.1"}
     write_csv(path, [{"key": "d", "x": math.nan, "n": 1, "more": 0}], ["key", "x", "n"], append=True)
     assert path.read_text().splitlines() == ["key,x,n", f'"a, b",{1 / 3!r},2', "c,0.1,", "d,nan,1"]
     assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
@@ -48,12 +48,6 @@ def test_failed_writing_keeps_the_earlier_file(tmp_path: Path) -> None:
     assert read_csv(path) == [{"a": "1"}]
     write_csv(tmp_path / "none.csv", [])
     assert not (tmp_path / "none.csv").exists()
-
-
-def test_missing_columns_are_named(tmp_path: Path) -> None:
-    write_csv(tmp_path / "t.csv", [], ["a", "b"])
-    with pytest.raises(ValueError, match=r"t\.csv lacks the columns c, d"):
-        read_csv(tmp_path / "t.csv", ["d", "b", "c"])
 
 
 def test_json_is_valid_whatever_the_numbers(tmp_path: Path) -> None:

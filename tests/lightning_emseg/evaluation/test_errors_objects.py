@@ -45,8 +45,8 @@ def test_false_membrane_is_reported_without_specks() -> None:
     assert (false.size_px, false.size_nm) == (100, 1600)
     assert 60 <= false.length_nm <= 80  # 80 nm long, less what thinning takes off the ends
     assert set(np.unique(analysis.spurious.labels)) == {0, 1}
-    with_specks = analyse(compare(*broken_membrane()), tolerance_nm=8, smallest_spurious_nm=16)
-    assert [one.size_px for one in with_specks.spurious.found] == [100, 1]
+    with_specks = find_spurious_membranes(analysis.codes, (4, 4), 16)
+    assert [one.size_px for one in with_specks.found] == [100, 1]
 
 
 def test_thin_prediction_is_no_break() -> None:
@@ -136,9 +136,8 @@ def test_break_count_equals_the_metric(truth: Pixels, shortest: float) -> None:
     comparison, lines = compare(truth, predicted), skeleton(truth == 1)
     covered = comparison.distance_to_prediction_nm <= 4
     number, per_mm = counted_breaks(lines, covered, (4, 4), shortest)
-    analysis = analyse(comparison, 4, shortest_break_nm=shortest)
-    assert analysis.breaks is not None
-    assert len(analysis.breaks.found) == number
+    analysis = analyse(comparison, 4)
+    assert len(find_breaks(analysis.codes, lines, (4, 4), shortest).found) == number
     if number:
         assert number / analysis.skeleton_nm * 1e6 == pytest.approx(per_mm)
 

@@ -1,13 +1,15 @@
 """Where the threshold of a comparison comes from."""
 
-import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_modules.errors import UserError
+from lightning_emseg.core.tables import write_json
 from lightning_emseg.evaluation.pair_scores import find_default_threshold, parse_threshold, sweep_threshold
+from lightning_emseg.evaluation.score_table import ScoreTable
 from lightning_emseg.evaluation.sources import ScoredImage
 from lightning_emseg.metrics.pixels import Counts
 from tests.support import tiny
@@ -65,7 +67,7 @@ def test_runs_give_tested_thresholds_before_checkpoints(tmp_path: Path) -> None:
     expected = (77, f"mean_f1 on validation; from {checkpoint}")
     assert parse_threshold(f"run:{tmp_path}") == parse_threshold(f"run:{checkpoint}") == expected
     scores = tmp_path / "scores-test.json"
-    scores.write_text(json.dumps({"threshold": 40 / 255, "criterion": "c"}))
+    write_json(scores, ScoreTable("membrane", 40 / 255, "c", {}).to_json())
     assert parse_threshold(f"run:{tmp_path}") == (40, f"c; from {scores}")
 
 
@@ -74,6 +76,9 @@ def test_a_run_without_a_threshold_is_one_message(tmp_path: Path) -> None:
         parse_threshold(f"run:{tmp_path}")
     (tmp_path / "scores-test.json").write_text("{}")
     with pytest.raises(UserError, match="is no score file of a run"):
+        parse_threshold(f"run:{tmp_path}")
+    write_json(tmp_path / "scores-test.json", ScoreTable("mean", math.nan, "most probable", {}).to_json())
+    with pytest.raises(UserError, match=r"is no score file of a run .*threshold is null"):
         parse_threshold(f"run:{tmp_path}")
     (tmp_path / "c.ckpt").write_bytes(b"no")
     with pytest.raises(UserError, match="cannot be read as a checkpoint"):

@@ -85,7 +85,7 @@ def test_files_bring_back_the_same_table(tmp_path: Path) -> None:
     write_json(tmp_path / "scores.json", table.to_json())
     assert ScoreTable.read(tmp_path / "scores.json") == table
     table.write_csv(tmp_path / "scores.csv")
-    for record in read_csv(tmp_path / "scores.csv", ["mosaic", "threshold"]):
+    for record in read_csv(tmp_path / "scores.csv"):
         assert float(record["membrane_recall"]) == rows[record["mosaic"]]["membrane_recall"]
         assert float(record["threshold"]) == table.threshold
 

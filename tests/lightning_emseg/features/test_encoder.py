@@ -49,21 +49,21 @@ def test_file_gives_torchvisions_maps_and_features(tmp_path: Path, grey: Tensor)
     encoder = open_encoder("a", str(file), IMAGES)
     assert (encoder.architecture, encoder.channels, encoder.normalised_by) == ("resnet18", 1, "the file")
     wanted = maps_of(network, (grey / 255 - 0.5) / 0.25)
-    torch.testing.assert_close(encoder.maps(encoder.normalised(grey)), wanted, rtol=1e-4, atol=1e-4)
-    features = encoder.features(encoder.normalised(grey))
+    torch.testing.assert_close(encoder.maps(encoder.normalise(grey)), wanted, rtol=1e-4, atol=1e-4)
+    features = encoder.features(encoder.normalise(grey))
     torch.testing.assert_close(features, wanted.mean(dim=(2, 3)), rtol=1e-4, atol=1e-4)
 
 
 def test_grey_files_default_to_image_norms(tmp_path: Path, grey: Tensor) -> None:
     encoder = open_encoder("a", str(save_released(tmp_path / "e.pth", small(), arch="test_resnet")), IMAGES)
     assert encoder.normalised_by == "the images"
-    torch.testing.assert_close(encoder.normalised(grey), (grey.float() - 100) / 20)
+    torch.testing.assert_close(encoder.normalise(grey), (grey.float() - 100) / 20)
 
 
 def test_colour_files_default_to_imagenet_norms(tmp_path: Path, grey: Tensor) -> None:
     encoder = open_encoder("a", str(save_released(tmp_path / "e.pth", small(3), arch="test_resnet")), IMAGES)
     assert (encoder.channels, encoder.normalised_by) == (3, "ImageNet")
-    normalised = encoder.normalised(grey)
+    normalised = encoder.normalise(grey)
     assert normalised.shape == (2, 3, 96, 96)
     torch.testing.assert_close(normalised[:, 2:], (grey / 255 - 0.406) / 0.225)
 
@@ -169,7 +169,7 @@ def grey_network(architecture: str, seed: int = 1, channels: int = 1) -> Any:
 @pytest.mark.parametrize(("architecture", "maps"), CONVOLUTIONAL.items())
 def test_convolutional_maps_match_timm(architecture: str, maps: int) -> None:
     encoder = open_encoder("a", f"random:{architecture}:1", IMAGES)
-    normalised = encoder.normalised(images())
+    normalised = encoder.normalise(images())
     found = encoder.maps(normalised)
     assert found.shape == (2, maps, 2, 2)
     with torch.no_grad():
@@ -180,7 +180,7 @@ def test_convolutional_maps_match_timm(architecture: str, maps: int) -> None:
 
 def test_vit_tokens_lie_where_their_patches_are() -> None:
     encoder = open_encoder("a", "random:vit_tiny_patch16_224:1", IMAGES)
-    normalised = encoder.normalised(images()[:, :, :, :48])
+    normalised = encoder.normalise(images()[:, :, :, :48])
     found = encoder.maps(normalised)
     torch.manual_seed(1)
     other = timm.create_model("vit_tiny_patch16_224", num_classes=0, in_chans=1, dynamic_img_size=True).eval()
@@ -192,19 +192,19 @@ def test_vit_tokens_lie_where_their_patches_are() -> None:
     for row, column in ((0, 0), (1, 2), (3, 1)):
         torch.testing.assert_close(found[:, :, row, column], tokens[:, 1 + 3 * row + column], rtol=1e-4, atol=1e-5)
     assert torch.equal(encoder.maps(normalised), found)
-    assert encoder.maps(encoder.normalised(images(70))).shape == (2, 192, 5, 5)
+    assert encoder.maps(encoder.normalise(images(70))).shape == (2, 192, 5, 5)
 
 
 def test_swin_channels_come_first() -> None:
     encoder = open_encoder("a", "random:swin_tiny_patch4_window7_224:0", IMAGES)
-    normalised = encoder.normalised(images()[:, :, :, :32])
+    normalised = encoder.normalise(images()[:, :, :, :32])
     found = encoder.maps(normalised)
     assert found.shape == (2, 768, 2, 1)
     # The norm of the last layer is over features: had they been taken for places, it would not hold.
     torch.testing.assert_close(found.mean(dim=1), torch.zeros(2, 2, 1), rtol=0, atol=1e-4)
     torch.testing.assert_close(found.var(dim=1, unbiased=False), torch.ones(2, 2, 1), rtol=0, atol=1e-2)
     with pytest.raises(UserError, match=r"swin_tiny.*cannot encode images of 70 × 70 px \(.*divisible by patch size"):
-        encoder.maps(encoder.normalised(images(70)))
+        encoder.maps(encoder.normalise(images(70)))
 
 
 def test_fixed_size_networks_take_the_images_size() -> None:
@@ -228,14 +228,14 @@ def test_files_state_their_architecture(tmp_path: Path, architecture: str) -> No
     encoder = opened(file)
     assert (encoder.architecture, encoder.channels, encoder.normalised_by) == (architecture, 1, "the file")
     wanted = open_encoder("b", f"random:{architecture}:3", IMAGES)
-    normalised = encoder.normalised(images())
+    normalised = encoder.normalise(images())
     assert torch.equal(encoder.maps(normalised), wanted.maps(normalised))
 
 
 def test_architecture_can_be_given_with_the_file(tmp_path: Path) -> None:
     file = save_released(tmp_path / "with:colon.pth", grey_network("mobilenetv3_small_050", seed=3), arch="unknown")
     encoder = open_encoder("a", f"mobilenetv3_small_050:{file}", IMAGES)
-    normalised = encoder.normalised(images())
+    normalised = encoder.normalise(images())
     wanted = open_encoder("b", "random:mobilenetv3_small_050:3", IMAGES).maps(normalised)
     assert (encoder.architecture, encoder.source) == ("mobilenetv3_small_050", str(file))
     assert torch.equal(encoder.maps(normalised), wanted)
@@ -251,7 +251,7 @@ def test_architecture_can_be_given_with_the_file(tmp_path: Path) -> None:
 def test_three_channel_files_are_recognised(tmp_path: Path, architecture: str) -> None:
     encoder = opened(save_released(tmp_path / "e.pth", grey_network(architecture, channels=3), arch=architecture))
     assert (encoder.channels, encoder.normalised_by) == (3, "ImageNet")
-    assert torch.isfinite(encoder.features(encoder.normalised(images()))).all()
+    assert torch.isfinite(encoder.features(encoder.normalise(images()))).all()
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:

@@ -102,9 +102,9 @@ def test_importance_matches_captum(shape: tuple[int, int]) -> None:
     def direction(normalised: Tensor) -> Tensor:
         return F.normalize(encoder.features(normalised).double(), dim=1)
 
-    wanted = direction(encoder.normalised(torch.tensor(reference)[None, None]))
+    wanted = direction(encoder.normalise(torch.tensor(reference)[None, None]))
     theirs = CaptumOcclusion(lambda images: direction(images) @ wanted.T).attribute(
-        encoder.normalised(torch.tensor(image)[None, None]),
+        encoder.normalise(torch.tensor(image)[None, None]),
         sliding_window_shapes=(1, 61, 61),
         strides=(1, 30, 30),
         baselines=0,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from data_modules.errors import UserError
 from lightning_emseg.inference.averaging import (
     Views,
-    averaged,
+    average_views,
     orthogonal_mean,
     plane_by_plane,
     restored,
@@ -62,7 +62,7 @@ def test_mean_of_an_equivariant_network_is_itself(kind: Views) -> None:
     def predict(images: Tensor) -> Tensor:
         return torch.sigmoid(torch.nn.functional.conv2d(images, kernel, padding=1))[:, 0]
 
-    torch.testing.assert_close(averaged(predict, image, kind), predict(image), rtol=0, atol=1e-6)
+    torch.testing.assert_close(average_views(predict, image, kind), predict(image), rtol=0, atol=1e-6)
 
 
 def _ramp(images: Tensor) -> Tensor:
@@ -76,13 +76,13 @@ def _ramp(images: Tensor) -> Tensor:
 def test_mean_of_a_ramp(height: int, width: int) -> None:
     image = torch.zeros(3, 1, height, width)
     y, x = (height - 1) / 2, (width - 1) / 2
-    found = averaged(_ramp, image, "flips")
+    found = average_views(_ramp, image, "flips")
     # Every pixel is seen at y and at height − 1 − y equally often, so that the ramp levels out.
     torch.testing.assert_close(found, torch.full((3, height, width), y / 64 + x / 256))
-    found = averaged(_ramp, image, "dihedral")
+    found = average_views(_ramp, image, "dihedral")
     level = (y / 64 + x / 256 + x / 64 + y / 256) / 2
     torch.testing.assert_close(found, torch.full((3, height, width), level))
-    assert torch.equal(averaged(_ramp, image, "none"), _ramp(image))
+    assert torch.equal(average_views(_ramp, image, "none"), _ramp(image))
 
 
 def test_mean_of_any_network_equals_numpy() -> None:
@@ -100,7 +100,7 @@ def test_mean_of_any_network_equals_numpy() -> None:
             seen = np.rot90(array, turns).copy()
             turned = np.rot90(predict(torch.from_numpy(seen)[None, None])[0].numpy(), -turns)
             total += turned[:, ::-1] if mirrored else turned
-        found = averaged(predict, image, "dihedral")[0].numpy()
+        found = average_views(predict, image, "dihedral")[0].numpy()
     np.testing.assert_allclose(found, total / 8, atol=1e-6)
 
 
@@ -111,7 +111,7 @@ def test_volumes_are_turned_in_their_plane() -> None:
         return images[:, 0] * 0 + depth
 
     image = torch.rand(2, 1, 5, 6, 4)
-    torch.testing.assert_close(averaged(predict, image, "dihedral"), predict(image))
+    torch.testing.assert_close(average_views(predict, image, "dihedral"), predict(image))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -125,7 +125,7 @@ def test_memory_format_is_kept(channels: int, layout: torch.memory_format) -> No
 
     image = torch.zeros(2, channels, 8, 12, dtype=torch.uint8).contiguous(memory_format=layout)
     with torch.inference_mode():
-        averaged(predict, image, "dihedral")
+        average_views(predict, image, "dihedral")
     assert len(seen) == 8
     assert all(images.is_contiguous(memory_format=layout) and images.dtype == torch.uint8 for images in seen)
 
@@ -139,7 +139,7 @@ def test_number_of_forward_passes(kind: Views, calls: int) -> None:
         count += 1
         return images[:, 0]
 
-    averaged(predict, torch.rand(1, 1, 4, 4), kind)
+    average_views(predict, torch.rand(1, 1, 4, 4), kind)
     assert count == calls
 
 
@@ -149,7 +149,7 @@ def test_non_finite_views_make_the_mean_non_finite() -> None:
     def predict(images: Tensor) -> Tensor:
         return images[:, 0] + (float("nan") if next(seen) == 5 else 0)
 
-    assert averaged(predict, torch.rand(1, 1, 4, 4), "dihedral").isnan().all()
+    assert average_views(predict, torch.rand(1, 1, 4, 4), "dihedral").isnan().all()
 
 
 CLOSE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-6}
@@ -285,7 +285,9 @@ def test_views_turn_volumes_in_their_plane(views: Any, classes: list[str] | None
     of_planes, pixels = module(classes, orthoplane), volume((2, 6, 6, 6))
     loop = in_three_directions if orthoplane else stacked
     each = [restored(loop(of_planes, transformed(pixels, way).contiguous()), way) for way in symmetries(views)]
-    torch.testing.assert_close(averaged(of_planes.probability, pixels, views), torch.stack(each).mean(dim=0), **CLOSE)
+    torch.testing.assert_close(
+        average_views(of_planes.probability, pixels, views), torch.stack(each).mean(dim=0), **CLOSE
+    )
 
 
 @pytest.mark.parametrize("classes", [None, NAMES])

@@ -44,11 +44,10 @@ def test_levels_are_those_of_the_script_s_loop() -> None:
 @pytest.mark.parametrize("thinned", [True, False])
 def test_tables_are_those_of_each_level_alone(workers: int, thinned: bool) -> None:
     truth, found = components(probability(0) < 128), probability(1)
-    levels = (250, 128, 40, 1)
-    tables = tabulate_levels(truth, found, levels, thinned=thinned, workers=workers)
+    tables = tabulate_levels(truth, found, thinned=thinned, workers=workers)
     for score in (v_rand, v_info):
-        curve = score_levels(tables, score, levels)
-        for level, value in zip(levels, curve.f, strict=True):
+        curve = score_levels(tables, score)
+        for level, value in zip(ISBI_LEVELS, curve.f, strict=True):
             cells = components(found < level)
             expected = score(contingency(truth, thin_borders(cells) if thinned else cells))
             assert value == expected.f

@@ -18,7 +18,7 @@ shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=7)
 
 
 @st.composite
-def label_pairs(draw: st.DrawFn) -> tuple[Labels, Labels, NDArray[np.bool_]]:
+def label_pairs(draw: st.DrawFn) -> tuple[Labels, Labels]:
     shape = draw(shapes)
 
     def labels() -> Labels:
@@ -27,7 +27,7 @@ def label_pairs(draw: st.DrawFn) -> tuple[Labels, Labels, NDArray[np.bool_]]:
         found: Labels = draw(hnp.arrays(kind, shape, elements=st.sampled_from(extremes)))
         return found
 
-    return labels(), labels(), draw(hnp.arrays(np.bool_, shape))
+    return labels(), labels()
 
 
 def as_counter(table: Contingency) -> Counter[tuple[int, int]]:
@@ -37,19 +37,13 @@ def as_counter(table: Contingency) -> Counter[tuple[int, int]]:
     return found
 
 
-@given(label_pairs(), st.booleans(), st.booleans(), st.booleans())
-def test_every_pixel_is_counted_once(
-    pair: tuple[Labels, Labels, NDArray[np.bool_]], masked: bool, truth_zero: bool, predicted_zero: bool
-) -> None:
-    truth, predicted, mask = pair
+@given(label_pairs(), st.booleans())
+def test_every_pixel_is_counted_once(pair: tuple[Labels, Labels], truth_zero: bool) -> None:
+    truth, predicted = pair
     expected = Counter(
-        (t, p)
-        for t, p, used in zip(truth.ravel().tolist(), predicted.ravel().tolist(), mask.ravel().tolist(), strict=True)
-        if (used or not masked) and (truth_zero or t != 0) and (predicted_zero or p != 0)
+        (t, p) for t, p in zip(truth.ravel().tolist(), predicted.ravel().tolist(), strict=True) if truth_zero or t != 0
     )
-    found = contingency(
-        truth, predicted, mask if masked else None, keep_truth_zero=truth_zero, keep_predicted_zero=predicted_zero
-    )
+    found = contingency(truth, predicted, keep_truth_zero=truth_zero)
     assert as_counter(found) == expected
     assert found.pixels == sum(expected.values())
     assert found.truth_id.dtype == truth.dtype
@@ -65,18 +59,17 @@ def test_large_images_are_counted_in_bands(shape: tuple[int, ...], threads: int)
         for _ in range(2)
     )
     truth[0] = 0
-    mask = np.ones(shape, np.bool_)
-    mask[-1, ..., ::3] = False
-    used = mask & (truth != 0)
+    predicted[-1, ..., ::3] = 7
+    used = truth != 0
     pairs, counts = np.unique(10 * truth[used].astype(np.uint8) + predicted[used], return_counts=True)
-    found = contingency(truth, predicted, mask, keep_truth_zero=False, threads=threads)
+    found = contingency(truth, predicted, keep_truth_zero=False, threads=threads)
     expected = {divmod(int(pair), 10): int(count) for pair, count in zip(pairs, counts, strict=True)}
     assert as_counter(found) == expected
 
 
 @given(label_pairs())
-def test_sizes_are_those_of_the_segments(pair: tuple[Labels, Labels, NDArray[np.bool_]]) -> None:
-    truth, predicted, _ = pair
+def test_sizes_are_those_of_the_segments(pair: tuple[Labels, Labels]) -> None:
+    truth, predicted = pair
     table = contingency(truth, predicted)
     for label, size in zip(table.truth_id, table.truth_size, strict=True):
         assert size == np.sum(truth == label)
@@ -105,8 +98,6 @@ def test_images_without_pixels_give_an_empty_table(shape: tuple[int, ...]) -> No
 def test_images_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         contingency(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
-    with pytest.raises(ValueError, match="one shape"):
-        contingency(np.zeros(3, np.uint8), np.zeros(3, np.uint8), np.ones(2, np.bool_))
     floats: Any = np.zeros(3)
     with pytest.raises(ValueError, match="must be integers"):
         contingency(floats, np.zeros(3, np.uint8))
