@@ -3,4 +3,4 @@
 from data_modules.lazy_exports import lazy_exports
 from data_modules.short_names import SHORT_NAMES
 
-__getattr__, __dir__ = lazy_exports(__name__, *SHORT_NAMES.values())
+__getattr__, __dir__, __all__ = lazy_exports(__name__, *SHORT_NAMES.values())

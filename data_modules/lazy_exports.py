@@ -5,8 +5,10 @@ from importlib import import_module
 from typing import Any
 
 
-def lazy_exports(package: str, *tables: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make the ``__getattr__`` and ``__dir__`` of a package that exports classes of its modules.
+def lazy_exports(
+    package: str, *tables: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Make the ``__getattr__``, ``__dir__`` and ``__all__`` of a package that exports classes of its modules.
 
     Args:
         package: Name of the package.
@@ -22,4 +24,4 @@ def lazy_exports(package: str, *tables: Mapping[str, str]) -> tuple[Callable[[st
     def list_names() -> list[str]:
         return sorted({*vars(import_module(package)), *module_of})
 
-    return get, list_names
+    return get, list_names, sorted(module_of)

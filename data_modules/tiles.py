@@ -256,7 +256,7 @@ class Tiles(TileModule):
         check_fractions(held_out=held_out)
         self.tables, self.labels_path = tables or [], labels
         self.views, self.held_out = views or TwoViews(), held_out
-        self._labelled: tuple[TileSplit, list[str]] | None = None
+        self._division: TileSplit | None = None
 
     def setup(self, stage: str) -> None:
         """Open the set and choose the tiles.
@@ -270,7 +270,7 @@ class Tiles(TileModule):
         if not tiles:
             tables = ", ".join(self.tables) or "the set"
             raise UserError(f"no tile is left by {tables}: choose other tables")
-        names, labels = label_tiles(self.labels_path, sources)
+        _, labels = label_tiles(self.labels_path, sources)
         division = divide(np.array(tiles, np.int64), labels, self.held_out, stream(self.seed, Purpose.SPLIT))
         batch = self.batch_size * self.rank_and_world[1]
         if len(division.train) < batch:
@@ -278,17 +278,12 @@ class Tiles(TileModule):
                 f"{self.tiles_path} has {len(division.train)} tiles to train on, fewer than a batch of {batch} over "
                 "all processes: lower data.batch_size"
             )
-        self._images, self._labelled = TileImages(sources, labels), (division, names)
+        self._images, self._division = TileImages(sources, labels), division
 
     @property
     def division(self) -> TileSplit:
         """Tiles that are trained on and those that are held out."""
-        return require_setup(self._labelled)[0]
-
-    @property
-    def label_names(self) -> list[str]:
-        """Names by the number of the label."""
-        return require_setup(self._labelled)[1]
+        return require_setup(self._division)
 
     def norms(self) -> tuple[float, float]:
         """Mean and standard deviation of the grey values 0–255 of the training tiles.

@@ -84,7 +84,7 @@ class VolumeAugment(KeyedAugment):
         self.flip_probability, self.grey_probability = flip_probability, grey_probability
         self.contrast, self.brightness = contrast, brightness
         self.section_contrast, self.section_brightness = section_contrast, section_brightness
-        self.missing_probability, self.missing_grey = missing_probability, missing_grey
+        self.missing_probability = missing_probability
         self.misaligned_probability, self.shift_px = misaligned_probability, shift_px
         sections = (scale_sections,) if section_contrast or section_brightness else ()
         missing = (partial(blank_sections, level=missing_grey),) if missing_probability else ()

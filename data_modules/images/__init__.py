@@ -2,7 +2,7 @@
 
 from data_modules.lazy_exports import lazy_exports
 
-__getattr__, __dir__ = lazy_exports(
+__getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Image": "data_modules.images.image",

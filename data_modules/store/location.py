@@ -106,7 +106,7 @@ def locate(path: str | os.PathLike[str]) -> Location:
     if not is_url(text) or address.scheme == "file":
         folder = Path(unquote(address.path) if is_url(text) else text)
         if not folder.is_dir():
-            raise UserError(f"no store at {folder}: check --data.store, or make one with `emseg data convert`")
+            raise UserError(f"no store at {folder}: check the path, or make one with `emseg data convert`")
         if not (folder / "zarr.json").is_file():
             raise UserError(f"{folder} is not a zarr v3 store (no zarr.json): make one with `emseg data convert`")
         return Location(str(folder))
@@ -135,7 +135,7 @@ def local_folder(path: str | os.PathLike[str]) -> Path:
 def _locate_remote(url: str) -> Location:
     content = _ask(url, lambda: tensors.get(url, "zarr.json"))
     if content is None:
-        raise UserError(f"no store at {url} (there is no {url}/zarr.json): check --data.store, bucket and path")
+        raise UserError(f"no store at {url} (there is no {url}/zarr.json): check host or bucket, and path")
     root = _parse(content, url)
     consolidated = (root.get("consolidated_metadata") or {}).get("metadata")
     if consolidated is not None:

@@ -3,6 +3,4 @@
 from data_modules.lazy_exports import lazy_exports
 from lightning_emseg.core.short_names import SHORT_NAMES
 
-__all__ = [*SHORT_NAMES["callbacks"]]
-
-__getattr__, __dir__ = lazy_exports(__name__, SHORT_NAMES["callbacks"])
+__getattr__, __dir__, __all__ = lazy_exports(__name__, SHORT_NAMES["callbacks"])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from data_modules.batch import TileBatch
 from data_modules.errors import UserError
 from data_modules.randomness import Purpose, stream
-from data_modules.tile_set import Source, SourceWriter
-from data_modules.tiles import Tiles, divide, mirrored
+from data_modules.tile_set import Source, SourceWriter, TileSet
+from data_modules.tiles import Tiles, divide, label_tiles, mirrored
 from tests.support.tile_sets import SOURCES, make_tile_set
 from tests.support.trainers import StandInTrainer, attach, attach_rank
 
@@ -147,7 +147,7 @@ def test_tiles_labelled_by_a_table_are_held_out(folder: Path, tmp_path: Path) ->
     rows = [f"coarse,{tile},{'even' if tile % 2 == 0 else 'odd'}" for tile in range(8)]
     (tmp_path / "l.csv").write_text("\n".join(["source,tile,label", *rows]) + "\n")
     data = ready(folder, labels=str(tmp_path / "l.csv"), held_out=0.5)
-    assert data.label_names == ["even", "odd"]
+    assert label_tiles(tmp_path / "l.csv", TileSet(folder).sources())[0] == ["even", "odd"]
     for part in data.probe_batches():
         found = {
             place: label
@@ -175,16 +175,17 @@ def test_labels_are_the_folders_that_files_lay_in(tmp_path: Path) -> None:
         with SourceWriter(tmp_path, Source(f"s{number}", file), 4) as writer:
             writer.write(np.full((4, 224, 224), number, np.uint8), positions)
     data = ready(tmp_path, labels="folder", held_out=0.5)
-    assert data.label_names == sorted(set(truth.values()))
+    names, _ = label_tiles("folder", TileSet(tmp_path).sources())
+    assert names == sorted(set(truth.values()))
     files = list(truth)
     for part in data.probe_batches():
         for batch in part:
-            found = [data.label_names[label] for label in batch["label"].tolist()]
+            found = [names[label] for label in batch["label"].tolist()]
             assert found == [truth[files[source]] for source, _ in places([batch])]
     # The same share of every folder, whatever its number of sources.
     held_out = np.concatenate([data.division.fit, data.division.score])[:, 0].tolist()
     assert Counter(truth[files[source]] for source in held_out) == {
-        folder: 2 * list(truth.values()).count(folder) for folder in data.label_names
+        folder: 2 * list(truth.values()).count(folder) for folder in names
     }
 
 
@@ -202,7 +203,7 @@ def test_without_labels_sources_share_held_out_tiles(folder: Path) -> None:
     expected = divide(everything, by_source, 0.3, stream(5, Purpose.SPLIT))
     for part in ("train", "fit", "score"):
         np.testing.assert_array_equal(getattr(division, part), getattr(expected, part))
-    assert ready(folder).label_names == names
+    assert label_tiles(None, TileSet(folder).sources())[0] == names
 
 
 def test_held_out_tiles_are_shared_out_over_ranks(folder: Path) -> None:

@@ -140,7 +140,7 @@ def test_image_and_label_of_different_size_are_refused(tmp_path: Path) -> None:
 
 
 def test_missing_things_are_named_with_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no store at .*nowhere"):
+    with pytest.raises(UserError, match=r"no store at .*nowhere: check the path"):
         MosaicStore(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"not a zarr v3 store"):
         MosaicStore(tmp_path)

@@ -81,11 +81,11 @@ def test_no_class_of_data_is_missing() -> None:
         assert set(classes_of("data_modules", KINDS[kind])) - {"TileModule"} == set(of_data.SHORT_NAMES[kind])
 
 
-@pytest.mark.parametrize("kind", ["losses", "callbacks"])
+@pytest.mark.parametrize("kind", PACKAGES)
 def test_star_import_brings_every_class(kind: str) -> None:
     found: dict[str, object] = {}
-    exec(f"from lightning_emseg.{kind} import *", found)
-    assert set(of_training.SHORT_NAMES[kind]) < set(found)
+    exec(f"from {PACKAGES[kind]} import *", found)
+    assert set(TABLES[kind]) < set(found)
 
 
 def test_other_names_are_no_attributes() -> None:
