@@ -47,7 +47,9 @@ def test_a_challenge_from_its_files_to_a_submission(
     with pytest.warns(UserWarning, match="has no volumes/labels/neuron_ids"):
         commands.main([*convert, "--train", "A", "--test", "", "--predict", "A+"])
 
-    config = ["--config", str(ROOT / "experiments" / "cremi" / f"{name}.yaml"), "--data.store", str(store)]
+    files_of = ["cleftnet"] if name == "cleftnet" else ["cleftnet", name]
+    config = [word for file in files_of for word in ("--config", str(ROOT / "experiments" / "cremi" / f"{file}.yaml"))]
+    config += ["--data.store", str(store)]
     small = ["--model.patch", "[4, 32, 32]", "--data.patch_size", "[4, 32, 32]", "--model.widths", "[8, 8, 8, 8, 8]"]
     small += ["--data.batch_size", "4", "--data.patches_per_epoch", "40", "--data.num_workers", "0"]
     small += ["--data.split.init_args.train", "16", "--data.split.init_args.val", "8", "--data.overlap", "0.25"]

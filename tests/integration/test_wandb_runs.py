@@ -17,7 +17,7 @@ from data_modules.errors import UserError
 from lightning_emseg.callbacks.run_folder import keep_wandb_run
 from tests.support import ROOT
 from tests.support.interrupted import STOP
-from tests.support.processes import run_lightning_of_user, run_nodes
+from tests.support.processes import run_lightning_of_user
 from tests.support.wandb_server import Content, RemoteRun, Server, serving
 
 WANDB = ROOT / "experiments" / "with" / "wandb.yaml"
@@ -127,18 +127,12 @@ def place_of(folder: Path, server: Server, mode: str, stop: str = "") -> dict[st
     return {**often, "WANDB_MODE": mode, STOP: stop, **settings(folder, server)}
 
 
-def fit(folder: Path, server: Server, stop: str = "") -> int:
-    """Run a fit offline; returns its exit status."""
-    words = [*FIT, "--trainer.devices", "1"]
-    (status,) = run_nodes(words, folder, place_of(folder, server, "offline", stop), "LOCAL_RANK", 1).statuses
-    return status
+def fit(folder: Path, server: Server, mode: str, ranks: int, stop: str = "") -> int:
+    """Run a fit as a user starts it; returns the exit status of the first rank.
 
-
-def fit_of_user(folder: Path, server: Server, stop: str = "") -> int:
-    """Run a fit of two ranks online, as a user starts it; returns the exit status of the first."""
-    done = run_lightning_of_user(FIT, 2, folder, place_of(folder, server, "online", stop))
-    assert done.returncode in (0, 143), done.stderr[-3000:]
-    return done.returncode
+    Only such a process ends W&B's client before itself, so that the client has written all that it was told.
+    """
+    return run_lightning_of_user(FIT, ranks, folder, place_of(folder, server, mode, stop)).returncode
 
 
 def check(run: RemoteRun, folder: Path, stopped: int) -> None:
@@ -170,9 +164,9 @@ def check(run: RemoteRun, folder: Path, stopped: int) -> None:
 @pytest.mark.slow
 def test_stopped_offline_run_is_one_run_when_sent(server: Server, tmp_path: Path, tiny_store: Path) -> None:
     experiment(tmp_path, tiny_store)
-    assert fit(tmp_path, server, "SIGTERM batch 3 0") == 143
-    assert fit(tmp_path, server, "SIGKILL batch 6 0") == -9
-    assert fit(tmp_path, server) == 0
+    assert fit(tmp_path, server, "offline", 1, "SIGTERM batch 3 0") == 143
+    assert fit(tmp_path, server, "offline", 1, "SIGKILL batch 6 0") == -9
+    assert fit(tmp_path, server, "offline", 1) == 0
     assert server.asked == [], "nobody was asked"
     parts = sorted((tmp_path / "runs" / "wandb").glob("offline-run-*"))
     assert len(parts) == 3
@@ -193,10 +187,9 @@ def test_one_of_two_ranks_talks_to_wandb(server: Server, tmp_path: Path, tiny_st
     content = yaml.safe_load((tmp_path / "e.yaml").read_text())
     content["data"]["init_args"]["patches_per_epoch"] = 8  # four steps of two ranks
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(content))
-    # As a user starts it, so that the first rank must not be killed while it closes its log.
-    assert fit_of_user(tmp_path, server, "SIGTERM batch 6 1") == 143
+    assert fit(tmp_path, server, "online", 2, "SIGTERM batch 6 1") == 143
     assert server.begun == [next(iter(server.runs))]
-    assert fit_of_user(tmp_path, server) == 0
+    assert fit(tmp_path, server, "online", 2) == 0
     (run,) = server.runs.values()
     # A client asks after the run once, before it begins to send.
     assert server.begun == [run.id, run.id]
