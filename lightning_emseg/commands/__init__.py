@@ -120,7 +120,7 @@ def parser_for(words: Sequence[str]) -> ArgumentParser:
     """A parser that knows the arguments of the one command that is called, and the names of all.
 
     Args:
-        words: What is to be parsed. Where they name no command, help or the error lists what there is to choose from.
+        words: Command line to parse. Where it names no command, help or the error lists what there is to choose from.
     """
     parser = ArgumentParser(prog="emseg", version=__version__)
     _fill(parser, COMMANDS, words)

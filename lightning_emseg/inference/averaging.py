@@ -43,8 +43,8 @@ def average_views(predict: Callable[[Tensor], Tensor], image: Tensor, kind: View
     from the same tiles and averaging the maps; thresholds come after both.
 
     Args:
-        predict: From images ``(B, C, [Z,] Y, X)`` to probabilities ``(B, [Z,] Y, X)``.
-        image: In either memory format, which ``predict`` sees kept. Volumes are turned in their plane.
+        predict: Function from images ``(B, C, [Z,] Y, X)`` to probabilities ``(B, [Z,] Y, X)``.
+        image: Images in either memory format, which ``predict`` sees kept. Volumes are turned in their plane.
         kind: ``none`` calls ``predict`` once and returns what it returns.
     """
     others = symmetries(kind)[1:]
@@ -69,7 +69,7 @@ def plane_by_plane(predict: Predict, volume: Tensor) -> Tensor:
     """Stack inference: every xy plane is an image.
 
     Args:
-        predict: From images ``(N, C, Y, X)`` to maps ``(N, K, Y, X)``.
+        predict: Function from images ``(N, C, Y, X)`` to maps ``(N, K, Y, X)``.
         volume: ``(B, C, Z, Y, X)``.
 
     Returns:
@@ -88,7 +88,8 @@ def orthogonal_mean(predict: Predict, volume: Tensor) -> Tensor:
     """Orthoplane inference: the mean of what is predicted along xy, xz and yz planes.
 
     Args:
-        predict: From volumes ``(B, C, Z, Y, X)`` to probabilities ``(B, [K,] Z, Y, X)``, by their last two axes.
+        predict: Function from volumes ``(B, C, Z, Y, X)`` to probabilities ``(B, [K,] Z, Y, X)``, by their last two
+            axes.
         volume: ``(B, C, Z, Y, X)``.
 
     Returns:

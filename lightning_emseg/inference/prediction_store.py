@@ -38,9 +38,9 @@ class PredictionStore:
 
     Args:
         out: Path of the store.
-        mosaics: What is predicted.
+        mosaics: Mosaics to predict.
         label: Name of the mask: the foreground's, or the classes'.
-        provenance: For each mosaic everything that its prediction depends on; JSON-ready and the same in every run
+        provenance: Everything that the prediction of each mosaic depends on; JSON-ready and the same in every run
             with the same settings.
         overwrite: Whether predictions with another provenance, and finished ones, are replaced.
         classes: Names of the values of masks, the background first; empty where masks are of one foreground. The
@@ -95,7 +95,7 @@ class PredictionStore:
 
         Args:
             role: The ``owner`` makes the arrays of all mosaics; ``guest`` processes open them afterwards.
-            earlier: What :meth:`survey` found.
+            earlier: Findings of :meth:`survey`.
             mine: Spans of rows of this process by mosaic.
         """
         for index, found in enumerate(earlier):

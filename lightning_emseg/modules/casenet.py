@@ -14,7 +14,7 @@ class CASENet(SegmentationMixin):
         encoder: A residual network of timm.
         in_channels: Channels of the images.
         fusion_batch_norm: Whether the sides are batch-normalised before they are fused, as in the published code.
-        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+        kwargs: Further arguments of :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
     """
 
     def __init__(

@@ -24,14 +24,14 @@ class CleftNet(SegmentationMixin):
             level halves. Tiles of another size go, with interpolated queries.
         voxel_nm: ``(Z, Y, X)`` of a voxel, so that long axes are halved later; voxels pass for cubes without, as in the
             paper.
-        attention: What shrinks and grows: feature ``augmentor``, ``self``-attention in place of it, or ``none``, with
-            pooling and transposed convolutions.
+        attention: Layer that shrinks and grows the maps: feature ``augmentor``, ``self``-attention in place of it, or
+            ``none``, with pooling and transposed convolutions.
         scaled_attention: Whether logits of attention are divided by the root of their channels; the paper does not.
         maps: 2 with the label augmentor, 1 without.
         widths: Channels of the levels, finest first, and of the bottom; multiples of 8 where there is attention.
         in_channels: Channels of the volumes.
-        loss: Of logits and masks.
-        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+        loss: Loss of logits and masks.
+        kwargs: Further arguments of :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
     """
 
     network_axes = 3

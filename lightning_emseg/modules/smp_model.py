@@ -87,7 +87,7 @@ class SmpModel(SegmentationMixin):
         classes: Names of all classes to tell apart, the background first; none for a single foreground.
         options: Further arguments of the architecture.
         scales: Scales of the input that are predicted and fused, e.g. ``[0.5, 1.0]``.
-        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+        kwargs: Further arguments of :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
 
     Raises:
         UserError: if smp has no such architecture or encoder.
@@ -124,7 +124,7 @@ class LinkNet(SegmentationMixin):
         classes: Names of all classes to tell apart, the background first; none for a single foreground.
         hypercolumns: Whether the head sees the outputs of all decoder blocks.
         scales: Scales of the input that are predicted and fused, e.g. ``[0.5, 1.0]``.
-        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+        kwargs: Further arguments of :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
     """
 
     def __init__(

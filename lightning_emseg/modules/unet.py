@@ -29,7 +29,7 @@ class UNet(SegmentationMixin):
         decoder_attention: ``scse`` for concurrent spatial and channel squeeze and excitation (Roy et al. 2018).
         hypercolumns: Whether the head sees the outputs of all decoder blocks.
         scales: Scales of the input that are predicted and fused, e.g. ``[0.5, 1.0]``.
-        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+        kwargs: Further arguments of :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ class VanillaUNet(SegmentationMixin):
         depth: Number of halvings.
         in_channels: Channels of the images.
         classes: Names of all classes to tell apart, the background first; none for a single foreground.
-        kwargs: See :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
+        kwargs: Further arguments of :class:`~lightning_emseg.modules.mixin.SegmentationMixin`.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ class CASENet(nn.Module):
         """Fuse five side maps ``(B, K, Y, X)`` into one, keeping the classes apart.
 
         Args:
-            sides: As `side_maps` returns them.
+            sides: Maps that `side_maps` returns.
 
         Returns:
             ``(B, K, Y, X)``; channel k depends on channel k of the sides alone.

@@ -47,7 +47,7 @@ def check_bottom(x: Tensor, stride: tuple[int, int, int], network: nn.Module) ->
     Args:
         x: ``(B, C, Z, Y, X)``.
         stride: Product of the network's factors an axis.
-        network: With batch norm at its bottom.
+        network: Network with batch norm at its bottom.
 
     Raises:
         UserError: A single voxel is left, and a batch norm is in training.

@@ -130,10 +130,10 @@ class MultiScaleInput(nn.Module):
         """Wrap a network.
 
         Args:
-            network: From ``(B, C, Y, X)`` to logits ``(B, classes, Y, X)``.
+            network: Network from ``(B, C, Y, X)`` to logits ``(B, classes, Y, X)``.
             scales: Factors on the sides of the image, each above 0 and none twice.
             classes: Maps that ``network`` returns.
-            stride: What ``network`` needs the sides of its input to be multiples of; scaled sides are rounded to
+            stride: Multiple in px that ``network`` needs the sides of its input to be; scaled sides are rounded to
                 it, halves up.
             hidden_channels: Channels of the attention's hidden layer.
 

@@ -80,7 +80,7 @@ class CollectedRun:
         errors: Errors by verb.
         figures: Overlays.
         attribution: Areas from the attribution callback.
-        damage: What is wrong with files that could not be read, by name below the folder.
+        damage: Reasons why files could not be read, by name below the folder.
     """
 
     name: str

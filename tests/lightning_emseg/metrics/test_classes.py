@@ -111,7 +111,7 @@ def test_volumes_are_refused_by_metrics_of_planes() -> None:
 
 
 class Stateless(MosaicMetric):
-    pass
+    """No score, which an author may forget."""
 
 
 class Short(MosaicMetric):
