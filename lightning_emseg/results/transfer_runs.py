@@ -96,9 +96,11 @@ def make_transfer_run(run: CollectedRun) -> TransferRun:
         raise RunFileError("its test was cut short: run `lightning test` on whole mosaics")
     network, data = (_init_args(config, part) for part in ("model", "data"))
     store, seed = data.get("store"), config.get("seed_everything")
-    weights = network.get("encoder_weights")
     if not network.get("encoder"):
-        raise RunFileError("its network has no encoder that could be initialised")
+        raise RunFileError(f"its network, {run.class_name('model')}, has no encoder that could be initialised")
+    if "encoder_weights" not in network:
+        raise RunFileError("its config.yaml does not say what its encoder started from (encoder_weights)")
+    weights = network["encoder_weights"]
     if network.get("start_from"):
         raise RunFileError("it is the second stage of another run (model.init_args.start_from)")
     if not store:

@@ -169,6 +169,9 @@ def unfinished(tmp_path: Path, why: str) -> Path:
         change_config(folder, "model", start_from="x.ckpt")
     elif why == "has no encoder":
         change_config(folder, "model", encoder=None)
+    elif why == "does not say what its encoder started from":
+        config = (folder / "config.yaml").read_text()
+        (folder / "config.yaml").write_text(config.replace("encoder_weights:", "weights:"))
     elif why == "none of the table's benchmarks":
         change_config(folder, "data", store="isbi2012.zarr")
     elif why == "names no store":
@@ -190,6 +193,7 @@ def unfinished(tmp_path: Path, why: str) -> Path:
         ),
         *("names no seed", "second stage", "has no encoder", "none of the table's benchmarks", "names no store"),
         "no column mitochondrion_iou_at_0.5",
+        "does not say what its encoder started from",
     ],
 )
 def test_unusable_runs_are_left_out_and_told(tmp_path: Path, why: str) -> None:
